@@ -1,0 +1,73 @@
+//! The command line: a file a subcommand.
+
+mod check;
+mod client;
+mod drill;
+mod failure;
+mod incidents;
+mod output;
+mod replay;
+mod run;
+
+pub use failure::Failure;
+
+use clap::{Parser, Subcommand};
+use std::process::ExitCode;
+
+/// Self-healing watchdog supervisor for web servers.
+#[derive(Parser)]
+#[command(name = "stanch", version, disable_help_subcommand = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    Run(run::Args),
+    Check(check::Args),
+    Status(client::StatusArgs),
+    Restart(client::RestartArgs),
+    Drain(client::DrainArgs),
+    Scale(client::ScaleArgs),
+    Stop(client::StopArgs),
+    Pause(client::PauseArgs),
+    Resume(client::ResumeArgs),
+    Incidents(incidents::Args),
+    Replay(replay::Args),
+    Drill(drill::Args),
+    /// The set-up step between fork and exec of a worker; not for people.
+    #[command(name = "__launch", hide = true)]
+    Launch,
+}
+
+/// Runs the command line of this process. Exit codes: 0 done, 1 the answer is no, 2 wrong use or
+/// config, 3 could not reach the supervisor, 70 a fault of stanch itself.
+pub fn main() -> ExitCode {
+    // A reader that goes away (`stanch status | head`) ends the command quietly, except in `run`,
+    // which ignores SIGPIPE as every Rust program does.
+    let outcome = match Cli::parse().command {
+        Command::Run(args) => run::run(args),
+        Command::Check(args) => check::run(args),
+        Command::Status(args) => client::status(args),
+        Command::Restart(args) => client::restart(args),
+        Command::Drain(args) => client::drain(args),
+        Command::Scale(args) => client::scale(args),
+        Command::Stop(args) => client::stop(args),
+        Command::Pause(args) => client::pause(args),
+        Command::Resume(args) => client::resume(args),
+        Command::Incidents(args) => incidents::run(args),
+        Command::Replay(args) => replay::run(args),
+        Command::Drill(args) => drill::run(args),
+        Command::Launch => return crate::linux::launch::main(),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            if let Some(message) = failure.message() {
+                eprintln!("stanch: {message}");
+            }
+            ExitCode::from(failure.code())
+        }
+    }
+}

@@ -1,0 +1,1 @@
+//! What read-outs share: tables, and colours where a terminal wants them.

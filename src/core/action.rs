@@ -1,0 +1,55 @@
+//! What the core wants done.
+
+use super::{Incident, Intent, Record, Reply, Ticket, WorkerId};
+
+/// One step for the executor. Steps are carried out in the order given; a step that holds an
+/// [`Intent`] waits until that record is on disk (a kill does not wait, see design section 7).
+#[derive(Clone, Debug, PartialEq)]
+pub enum Action {
+    /// Write this to the audit log.
+    Record(Record),
+    /// Write the new state of this incident.
+    Incident(Incident),
+    /// Start the worker's command, outside the traffic. Answered by `Spawned` or `SpawnFailed`, then
+    /// by `Ready` and `Probed` as long as it lives, and by `Exited` and `Gone`.
+    Start {
+        /// Which worker.
+        worker: WorkerId,
+    },
+    /// Let new connections reach the worker.
+    Admit {
+        /// Which worker.
+        worker: WorkerId,
+    },
+    /// Let no new connection reach the worker. With `drain`, `Drained` follows when none is queued
+    /// for it any more.
+    Divert {
+        /// Which worker.
+        worker: WorkerId,
+        /// Whether to report `Drained`.
+        drain: bool,
+    },
+    /// Send the stop signal to the tree.
+    Stop {
+        /// Which worker.
+        worker: WorkerId,
+        /// The record that explains it.
+        intent: Intent,
+    },
+    /// Kill the whole tree, now.
+    Kill {
+        /// Which worker.
+        worker: WorkerId,
+        /// The record that explains it.
+        intent: Intent,
+    },
+    /// Answer an operator.
+    Reply {
+        /// Which question.
+        ticket: Ticket,
+        /// What came of it.
+        reply: Reply,
+    },
+    /// Everything is stopped: end.
+    Finish,
+}

@@ -1,0 +1,129 @@
+//! What the core is told.
+
+use super::{Sample, Slot, WorkerId};
+use std::fmt;
+
+/// Something that happened, told to the core together with the time.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Event {
+    /// The worker's command runs.
+    Spawned {
+        /// Which worker.
+        worker: WorkerId,
+        /// Its leader.
+        pid: i32,
+    },
+    /// The worker's command could not be started.
+    SpawnFailed {
+        /// Which worker.
+        worker: WorkerId,
+        /// The set-up step that failed: `directory`, `user`, `limits`, `exec` …
+        stage: String,
+        /// What the kernel said, on what.
+        error: String,
+    },
+    /// The worker was verified ready.
+    Ready {
+        /// Which worker.
+        worker: WorkerId,
+    },
+    /// A liveness probe ended; the error says how it failed.
+    Probed {
+        /// Which worker.
+        worker: WorkerId,
+        /// The outcome.
+        outcome: Result<(), String>,
+    },
+    /// The worker was steered away and nothing waits for it any more.
+    Drained {
+        /// Which worker.
+        worker: WorkerId,
+    },
+    /// The leader of the tree ended.
+    Exited {
+        /// Which worker.
+        worker: WorkerId,
+        /// How.
+        status: ExitStatus,
+    },
+    /// Nothing of the tree is left.
+    Gone {
+        /// Which worker.
+        worker: WorkerId,
+        /// Processes that had outlived the leader and were killed.
+        stragglers: u32,
+        /// Connections that were still open at the kill, where known.
+        connections_cut: Option<u64>,
+    },
+    /// A reading of what the worker uses.
+    Sampled {
+        /// Which worker.
+        worker: WorkerId,
+        /// The reading.
+        sample: Sample,
+    },
+    /// An operator asks for something; the answer carries the ticket back.
+    Command {
+        /// Names the question.
+        ticket: Ticket,
+        /// Who asked: `uid 0`, `signal SIGTERM`.
+        by: String,
+        /// What is asked.
+        command: Command,
+    },
+}
+
+/// How a process ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ExitStatus {
+    /// It exited with this code.
+    Code(i32),
+    /// This signal killed it.
+    Signal(i32),
+}
+
+impl fmt::Display for ExitStatus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ExitStatus::Code(code) => write!(f, "exit code {code}"),
+            ExitStatus::Signal(signal) => write!(f, "signal {signal}"),
+        }
+    }
+}
+
+/// Names a question of an operator, so that its answer finds the way back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Ticket(pub u64);
+
+/// What an operator can ask of a running supervisor.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Command {
+    /// Replace one worker, or all in rolling fashion.
+    Restart {
+        /// All when absent.
+        slot: Option<Slot>,
+    },
+    /// Retire the worker of a slot and leave the slot empty until a restart of it.
+    Drain {
+        /// Which slot.
+        slot: Slot,
+    },
+    /// Change the number of slots.
+    Scale {
+        /// The new number.
+        workers: u32,
+    },
+    /// Drain all workers and end; a second one hurries.
+    Stop,
+    /// Stop all automatic action but restarts of crashed workers.
+    Pause,
+    /// Allow automatic action again.
+    Resume,
+}
+
+/// Why a command was not carried out, or not wholly.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal(pub String);
+
+/// The end of a command: what was done, or why not.
+pub type Reply = Result<String, Refusal>;

@@ -1,0 +1,49 @@
+//! Names of slots and workers.
+
+use serde::{Deserialize, Serialize};
+use std::fmt;
+
+/// A numbered place for a worker, from 0 to `workers - 1`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Slot(pub u32);
+
+/// One life of a slot; the first is 1 and numbers are never used twice in a slot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Generation(pub u64);
+
+/// The process tree of one generation of one slot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct WorkerId {
+    /// Where it stands.
+    pub slot: Slot,
+    /// Which life of the slot it is.
+    pub generation: Generation,
+}
+
+impl WorkerId {
+    /// The worker of `slot` in its `generation`.
+    pub fn new(slot: u32, generation: u64) -> Self {
+        Self { slot: Slot(slot), generation: Generation(generation) }
+    }
+}
+
+impl fmt::Display for Slot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl fmt::Display for Generation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// `SLOT.GENERATION`, as in the environment mark, the log tag and the cgroup leaf.
+impl fmt::Display for WorkerId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}", self.slot, self.generation)
+    }
+}

@@ -1,0 +1,215 @@
+//! The audit log's words: records of what happened, and the incidents they belong to.
+
+use super::{Generation, Slot};
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use std::fmt;
+
+/// Figures of a record: keys with units, values as JSON numbers, strings or booleans.
+pub type Figures = serde_json::Map<String, serde_json::Value>;
+
+/// Names the record that explains an intervention; numbered by the core from 1 in each life of the
+/// supervisor. The executor waits for it to be on disk. Only the core makes one, when it records.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Intent(pub(in crate::core) u64);
+
+/// A line of the audit log, before the store gives it its `seq` and `hash`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Record {
+    /// Its number in this life of the supervisor, see [`Intent`].
+    #[serde(skip)]
+    pub number: u64,
+    /// When it was decided, UTC.
+    pub at: Timestamp,
+    /// What.
+    pub kind: Kind,
+    /// The incident that it belongs to.
+    pub incident: Option<IncidentId>,
+    /// On which slot.
+    pub slot: Option<Slot>,
+    /// Its leader's pid.
+    pub pid: Option<i32>,
+    /// In which life of the slot.
+    pub generation: Option<Generation>,
+    /// The release that the worker was started with.
+    pub release: Option<String>,
+    /// One word for machines, where the kind has several causes.
+    pub cause: Option<String>,
+    /// A sentence for people.
+    pub reason: String,
+    /// What it rests on.
+    pub figures: Figures,
+}
+
+macro_rules! words {
+    ($(#[$doc:meta])* $name:ident { $($(#[$vdoc:meta])* $variant:ident => $word:literal,)* }) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+        pub enum $name { $($(#[$vdoc])* #[serde(rename = $word)] $variant,)* }
+
+        impl $name {
+            /// All of them, in the order of the documentation.
+            pub const ALL: &'static [$name] = &[$($name::$variant,)*];
+
+            /// The word in JSON and in tables.
+            pub fn as_str(self) -> &'static str {
+                match self { $($name::$variant => $word,)* }
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.pad(self.as_str())
+            }
+        }
+    };
+}
+
+words! {
+    /// What a record tells.
+    Kind {
+        /// The supervisor began.
+        SupervisorStarted => "supervisor_started",
+        /// The supervisor found the workers of one that died.
+        SupervisorRecovered => "supervisor_recovered",
+        /// The supervisor ended, all workers stopped.
+        SupervisorStopped => "supervisor_stopped",
+        /// A new configuration is in force.
+        ConfigReloaded => "config_reloaded",
+        /// A new configuration was refused; the old one stays.
+        ConfigRefused => "config_refused",
+        /// An operator asked for something.
+        OperatorCommand => "operator_command",
+        /// A worker's command runs.
+        WorkerStarted => "worker_started",
+        /// A worker was verified ready.
+        WorkerReady => "worker_ready",
+        /// A worker could not be started, or was not ready in time.
+        WorkerStartFailed => "worker_start_failed",
+        /// A worker ended unasked.
+        WorkerCrashed => "worker_crashed",
+        /// A worker stopped answering.
+        WorkerHung => "worker_hung",
+        /// A slot is in a crash loop and is held.
+        WorkerHeld => "worker_held",
+        /// A worker ended as asked.
+        WorkerRetired => "worker_retired",
+        /// A worker is over the soft limit.
+        MemorySoftLimit => "memory_soft_limit",
+        /// A worker is over the hard limit.
+        MemoryHardLimit => "memory_hard_limit",
+        /// The kernel killed in a worker's cgroup.
+        MemoryOomKilled => "memory_oom_killed",
+        /// All workers together are over the total limit.
+        MemoryTotalLimit => "memory_total_limit",
+        /// The host is short of memory.
+        HostMemoryPressure => "host_memory_pressure",
+        /// The trend may be a leak.
+        LeakSuspected => "leak_suspected",
+        /// The trend is a leak.
+        LeakConfirmed => "leak_confirmed",
+        /// The trend is none, after all.
+        LeakCleared => "leak_cleared",
+        /// Replacement cannot keep up with the leak.
+        LeakUnsustainable => "leak_unsustainable",
+        /// Workers are being replaced one by one.
+        RollStarted => "roll_started",
+        /// All were replaced.
+        RollFinished => "roll_finished",
+        /// The roll stopped; the workers not yet replaced still serve.
+        RollAborted => "roll_aborted",
+        /// A worker gets no new connections and is asked to end.
+        DrainStarted => "drain_started",
+        /// Connections were cut at the drain deadline.
+        DrainCutConnections => "drain_cut_connections",
+        /// Evidence was saved.
+        EvidenceCaptured => "evidence_captured",
+        /// An alert went out.
+        AlertSent => "alert_sent",
+        /// An alert could not be sent.
+        AlertFailed => "alert_failed",
+        /// A deploy began.
+        DeployStarted => "deploy_started",
+        /// A deploy ended.
+        DeployFinished => "deploy_finished",
+        /// The last good release is back.
+        ReleaseRolledBack => "release_rolled_back",
+        /// An incident began.
+        IncidentOpened => "incident_opened",
+        /// Somebody looks at it.
+        IncidentAcknowledged => "incident_acknowledged",
+        /// An incident ended.
+        IncidentResolved => "incident_resolved",
+        /// The store cannot be written.
+        StoreDegraded => "store_degraded",
+        /// The store can be written again.
+        StoreRestored => "store_restored",
+        /// An action whose record was lost in a crash.
+        UnrecordedAction => "unrecorded_action",
+    }
+}
+
+words! {
+    /// How bad an incident is.
+    Severity {
+        /// Handled; nobody needs to get up.
+        Minor => "minor",
+        /// Handled, and it will come again: a leak, a hang, a limit.
+        Major => "major",
+        /// Capacity is lost, or will be: a held slot, a roll that failed.
+        Critical => "critical",
+    }
+}
+
+words! {
+    /// Where an incident stands.
+    IncidentState {
+        /// Something is wrong and not yet handled.
+        Open => "open",
+        /// All slots serve again; the cause is still there or was seen lately.
+        Mitigated => "mitigated",
+        /// Over.
+        Resolved => "resolved",
+    }
+}
+
+/// Names an incident: the UTC second it was opened in (`20261121T153012Z`), with `-2`, `-3` … when
+/// that second has several. It needs no store, so a supervisor whose disk is full still names them.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct IncidentId(pub String);
+
+impl fmt::Display for IncidentId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&self.0)
+    }
+}
+
+/// A group of records with a beginning, a cause and an end; the keys are those of
+/// `incidents list --json`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Incident {
+    /// Its name.
+    pub id: IncidentId,
+    /// What it is about: `leak`, `memory_limit`, `crash`, `crash_loop`, `hang`, `start_failure`,
+    /// `roll_failure`.
+    pub kind: String,
+    /// How bad.
+    pub severity: Severity,
+    /// Where it stands.
+    pub state: IncidentState,
+    /// When it was opened, UTC.
+    pub opened_at: Timestamp,
+    /// When it was over, UTC.
+    pub resolved_at: Option<Timestamp>,
+    /// The release that ran then.
+    pub release: Option<String>,
+    /// The slots that it touched.
+    pub slots: Vec<Slot>,
+    /// How many workers were acted upon in it.
+    pub interventions: u64,
+    /// What it cost the users, in figures with units.
+    pub impact: Figures,
+    /// One sentence.
+    pub summary: String,
+}

@@ -1,0 +1,126 @@
+//! What the core needs of a checked configuration.
+
+use std::time::Duration;
+
+/// Everything the decisions depend on. Made by `config`, in defaults by [`Settings::default`].
+#[derive(Clone, Debug, PartialEq)]
+pub struct Settings {
+    /// Number of slots.
+    pub workers: u32,
+    /// Label of the application's version, carried by workers started from now on.
+    pub release: Option<String>,
+    /// A worker that is not ready by then has failed to start.
+    pub ready_timeout: Duration,
+    /// Liveness.
+    pub health: HealthSettings,
+    /// Memory limits.
+    pub memory: MemorySettings,
+    /// What to do about a leak.
+    pub leak: LeakSettings,
+    /// How workers are replaced.
+    pub rolling: RollingSettings,
+    /// How crashed workers are started again.
+    pub restart: RestartSettings,
+}
+
+/// Liveness: how many failed probes in a row make a worker hung.
+#[derive(Clone, Debug, PartialEq)]
+pub struct HealthSettings {
+    /// Failed probes in a row; 0 switches liveness off.
+    pub failures: u32,
+}
+
+/// Memory limits, in KiB.
+#[derive(Clone, Debug, PartialEq, Default)]
+pub struct MemorySettings {
+    /// A worker over it is replaced with overlap.
+    pub soft_limit_kib: Option<u64>,
+    /// A worker over it is killed at once, then replaced.
+    pub hard_limit_kib: Option<u64>,
+    /// All workers together; over it the one that has grown most is replaced.
+    pub total_limit_kib: Option<u64>,
+}
+
+/// What a confirmed leak leads to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LeakAction {
+    /// Replace the worker before it reaches the limit.
+    Restart,
+    /// Write it down, touch nothing.
+    Alert,
+    /// Do not judge.
+    Off,
+}
+
+/// The leak policy.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LeakSettings {
+    /// What to do about a confirmed leak.
+    pub action: LeakAction,
+    /// Samples of a worker younger than this are not judged.
+    pub warm_up: Duration,
+    /// Replace at the latest this long before the limit is forecast to be reached.
+    pub lead_time: Duration,
+}
+
+/// How workers are replaced.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RollingSettings {
+    /// Start the replacement first, and retire the old worker when it is ready. Without it the old
+    /// one is retired first, as far as `max_unavailable` allows.
+    pub surge: bool,
+    /// How many slots may be without a ready worker by our own action.
+    pub max_unavailable: u32,
+    /// From the stop signal to the kill of what is left.
+    pub drain_timeout: Duration,
+    /// At least this long from one automatic replacement to the next.
+    pub cooldown: Duration,
+    /// A worker older than this is replaced.
+    pub max_age: Option<Duration>,
+}
+
+/// How crashed workers are started again.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RestartSettings {
+    /// Upper bound of the first delay; the restart of a worker that had been healthy has none.
+    pub backoff_initial: Duration,
+    /// Upper bound of any delay.
+    pub backoff_max: Duration,
+    /// More crashes than this `within` hold the slot.
+    pub restarts: u32,
+    /// The window of `restarts`, and how long a worker must have been ready to count as healthy.
+    pub within: Duration,
+    /// A held slot is tried again after this long.
+    pub held_pause: Duration,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            workers: 1,
+            release: None,
+            ready_timeout: Duration::from_secs(60),
+            health: HealthSettings { failures: 3 },
+            memory: MemorySettings::default(),
+            leak: LeakSettings {
+                action: LeakAction::Restart,
+                warm_up: Duration::from_secs(60),
+                lead_time: Duration::from_secs(600),
+            },
+            rolling: RollingSettings {
+                surge: true,
+                max_unavailable: 0,
+                drain_timeout: Duration::from_secs(30),
+                cooldown: Duration::from_secs(10),
+                max_age: None,
+            },
+            restart: RestartSettings {
+                backoff_initial: Duration::from_millis(100),
+                backoff_max: Duration::from_secs(30),
+                restarts: 5,
+                within: Duration::from_secs(60),
+                held_pause: Duration::from_secs(600),
+            },
+        }
+    }
+}

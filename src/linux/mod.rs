@@ -1,0 +1,11 @@
+//! Kernel interfaces, each in a file of its own; the only place with `unsafe`.
+
+pub mod cgroup;
+pub mod launch;
+pub mod plane;
+pub mod procfs;
+pub mod seccomp;
+pub mod sockdiag;
+pub mod spawn;
+pub mod steering;
+pub mod tree;

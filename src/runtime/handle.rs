@@ -1,0 +1,55 @@
+//! How faces speak to the engine.
+
+use crate::core::{Command, Reply};
+use crate::wire::Status;
+use tokio::sync::{mpsc, oneshot};
+
+/// A question to the engine.
+#[derive(Debug)]
+pub enum Request {
+    /// The state of everything.
+    Status(oneshot::Sender<Status>),
+    /// An operator's command; the answer comes when it is done.
+    Command {
+        /// Who asks, for the audit log: `uid 0`.
+        by: String,
+        /// What is asked.
+        command: Command,
+        /// Gets the outcome; dropping the receiver does not take the command back.
+        reply: oneshot::Sender<Reply>,
+    },
+}
+
+/// The engine has ended and answers no more.
+#[derive(Debug, thiserror::Error)]
+#[error("the supervisor has ended")]
+pub struct Ended;
+
+/// A cheap way to ask the engine; clones share one bounded queue.
+#[derive(Clone, Debug)]
+pub struct Handle {
+    requests: mpsc::Sender<Request>,
+}
+
+impl Handle {
+    /// A handle and the queue that the engine reads.
+    pub fn new(capacity: usize) -> (Self, mpsc::Receiver<Request>) {
+        let (requests, receiver) = mpsc::channel(capacity);
+        (Self { requests }, receiver)
+    }
+
+    /// The state of everything, as of now.
+    pub async fn status(&self) -> Result<Status, Ended> {
+        let (reply, answer) = oneshot::channel();
+        self.requests.send(Request::Status(reply)).await.map_err(|_| Ended)?;
+        answer.await.map_err(|_| Ended)
+    }
+
+    /// Has a command carried out and waits until it is done.
+    pub async fn command(&self, by: String, command: Command) -> Result<Reply, Ended> {
+        let (reply, answer) = oneshot::channel();
+        let request = Request::Command { by, command, reply };
+        self.requests.send(request).await.map_err(|_| Ended)?;
+        answer.await.map_err(|_| Ended)
+    }
+}

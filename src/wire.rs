@@ -1,0 +1,90 @@
+//! Versioned JSON types of the control API: the keys of `status --json` are a contract.
+
+use serde::{Deserialize, Serialize};
+
+/// The answer of `GET /v1/status`, and one object of `stanch status --json`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Status {
+    /// The application's name.
+    pub app: String,
+    /// The release that new workers get.
+    pub release: Option<String>,
+    /// `starting`, `running`, `paused`, `degraded` (a slot without a ready worker), `stopping`.
+    pub state: String,
+    /// Since the supervisor began.
+    pub uptime_s: f64,
+    /// The supervised addresses.
+    pub listeners: Vec<Listener>,
+    /// All workers together.
+    pub memory: Memory,
+    /// One entry a live worker (and one for a slot that has none: its last state).
+    pub workers: Vec<Worker>,
+    /// Incidents that are not resolved.
+    pub incidents_open: u64,
+}
+
+/// A supervised address.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Listener {
+    /// `127.0.0.1:8000`, `[::]:8000`, `unix:/run/app.sock`.
+    pub address: String,
+    /// `takeover`, `inherit`, `port`, `none`.
+    pub mode: String,
+}
+
+/// Memory of all workers together.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Memory {
+    /// Sum over the workers of anonymous + shared + swapped, in KiB.
+    pub total_kib: Option<u64>,
+    /// The configured limit.
+    pub total_limit_kib: Option<u64>,
+    /// `cgroup2`, `cgroup1` or `polling`.
+    pub enforced_by: String,
+}
+
+/// A worker.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Worker {
+    /// Its slot.
+    pub slot: u32,
+    /// Its leader, while it lives.
+    pub pid: Option<i32>,
+    /// Its generation.
+    pub generation: u64,
+    /// `starting`, `ready`, `draining`, `stopping`, `exited`, `backoff`, `held`.
+    pub state: String,
+    /// The release that it was started with.
+    pub release: Option<String>,
+    /// Since its command was started.
+    pub age_s: Option<f64>,
+    /// Resident memory of the tree.
+    pub rss_kib: Option<u64>,
+    /// Anonymous memory of the tree.
+    pub anon_kib: Option<u64>,
+    /// Threads of the tree.
+    pub threads: Option<u64>,
+    /// Open file descriptors of the tree.
+    pub fds: Option<u64>,
+    /// CPU of the tree between the last two samples; 100 is one processor.
+    pub cpu_percent: Option<f64>,
+    /// Established connections.
+    pub connections: Option<u64>,
+    /// How often the slot was started again.
+    pub restarts: u64,
+    /// What the leak detector says.
+    pub leak: Leak,
+}
+
+/// What the leak detector says of a worker.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Leak {
+    /// `unjudged`, `healthy`, `suspect`, `leak`.
+    pub verdict: String,
+    /// Growth, where there is one.
+    pub slope_kib_s: Option<f64>,
+    /// Until the nearest limit is reached at this slope.
+    pub eta_s: Option<f64>,
+    /// 0 to 1.
+    pub confidence: Option<f64>,
+}
