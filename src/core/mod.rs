@@ -4,20 +4,28 @@
 mod action;
 mod event;
 mod id;
+mod incidents;
 pub mod leak;
 mod moment;
 mod record;
+mod roll;
 mod sample;
 mod settings;
+mod slot;
+mod supervisor;
 pub mod units;
+mod worker;
 
 pub use action::Action;
 pub use event::{Command, Event, ExitStatus, Refusal, Reply, Ticket};
 pub use id::{Generation, Slot, WorkerId};
 pub use moment::{Moment, Now};
-pub use record::{Figures, Incident, IncidentId, IncidentState, Intent, Kind, Record, Severity};
+pub use record::{
+    Figures, Incident, IncidentId, IncidentState, IncidentSummary, Intent, Kind, Record, Severity,
+};
 pub use sample::Sample;
 pub use settings::{
     HealthSettings, LeakAction, LeakSettings, MemorySettings, RestartSettings, RollingSettings,
     Settings,
 };
+pub use supervisor::{LeakView, SlotView, Supervisor, View};

@@ -13,6 +13,13 @@ pub type Figures = serde_json::Map<String, serde_json::Value>;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Intent(pub(in crate::core) u64);
 
+impl Intent {
+    /// The [`Record::number`] that it names.
+    pub fn number(self) -> u64 {
+        self.0
+    }
+}
+
 /// A line of the audit log, before the store gives it its `seq` and `hash`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Record {
@@ -212,4 +219,13 @@ pub struct Incident {
     pub impact: Figures,
     /// One sentence.
     pub summary: String,
+}
+
+/// The sentence of an incident, and whether later facts replace it.
+#[derive(Clone, Copy, Debug)]
+pub enum IncidentSummary<'a> {
+    /// Used when this fact opens the incident.
+    First(&'a str),
+    /// Used always: this fact says more than those before.
+    Always(&'a str),
 }

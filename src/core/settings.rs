@@ -39,6 +39,8 @@ pub struct MemorySettings {
     pub hard_limit_kib: Option<u64>,
     /// All workers together; over it the one that has grown most is replaced.
     pub total_limit_kib: Option<u64>,
+    /// What the host has; with no limit at all it is what a leak runs into.
+    pub host_kib: Option<u64>,
 }
 
 /// What a confirmed leak leads to.
@@ -92,6 +94,20 @@ pub struct RestartSettings {
     pub within: Duration,
     /// A held slot is tried again after this long.
     pub held_pause: Duration,
+}
+
+impl Settings {
+    /// The limit that a forecast for one worker aims at: its soft limit, else its hard limit, else
+    /// its share of the total limit, else its share of nine tenths of the host's memory.
+    pub fn forecast_limit_kib(&self) -> Option<u64> {
+        let memory = &self.memory;
+        let share = |total_kib: u64| total_kib / u64::from(self.workers.max(1));
+        memory
+            .soft_limit_kib
+            .or(memory.hard_limit_kib)
+            .or(memory.total_limit_kib.map(share))
+            .or(memory.host_kib.map(|host_kib| share(host_kib / 10 * 9)))
+    }
 }
 
 impl Default for Settings {

@@ -1,0 +1,268 @@
+//! The book of open incidents: which one a new fact belongs to, and when one is over.
+
+use super::{
+    Figures, Incident, IncidentId, IncidentState, IncidentSummary, Moment, Now, Severity, Slot,
+};
+use std::time::Duration;
+
+/// What an incident is about; at most one of each is open.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Topic {
+    /// A worker's memory grows without end.
+    Leak,
+    /// A worker, or all together, went over a limit without a leak having been confirmed.
+    MemoryLimit,
+    /// Workers ended unasked.
+    Crash,
+    /// A slot is held.
+    CrashLoop,
+    /// A worker stopped answering.
+    Hang,
+    /// Workers could not be started.
+    StartFailure,
+    /// A roll stopped half way.
+    RollFailure,
+}
+
+impl Topic {
+    /// The word in JSON.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Topic::Leak => "leak",
+            Topic::MemoryLimit => "memory_limit",
+            Topic::Crash => "crash",
+            Topic::CrashLoop => "crash_loop",
+            Topic::Hang => "hang",
+            Topic::StartFailure => "start_failure",
+            Topic::RollFailure => "roll_failure",
+        }
+    }
+
+    fn severity(self) -> Severity {
+        match self {
+            Topic::Crash => Severity::Minor,
+            Topic::Leak | Topic::MemoryLimit | Topic::Hang | Topic::StartFailure => Severity::Major,
+            Topic::CrashLoop | Topic::RollFailure => Severity::Critical,
+        }
+    }
+}
+
+/// The shortest quiet time after which an incident is over.
+const QUIET: Duration = Duration::from_secs(600);
+
+#[derive(Debug)]
+struct Entry {
+    topic: Topic,
+    incident: Incident,
+    last_seen: Moment,
+    /// How long the matter took to come (again): the longest time between two sightings, or the age
+    /// of the worker at the first. A leak that fills a worker in ten hours is not over after ten quiet
+    /// minutes, but after twice its own period.
+    period: Duration,
+}
+
+/// All incidents that are not resolved.
+#[derive(Debug, Default)]
+pub struct Book {
+    entries: Vec<Entry>,
+    last_id: Option<IncidentId>,
+    same_second: u32,
+}
+
+/// What [`Book::see`] did.
+pub struct Seen {
+    /// The incident that the fact belongs to.
+    pub id: IncidentId,
+    /// Whether it was opened by this fact.
+    pub opened: bool,
+}
+
+impl Book {
+    /// Notes a fact on `topic`: opens its incident or joins the open one. `age` is how long the
+    /// worker had lived, `summary` is used when the fact opens it.
+    pub fn see(
+        &mut self,
+        now: Now,
+        topic: Topic,
+        slot: Slot,
+        age: Duration,
+        release: Option<&str>,
+        summary: IncidentSummary<'_>,
+    ) -> Seen {
+        if let Some(entry) = self.entries.iter_mut().find(|entry| entry.topic == topic) {
+            entry.period = entry.period.max(now.mono.since(entry.last_seen));
+            entry.last_seen = now.mono;
+            entry.incident.state = IncidentState::Open;
+            if !entry.incident.slots.contains(&slot) {
+                entry.incident.slots.push(slot);
+                entry.incident.slots.sort();
+            }
+            if let IncidentSummary::Always(text) = summary {
+                entry.incident.summary = text.to_owned();
+            }
+            return Seen { id: entry.incident.id.clone(), opened: false };
+        }
+        let id = self.next_id(now);
+        let (IncidentSummary::First(text) | IncidentSummary::Always(text)) = summary;
+        self.entries.push(Entry {
+            topic,
+            incident: Incident {
+                id: id.clone(),
+                kind: topic.as_str().to_owned(),
+                severity: topic.severity(),
+                state: IncidentState::Open,
+                opened_at: now.wall,
+                resolved_at: None,
+                release: release.map(str::to_owned),
+                slots: vec![slot],
+                interventions: 0,
+                impact: Figures::new(),
+                summary: text.to_owned(),
+            },
+            last_seen: now.mono,
+            period: age,
+        });
+        Seen { id, opened: true }
+    }
+
+    /// Counts an intervention in the incident and gives its new form.
+    pub fn intervened(&mut self, id: &IncidentId) -> Option<Incident> {
+        let entry = self.entry(id)?;
+        entry.incident.interventions += 1;
+        Some(entry.incident.clone())
+    }
+
+    /// Adds to a counter of the incident's impact and gives its new form.
+    pub fn add_impact(&mut self, id: &IncidentId, key: &str, amount: u64) -> Option<Incident> {
+        let entry = self.entry(id)?;
+        let before = entry.incident.impact.get(key).and_then(|value| value.as_u64()).unwrap_or(0);
+        entry.incident.impact.insert(key.to_owned(), (before + amount).into());
+        Some(entry.incident.clone())
+    }
+
+    /// The incident's present form.
+    pub fn get(&self, id: &IncidentId) -> Option<&Incident> {
+        self.entries.iter().map(|entry| &entry.incident).find(|incident| &incident.id == id)
+    }
+
+    /// The open incident on a topic.
+    pub fn on(&self, topic: Topic) -> Option<&Incident> {
+        self.entries.iter().find(|entry| entry.topic == topic).map(|entry| &entry.incident)
+    }
+
+    /// Those in which every slot serves again become mitigated; those quiet for long are resolved and
+    /// leave the book. Gives the ones that changed. `serves` says whether a slot has a ready worker
+    /// (or is not wanted any more), `active` whether a topic still shows itself.
+    pub fn review(
+        &mut self,
+        now: Now,
+        serves: impl Fn(Slot) -> bool,
+        active: impl Fn(Topic) -> bool,
+    ) -> Vec<Incident> {
+        let mut changed = Vec::new();
+        for entry in &mut self.entries {
+            let handled =
+                entry.incident.slots.iter().all(|slot| serves(*slot)) && !active(entry.topic);
+            let state = match (handled, now.mono >= entry.over_at()) {
+                (false, _) => IncidentState::Open,
+                (true, false) => IncidentState::Mitigated,
+                (true, true) => IncidentState::Resolved,
+            };
+            if state != entry.incident.state {
+                entry.incident.state = state;
+                entry.incident.resolved_at = (state == IncidentState::Resolved).then_some(now.wall);
+                changed.push(entry.incident.clone());
+            }
+        }
+        self.entries.retain(|entry| entry.incident.state != IncidentState::Resolved);
+        changed
+    }
+
+    /// When the next one may be over.
+    pub fn deadline(&self) -> Option<Moment> {
+        self.entries
+            .iter()
+            .filter(|entry| entry.incident.state == IncidentState::Mitigated)
+            .map(Entry::over_at)
+            .min()
+    }
+
+    /// How many are not resolved.
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    fn entry(&mut self, id: &IncidentId) -> Option<&mut Entry> {
+        self.entries.iter_mut().find(|entry| &entry.incident.id == id)
+    }
+
+    fn next_id(&mut self, now: Now) -> IncidentId {
+        let base = IncidentId(now.wall.strftime("%Y%m%dT%H%M%SZ").to_string());
+        if self.last_id.as_ref() == Some(&base) {
+            self.same_second += 1;
+            return IncidentId(format!("{base}-{}", self.same_second));
+        }
+        self.same_second = 1;
+        self.last_id = Some(base.clone());
+        base
+    }
+}
+
+impl Entry {
+    fn over_at(&self) -> Moment {
+        self.last_seen + self.period.saturating_mul(2).max(QUIET)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use jiff::Timestamp;
+
+    fn now(s: u64) -> Now {
+        Now {
+            mono: Moment(Duration::from_secs(s)),
+            wall: Timestamp::from_second(1_800_000_000 + s as i64).unwrap(),
+        }
+    }
+
+    fn see(book: &mut Book, s: u64, topic: Topic, age_s: u64) -> Seen {
+        let age = Duration::from_secs(age_s);
+        book.see(now(s), topic, Slot(0), age, None, IncidentSummary::First("it"))
+    }
+
+    #[test]
+    fn one_incident_a_topic_and_names_never_repeat() {
+        let mut book = Book::default();
+        let first = see(&mut book, 5, Topic::Crash, 1);
+        let joined = see(&mut book, 6, Topic::Crash, 1);
+        let other = see(&mut book, 5, Topic::Hang, 1);
+        assert!(first.opened && !joined.opened && other.opened);
+        assert_eq!(first.id, joined.id);
+        assert_eq!(other.id.0, format!("{}-2", first.id));
+    }
+
+    #[test]
+    fn a_slow_matter_is_over_after_twice_its_period() {
+        let mut book = Book::default();
+        see(&mut book, 36_000, Topic::Leak, 36_000);
+        let states = |changed: Vec<Incident>| changed.iter().map(|i| i.state).collect::<Vec<_>>();
+        let served = |_: Slot| true;
+        let quiet = |_: Topic| false;
+        assert_eq!(states(book.review(now(36_001), served, quiet)), [IncidentState::Mitigated]);
+        assert_eq!(states(book.review(now(36_000 + 71_999), served, quiet)), []);
+        assert_eq!(
+            states(book.review(now(36_000 + 72_000), served, quiet)),
+            [IncidentState::Resolved]
+        );
+        assert_eq!(book.len(), 0);
+    }
+
+    #[test]
+    fn a_slot_that_does_not_serve_keeps_it_open() {
+        let mut book = Book::default();
+        see(&mut book, 1, Topic::Crash, 1);
+        assert!(book.review(now(9_999), |_| false, |_| false).is_empty());
+        assert_eq!(book.on(Topic::Crash).unwrap().state, IncidentState::Open);
+    }
+}

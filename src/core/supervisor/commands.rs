@@ -1,0 +1,242 @@
+//! What operators ask for, and when it is done.
+
+use super::super::slot::{Desired, SlotEntry, Wait};
+use super::super::{Action, Command, Figures, Kind, Now, Refusal, Reply, Slot, Ticket, WorkerId};
+use super::{About, Phase, Supervisor, figures};
+
+/// A command whose end is awaited.
+#[derive(Debug)]
+pub(super) struct Waiter {
+    ticket: Ticket,
+    until: Until,
+}
+
+#[derive(Debug)]
+enum Until {
+    /// These slots have a worker that serves.
+    Serving(Vec<Slot>),
+    /// These slots have no worker.
+    Empty(Vec<Slot>),
+    /// Everything has ended.
+    Stopped,
+}
+
+impl Supervisor {
+    pub(super) fn on_command(&mut self, now: Now, ticket: Ticket, by: &str, command: Command) {
+        let text = describe(&command);
+        let figures = figures([("by", by.into()), ("command", text.as_str().into())]);
+        let reason = format!("{by} asked: {text}");
+        self.record(now, Kind::OperatorCommand, About::Supervisor, None, &reason, figures);
+        let stopping = matches!(self.phase, Phase::Stopping | Phase::Finished);
+        if stopping && command != Command::Stop {
+            self.refuse(ticket, "stanch is stopping");
+            return;
+        }
+        match command {
+            Command::Restart { slot } => self.restart(now, ticket, slot),
+            Command::Drain { slot } => self.drain(now, ticket, slot),
+            Command::Scale { workers } => self.scale(now, ticket, workers),
+            Command::Stop => self.stop(now, ticket),
+            Command::Pause => {
+                self.phase = Phase::Paused;
+                self.reply(ticket, Ok("automatic action is paused".to_owned()));
+            }
+            Command::Resume => {
+                self.phase = Phase::Running;
+                self.reply(ticket, Ok("automatic action is on".to_owned()));
+            }
+        }
+    }
+
+    fn restart(&mut self, now: Now, ticket: Ticket, slot: Option<Slot>) {
+        if self.roll.is_some() {
+            self.refuse(ticket, "another roll is under way; try again when it is done");
+            return;
+        }
+        let slots: Vec<Slot> = match slot {
+            Some(slot) if !self.knows(slot) => {
+                self.refuse_unknown(ticket, slot);
+                return;
+            }
+            Some(slot) => vec![slot],
+            None => {
+                let up = |entry: &&SlotEntry| entry.desired == Desired::Up;
+                self.slots.values().filter(up).map(|entry| entry.slot).collect()
+            }
+        };
+        self.begin_roll(now, Some(ticket), slots);
+    }
+
+    fn drain(&mut self, now: Now, ticket: Ticket, slot: Slot) {
+        if self.step_slot() == Some(slot) {
+            self.refuse(
+                ticket,
+                "the slot is being replaced at the moment; try again when it is done",
+            );
+            return;
+        }
+        if !self.knows(slot) {
+            self.refuse_unknown(ticket, slot);
+            return;
+        }
+        let Some(entry) = self.slots.get_mut(&slot) else { return };
+        entry.desired = Desired::Down;
+        entry.wait = Wait::None;
+        self.retire_slot(now, slot, "drained as an operator wished");
+        self.wait(ticket, Until::Empty(vec![slot]));
+    }
+
+    fn scale(&mut self, now: Now, ticket: Ticket, workers: u32) {
+        if workers == 0 {
+            self.refuse(
+                ticket,
+                "0 workers cannot serve; use `stanch stop`, or `stanch drain SLOT`",
+            );
+            return;
+        }
+        if self.roll.is_some() {
+            self.refuse(ticket, "another roll is under way; try again when it is done");
+            return;
+        }
+        self.settings.workers = workers;
+        let mut added = Vec::new();
+        for slot in (0..workers).map(Slot) {
+            let entry = self.slots.entry(slot).or_insert_with(|| {
+                added.push(slot);
+                SlotEntry::new(slot)
+            });
+            if entry.desired == Desired::Removed {
+                entry.desired = Desired::Up;
+                added.push(slot);
+            }
+        }
+        let beyond =
+            |entry: &&SlotEntry| entry.slot.0 >= workers && entry.desired != Desired::Removed;
+        let removed: Vec<Slot> = self.slots.values().filter(beyond).map(|e| e.slot).collect();
+        for slot in &removed {
+            if let Some(entry) = self.slots.get_mut(slot) {
+                entry.desired = Desired::Removed;
+                entry.wait = Wait::None;
+            }
+            self.retire_slot(now, *slot, "the slot is not wanted any more");
+        }
+        for slot in &added {
+            self.start_worker(now, *slot, None);
+        }
+        let until = if removed.is_empty() { Until::Serving(added) } else { Until::Empty(removed) };
+        self.wait(ticket, until);
+    }
+
+    fn stop(&mut self, now: Now, ticket: Ticket) {
+        if self.phase == Phase::Finished {
+            self.reply(ticket, Ok("all workers have ended".to_owned()));
+            return;
+        }
+        let hurry = self.phase == Phase::Stopping;
+        self.phase = Phase::Stopping;
+        self.wait(ticket, Until::Stopped);
+        let ids: Vec<WorkerId> = self.workers.keys().copied().collect();
+        if hurry {
+            let reason = "told to stop a second time: killed at once";
+            for id in ids {
+                let about = About::Worker(id, Some("operator"));
+                let intent =
+                    self.record(now, Kind::DrainStarted, about, None, reason, Figures::new());
+                self.kill(now, id, intent);
+            }
+            return;
+        }
+        self.actions.push(Action::CloseListeners);
+        for id in ids {
+            self.retire(now, id, None, "operator", "stanch is stopping");
+        }
+    }
+
+    fn retire_slot(&mut self, now: Now, slot: Slot, why: &str) {
+        let ids: Vec<WorkerId> =
+            self.workers.keys().copied().filter(|id| id.slot == slot).collect();
+        for id in ids {
+            self.retire(now, id, None, "operator", why);
+        }
+    }
+
+    fn step_slot(&self) -> Option<Slot> {
+        Some(self.roll.as_ref()?.step.as_ref()?.slot)
+    }
+
+    fn wait(&mut self, ticket: Ticket, until: Until) {
+        self.waiters.push(Waiter { ticket, until });
+    }
+
+    fn reply(&mut self, ticket: Ticket, reply: Reply) {
+        self.actions.push(Action::Reply { ticket, reply });
+    }
+
+    fn refuse(&mut self, ticket: Ticket, why: &str) {
+        self.reply(ticket, Err(Refusal(why.to_owned())));
+    }
+
+    fn refuse_unknown(&mut self, ticket: Ticket, slot: Slot) {
+        let last = self.settings.workers.saturating_sub(1);
+        self.refuse(ticket, &format!("there is no slot {slot}; slots are 0 to {last}"));
+    }
+
+    fn knows(&self, slot: Slot) -> bool {
+        self.slots.get(&slot).is_some_and(|entry| entry.desired != Desired::Removed)
+    }
+
+    /// Answers the commands that have come to their end.
+    pub(super) fn settle_waiters(&mut self, _now: Now) {
+        let waiters = std::mem::take(&mut self.waiters);
+        for waiter in waiters {
+            match self.outcome(&waiter.until) {
+                Some(reply) => self.reply(waiter.ticket, reply),
+                None => self.waiters.push(waiter),
+            }
+        }
+    }
+
+    fn outcome(&self, until: &Until) -> Option<Reply> {
+        match until {
+            Until::Serving(slots) => {
+                let held = slots.iter().find(|slot| {
+                    let wait = self.slots.get(slot).map(|entry| entry.wait);
+                    matches!(wait, Some(Wait::Held { .. }))
+                });
+                if let Some(slot) = held {
+                    return Some(Err(Refusal(format!("slot {slot} is held: it does not come up"))));
+                }
+                let serving = slots.iter().all(|slot| self.serving_in(*slot).is_some());
+                serving.then(|| Ok(format!("{} worker(s) added", slots.len())))
+            }
+            Until::Empty(slots) => {
+                let empty = !self.workers.keys().any(|id| slots.contains(&id.slot));
+                empty.then(|| Ok(format!("{} slot(s) emptied", slots.len())))
+            }
+            Until::Stopped => None,
+        }
+    }
+
+    /// Answers those who wait for the end.
+    pub(super) fn answer_stopped(&mut self) {
+        for waiter in std::mem::take(&mut self.waiters) {
+            let reply = match waiter.until {
+                Until::Stopped | Until::Empty(_) => Ok("all workers have ended".to_owned()),
+                Until::Serving(_) => Err(Refusal("stanch was stopped".to_owned())),
+            };
+            self.reply(waiter.ticket, reply);
+        }
+    }
+}
+
+fn describe(command: &Command) -> String {
+    match command {
+        Command::Restart { slot: Some(slot) } => format!("restart {slot}"),
+        Command::Restart { slot: None } => "restart".to_owned(),
+        Command::Drain { slot } => format!("drain {slot}"),
+        Command::Scale { workers } => format!("scale {workers}"),
+        Command::Stop => "stop".to_owned(),
+        Command::Pause => "pause".to_owned(),
+        Command::Resume => "resume".to_owned(),
+    }
+}

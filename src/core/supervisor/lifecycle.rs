@@ -1,0 +1,418 @@
+//! Worker life: starts, crashes, hangs, retirement. The table is in `core/worker.rs`.
+
+use super::super::incidents::Topic;
+use super::super::slot::{Desired, Verdict, Wait};
+use super::super::worker::{Cause, Due, State, Worker};
+use super::super::{
+    Action, ExitStatus, Figures, IncidentId, IncidentSummary, Intent, Kind, Moment, Now, Slot,
+    WorkerId,
+};
+use super::{About, Phase, Supervisor, figures};
+use std::time::Duration;
+
+/// A worker that is steered away gets the stop signal after this long even if connections still wait
+/// for it.
+const DRAIN_QUEUE_AT_MOST: Duration = Duration::from_secs(5);
+
+/// A tree that outlives its kill (a process in uninterruptible sleep) is killed again after this long.
+const KILL_AGAIN: Duration = Duration::from_secs(5);
+
+const SIGKILL: i32 = 9;
+
+impl Supervisor {
+    pub(super) fn on_spawned(&mut self, now: Now, id: WorkerId, pid: i32) {
+        let Some(worker) = self.workers.get_mut(&id) else { return };
+        worker.pid = Some(pid);
+        let incident = worker.incident.clone();
+        let reason = match id.generation.0 {
+            1 => "first start",
+            _ if incident.is_some() => "replaces a worker in an incident",
+            _ => "replaces a worker",
+        };
+        self.record(
+            now,
+            Kind::WorkerStarted,
+            About::Worker(id, None),
+            incident,
+            reason,
+            Figures::new(),
+        );
+    }
+
+    pub(super) fn on_spawn_failed(&mut self, now: Now, id: WorkerId, stage: &str, error: &str) {
+        let Some(worker) = self.workers.get_mut(&id) else { return };
+        match worker.state {
+            State::Starting { .. } | State::Ready { .. } => {
+                worker.state = State::Exited;
+                let reason = format!("could not be started: {stage}: {error}");
+                self.start_failed(now, id, stage, &reason);
+            }
+            State::Draining { .. } | State::Stopping { .. } => worker.state = State::Exited,
+            State::Exited => {}
+        }
+    }
+
+    pub(super) fn on_ready(&mut self, now: Now, id: WorkerId) {
+        let Some(worker) = self.workers.get_mut(&id) else { return };
+        match worker.state {
+            State::Starting { .. } => {
+                worker.state = State::Ready { since: now.mono };
+                let took_ms = now.mono.since(worker.started).as_millis() as u64;
+                let incident = worker.incident.clone();
+                let figures = figures([("start_ms", took_ms.into())]);
+                let about = About::Worker(id, None);
+                self.record(now, Kind::WorkerReady, about, incident, "verified ready", figures);
+                self.actions.push(Action::Admit { worker: id });
+            }
+            State::Ready { .. }
+            | State::Draining { .. }
+            | State::Stopping { .. }
+            | State::Exited => {}
+        }
+    }
+
+    pub(super) fn on_probed(&mut self, now: Now, id: WorkerId, outcome: Result<(), String>) {
+        let limit = self.settings.health.failures;
+        let Some(worker) = self.workers.get_mut(&id) else { return };
+        if !matches!(worker.state, State::Ready { .. }) || worker.is_hung() {
+            return;
+        }
+        let error = match outcome {
+            Ok(()) => {
+                worker.failed_probes = 0;
+                return;
+            }
+            Err(error) => error,
+        };
+        worker.failed_probes += 1;
+        if limit == 0 || worker.failed_probes < limit {
+            return;
+        }
+        let failures = worker.failed_probes;
+        let summary = format!("worker {} stopped answering: {error}", id.slot);
+        let incident = self.see(now, Topic::Hang, id.slot, IncidentSummary::First(&summary));
+        let reason = format!("{failures} probes in a row failed; the last: {error}");
+        let figures = figures([("failed_probes", failures.into())]);
+        let about = About::Worker(id, None);
+        self.record(now, Kind::WorkerHung, about, Some(incident.clone()), &reason, figures);
+        // Steering away from the last one that may answer would make it worse: what fails the probes of
+        // all workers (a database that is down) is not theirs.
+        if self.workers.values().any(|other| other.id != id && other.is_serving()) {
+            self.actions.push(Action::Divert { worker: id, drain: false });
+        }
+        if let Some(worker) = self.workers.get_mut(&id) {
+            worker.make_due(Due { cause: Cause::Hang, incident: Some(incident), reason });
+        }
+    }
+
+    pub(super) fn on_drained(&mut self, now: Now, id: WorkerId) {
+        let Some(worker) = self.workers.get(&id) else { return };
+        if let State::Draining { intent, kill_at, .. } = worker.state {
+            self.stop_worker(now, id, intent, kill_at);
+        }
+    }
+
+    pub(super) fn on_exited(&mut self, now: Now, id: WorkerId, status: ExitStatus) {
+        let Some(worker) = self.workers.get_mut(&id) else { return };
+        let before = worker.state;
+        if before == State::Exited {
+            return;
+        }
+        worker.state = State::Exited;
+        self.actions.push(Action::Divert { worker: id, drain: false });
+        let intent = match before {
+            State::Starting { .. } => {
+                let hint = match status {
+                    ExitStatus::Code(0) => {
+                        "; a worker must stay in the foreground (does it fork into the background?)"
+                    }
+                    ExitStatus::Code(_) | ExitStatus::Signal(_) => "",
+                };
+                let reason = format!("ended before it was ready: {status}{hint}");
+                self.start_failed(now, id, "ready", &reason)
+            }
+            State::Ready { .. } => self.crashed(now, id, status),
+            State::Draining { .. } | State::Stopping { .. } => self.retired(now, id, Some(status)),
+            State::Exited => return,
+        };
+        // Children that outlived their leader would hold memory and sockets that nobody watches.
+        self.actions.push(Action::Kill { worker: id, intent });
+    }
+
+    pub(super) fn on_gone(&mut self, now: Now, id: WorkerId, stragglers: u32, cut: Option<u64>) {
+        let Some(worker) = self.workers.get(&id) else { return };
+        let incident = worker.incident.clone();
+        let due_incident = worker.due.as_ref().and_then(|due| due.incident.clone());
+        match worker.state {
+            State::Exited => {}
+            State::Starting { .. } => {
+                self.start_failed(now, id, "ready", "vanished before it was ready");
+            }
+            State::Ready { .. } => {
+                self.crashed(now, id, ExitStatus::Signal(SIGKILL));
+            }
+            State::Draining { .. } | State::Stopping { .. } => {
+                self.retired(now, id, None);
+            }
+        }
+        let incident = due_incident.or(incident);
+        if let Some(cut) = cut.filter(|cut| *cut > 0) {
+            let reason = format!("{cut} connections were still open when the worker was killed");
+            let figures =
+                figures([("connections_cut", cut.into()), ("stragglers", stragglers.into())]);
+            let about = About::Worker(id, None);
+            self.record(now, Kind::DrainCutConnections, about, incident.clone(), &reason, figures);
+            if let Some(incident) = incident {
+                let changed = self.book.add_impact(&incident, "connections_cut", cut);
+                self.put_incident(changed);
+            }
+        }
+        self.workers.remove(&id);
+    }
+
+    /// A worker that had been ready ended unasked.
+    fn crashed(&mut self, now: Now, id: WorkerId, status: ExitStatus) -> Intent {
+        let (cause, reason) = match status {
+            ExitStatus::Code(_) => ("exit", format!("ended by itself: {status}")),
+            ExitStatus::Signal(SIGKILL) => {
+                ("foreign_kill", "was killed by SIGKILL, which stanch did not send".to_owned())
+            }
+            ExitStatus::Signal(_) => ("signal", format!("was ended by {status}")),
+        };
+        let summary = format!("worker {} {reason}", id.slot);
+        let incident = self.see(now, Topic::Crash, id.slot, IncidentSummary::First(&summary));
+        let age_s = self.workers.get(&id).map(|w| now.mono.since(w.started).as_secs_f64());
+        let figures = figures([("age_s", age_s.into())]);
+        let about = About::Worker(id, Some(cause));
+        let intent =
+            self.record(now, Kind::WorkerCrashed, about, Some(incident.clone()), &reason, figures);
+        self.lost(now, id, incident, true, &reason);
+        intent
+    }
+
+    /// A worker did not come up.
+    fn start_failed(&mut self, now: Now, id: WorkerId, stage: &str, reason: &str) -> Intent {
+        let summary = format!("worker {} {reason}", id.slot);
+        let incident =
+            self.see(now, Topic::StartFailure, id.slot, IncidentSummary::First(&summary));
+        let about = About::Worker(id, Some(stage));
+        let some = Some(incident.clone());
+        let intent = self.record(now, Kind::WorkerStartFailed, about, some, reason, Figures::new());
+        self.lost(now, id, incident, false, reason);
+        intent
+    }
+
+    fn retired(&mut self, now: Now, id: WorkerId, status: Option<ExitStatus>) -> Intent {
+        let worker = self.workers.get(&id);
+        let age_s = worker.map(|worker| now.mono.since(worker.started).as_secs_f64());
+        let incident = worker.and_then(|worker| worker.due.as_ref()?.incident.clone());
+        let reason = match status {
+            Some(status) => format!("ended as asked: {status}"),
+            None => "ended as asked".to_owned(),
+        };
+        let figures = figures([("age_s", age_s.into())]);
+        self.record(now, Kind::WorkerRetired, About::Worker(id, None), incident, &reason, figures)
+    }
+
+    /// A slot lost a worker unasked: what now? Nothing, if it was the newcomer of a roll (the roll
+    /// stops, the old one serves on) or if another worker of the slot is there or on its way.
+    pub(super) fn lost(
+        &mut self,
+        now: Now,
+        id: WorkerId,
+        incident: IncidentId,
+        had_been_ready: bool,
+        why: &str,
+    ) {
+        if self.roll_lost_newcomer(now, id, why)
+            && self.current_in(id.slot).is_some_and(|worker| worker.id != id)
+        {
+            return;
+        }
+        let jitter = self.next_jitter();
+        let taken =
+            self.workers.values().any(|w| w.id.slot == id.slot && w.id != id && w.is_current());
+        let restart = self.settings.restart.clone();
+        let Some(entry) = self.slots.get_mut(&id.slot) else { return };
+        if taken || entry.desired != Desired::Up || self.phase == Phase::Stopping {
+            return;
+        }
+        match entry.budget.crashed(now.mono, had_been_ready, &restart, jitter) {
+            Verdict::After(delay) => {
+                entry.wait = Wait::Backoff { until: now.mono + delay };
+                entry.incident = Some(incident.clone());
+                self.count_intervention(&Some(incident));
+            }
+            Verdict::Hold => self.hold(now, id.slot, why),
+        }
+    }
+
+    fn hold(&mut self, now: Now, slot: Slot, why: &str) {
+        let pause = self.settings.restart.held_pause;
+        let within_s = self.settings.restart.within.as_secs_f64();
+        let Some(entry) = self.slots.get_mut(&slot) else { return };
+        entry.wait = Wait::Held { until: now.mono + pause };
+        let crashes = entry.budget.crashes();
+        let summary =
+            format!("slot {slot} is held after {crashes} failures in {within_s} s: {why}");
+        let incident = self.see(now, Topic::CrashLoop, slot, IncidentSummary::First(&summary));
+        if let Some(entry) = self.slots.get_mut(&slot) {
+            entry.incident = Some(incident.clone());
+        }
+        let reason = format!(
+            "{crashes} failures within {within_s} s, the last: {why}; `stanch restart {slot}` starts it \
+             again, or it is tried again in {} s",
+            pause.as_secs()
+        );
+        let figures = figures([("failures", crashes.into()), ("within_s", within_s.into())]);
+        self.record(
+            now,
+            Kind::WorkerHeld,
+            About::Slot(slot, None),
+            Some(incident),
+            &reason,
+            figures,
+        );
+    }
+
+    /// Ends a worker in good order: no new connections, the queue emptied, the stop signal, and the
+    /// kill of what is left at the deadline.
+    pub(super) fn retire(
+        &mut self,
+        now: Now,
+        id: WorkerId,
+        incident: Option<IncidentId>,
+        cause: &str,
+        why: &str,
+    ) {
+        let drain_timeout = self.settings.rolling.drain_timeout;
+        let Some(worker) = self.workers.get(&id) else { return };
+        if !worker.is_current() {
+            return;
+        }
+        let queue = worker.is_serving();
+        let figures = figures([
+            ("rss_kib", worker.sample.and_then(|(_, sample)| sample.rss_kib).into()),
+            ("growth_kib", worker.growth_kib().into()),
+            ("age_s", now.mono.since(worker.started).as_secs_f64().into()),
+            ("drain_timeout_s", drain_timeout.as_secs_f64().into()),
+        ]);
+        self.count_intervention(&incident);
+        let about = About::Worker(id, Some(cause));
+        let intent = self.record(now, Kind::DrainStarted, about, incident, why, figures);
+        let kill_at = now.mono + drain_timeout;
+        if queue && self.phase != Phase::Stopping {
+            let stop_at = now.mono + DRAIN_QUEUE_AT_MOST.min(drain_timeout / 2);
+            if let Some(worker) = self.workers.get_mut(&id) {
+                worker.state = State::Draining { intent, stop_at, kill_at };
+            }
+            self.actions.push(Action::Divert { worker: id, drain: true });
+        } else {
+            self.stop_worker(now, id, intent, kill_at);
+        }
+    }
+
+    pub(super) fn stop_worker(&mut self, _now: Now, id: WorkerId, intent: Intent, kill_at: Moment) {
+        if let Some(worker) = self.workers.get_mut(&id) {
+            worker.state = State::Stopping { intent, kill_at };
+            self.actions.push(Action::Stop { worker: id, intent });
+        }
+    }
+
+    pub(super) fn kill(&mut self, now: Now, id: WorkerId, intent: Intent) {
+        if let Some(worker) = self.workers.get_mut(&id) {
+            worker.state = State::Stopping { intent, kill_at: now.mono + KILL_AGAIN };
+            self.actions.push(Action::Divert { worker: id, drain: false });
+            self.actions.push(Action::Kill { worker: id, intent });
+        }
+    }
+
+    pub(super) fn settle_deadlines(&mut self, now: Now) {
+        let due: Vec<(WorkerId, State)> = self
+            .workers
+            .values()
+            .filter(|worker| worker.deadline().is_some_and(|deadline| deadline <= now.mono))
+            .map(|worker| (worker.id, worker.state))
+            .collect();
+        for (id, state) in due {
+            match state {
+                State::Starting { .. } => {
+                    let limit_s = self.settings.ready_timeout.as_secs_f64();
+                    let reason = format!("was not ready within {limit_s} s");
+                    // Out of the way first: what follows must not take it for a worker on its way.
+                    if let Some(worker) = self.workers.get_mut(&id) {
+                        worker.state = State::Exited;
+                    }
+                    let intent = self.start_failed(now, id, "ready", &reason);
+                    self.kill(now, id, intent);
+                }
+                State::Draining { intent, kill_at, .. } => {
+                    self.stop_worker(now, id, intent, kill_at)
+                }
+                State::Stopping { intent, .. } => self.kill(now, id, intent),
+                State::Ready { .. } | State::Exited => {}
+            }
+        }
+        self.settle_ages(now);
+    }
+
+    fn settle_ages(&mut self, now: Now) {
+        let healthy: Vec<Slot> = self
+            .workers
+            .values()
+            .filter(|worker| self.healthy_deadline(worker).is_some_and(|at| at <= now.mono))
+            .map(|worker| worker.id.slot)
+            .collect();
+        for slot in healthy {
+            if let Some(entry) = self.slots.get_mut(&slot) {
+                entry.budget.healthy();
+            }
+        }
+        let old: Vec<WorkerId> = self
+            .workers
+            .values()
+            .filter(|worker| self.max_age_deadline(worker).is_some_and(|at| at <= now.mono))
+            .map(|worker| worker.id)
+            .collect();
+        for id in old {
+            if let Some(worker) = self.workers.get_mut(&id) {
+                let reason = "older than rolling.max_age".to_owned();
+                worker.make_due(Due { cause: Cause::MaxAge, incident: None, reason });
+            }
+        }
+    }
+
+    /// When a worker counts as well again; `None` when its slot has no streak to forget.
+    pub(super) fn healthy_deadline(&self, worker: &Worker) -> Option<Moment> {
+        let streak = self.slots.get(&worker.id.slot)?.budget.has_streak();
+        streak.then_some(worker.ready_since()? + self.settings.restart.within)
+    }
+
+    pub(super) fn max_age_deadline(&self, worker: &Worker) -> Option<Moment> {
+        let since = worker.ready_since()?;
+        worker.due.is_none().then_some(since + self.settings.rolling.max_age?)
+    }
+
+    /// Starts what has waited long enough.
+    pub(super) fn settle_slots(&mut self, now: Now) {
+        if self.phase != Phase::Running {
+            return;
+        }
+        let mut ready: Vec<(Slot, Option<IncidentId>)> = Vec::new();
+        for entry in self.slots.values_mut().filter(|entry| entry.desired == Desired::Up) {
+            match entry.wait {
+                Wait::Backoff { until } if until <= now.mono => {
+                    ready.push((entry.slot, entry.incident.take()));
+                }
+                Wait::Held { until } if until <= now.mono => {
+                    entry.budget.reset();
+                    ready.push((entry.slot, entry.incident.take()));
+                }
+                Wait::None | Wait::Backoff { .. } | Wait::Held { .. } => {}
+            }
+        }
+        for (slot, incident) in ready {
+            self.start_worker(now, slot, incident);
+        }
+    }
+}

@@ -1,0 +1,213 @@
+//! Memory: what a reading leads to. Soft limit: replace with overlap. Hard limit: kill now, then
+//! replace. Total limit: replace the one that has grown most. Leak: replace before the limit.
+
+use super::super::incidents::Topic;
+use super::super::leak::{Detector, Verdict};
+use super::super::worker::{Cause, Due, State};
+use super::super::{IncidentSummary, Kind, LeakAction, Now, Sample, WorkerId};
+use super::{About, Phase, Supervisor, figures};
+
+impl Supervisor {
+    pub(super) fn on_sampled(&mut self, now: Now, id: WorkerId, sample: Sample) {
+        let Some(worker) = self.workers.get_mut(&id) else { return };
+        worker.note_sample(now.mono, sample);
+        match worker.state {
+            State::Ready { .. } | State::Starting { .. } => {
+                if self.over_hard_limit(now, id) {
+                    return;
+                }
+            }
+            State::Draining { .. } => {
+                // It leaves already; the hard limit holds until it has.
+                self.over_hard_limit(now, id);
+                return;
+            }
+            State::Stopping { .. } | State::Exited => return,
+        }
+        if self.workers.get(&id).is_some_and(|worker| worker.ready_since().is_some()) {
+            self.judge_trend(now, id, sample);
+            self.judge_soft_limit(now, id);
+        }
+        self.judge_total_limit(now);
+    }
+
+    fn over_hard_limit(&mut self, now: Now, id: WorkerId) -> bool {
+        let Some(limit_kib) = self.settings.memory.hard_limit_kib else { return false };
+        let Some(worker) = self.workers.get(&id) else { return false };
+        let Some(growth_kib) = worker.growth_kib().filter(|growth| *growth > limit_kib) else {
+            return false;
+        };
+        if self.phase == Phase::Paused {
+            return false;
+        }
+        let was_ready = worker.ready_since().is_some();
+        let was_current = worker.is_current();
+        let reason =
+            format!("uses {}, over the hard limit of {}: killed", mib(growth_kib), mib(limit_kib));
+        let summary = format!("worker {} {reason}", id.slot);
+        let topic = self.memory_topic(id);
+        let incident = self.see(now, topic, id.slot, IncidentSummary::First(&summary));
+        self.count_intervention(&Some(incident.clone()));
+        let figures =
+            figures([("growth_kib", growth_kib.into()), ("hard_limit_kib", limit_kib.into())]);
+        let about = About::Worker(id, Some("hard_limit"));
+        let some = Some(incident.clone());
+        let intent = self.record(now, Kind::MemoryHardLimit, about, some, &reason, figures);
+        self.kill(now, id, intent);
+        if was_current {
+            self.lost(now, id, incident, was_ready, &reason);
+        }
+        true
+    }
+
+    fn judge_soft_limit(&mut self, now: Now, id: WorkerId) {
+        let Some(limit_kib) = self.settings.memory.soft_limit_kib else { return };
+        let Some(worker) = self.workers.get(&id) else { return };
+        let said = worker.due.as_ref().is_some_and(|due| due.cause >= Cause::SoftLimit);
+        let Some(growth_kib) = worker.growth_kib().filter(|growth| *growth > limit_kib) else {
+            return;
+        };
+        if said {
+            return;
+        }
+        let reason = format!("uses {}, over the soft limit of {}", mib(growth_kib), mib(limit_kib));
+        let summary = format!("worker {} {reason}", id.slot);
+        let topic = self.memory_topic(id);
+        let incident = self.see(now, topic, id.slot, IncidentSummary::First(&summary));
+        let figures =
+            figures([("growth_kib", growth_kib.into()), ("soft_limit_kib", limit_kib.into())]);
+        let about = About::Worker(id, Some("soft_limit"));
+        self.record(now, Kind::MemorySoftLimit, about, Some(incident.clone()), &reason, figures);
+        self.make_due(id, Due { cause: Cause::SoftLimit, incident: Some(incident), reason });
+    }
+
+    /// A limit reached by a worker that leaks belongs to the leak's incident.
+    fn memory_topic(&self, id: WorkerId) -> Topic {
+        let leaks = self.workers.get(&id).is_some_and(|worker| worker.detector.is_leaking());
+        if leaks { Topic::Leak } else { Topic::MemoryLimit }
+    }
+
+    fn judge_total_limit(&mut self, now: Now) {
+        let Some(limit_kib) = self.settings.memory.total_limit_kib else { return };
+        let total_kib = self.total_growth_kib();
+        if total_kib <= limit_kib {
+            self.over_total = false;
+            return;
+        }
+        let pending = self.workers.values().any(|worker| {
+            worker.is_current() && worker.due.as_ref().is_some_and(|d| d.cause >= Cause::TotalLimit)
+        });
+        if pending || self.roll.is_some() || now.mono < self.next_roll {
+            return;
+        }
+        let largest = self
+            .workers
+            .values()
+            .filter(|worker| matches!(worker.state, State::Ready { .. }))
+            .max_by_key(|worker| (worker.detector.is_leaking(), worker.growth_kib()));
+        let Some((id, growth_kib)) = largest.map(|worker| (worker.id, worker.growth_kib())) else {
+            return;
+        };
+        self.over_total = true;
+        let reason = format!(
+            "all workers together use {}, over the total limit of {}; worker {} has grown most",
+            mib(total_kib),
+            mib(limit_kib),
+            id.slot
+        );
+        let topic = self.memory_topic(id);
+        let incident = self.see(now, topic, id.slot, IncidentSummary::First(&reason));
+        let figures = figures([
+            ("total_kib", total_kib.into()),
+            ("total_limit_kib", limit_kib.into()),
+            ("growth_kib", growth_kib.into()),
+        ]);
+        let about = About::Worker(id, Some("total_limit"));
+        self.record(now, Kind::MemoryTotalLimit, about, Some(incident.clone()), &reason, figures);
+        self.make_due(id, Due { cause: Cause::TotalLimit, incident: Some(incident), reason });
+    }
+
+    /// Anonymous + shared + swapped memory of all live workers.
+    pub(super) fn total_growth_kib(&self) -> u64 {
+        self.workers.values().filter_map(|worker| worker.growth_kib()).sum()
+    }
+
+    fn judge_trend(&mut self, now: Now, id: WorkerId, sample: Sample) {
+        let action = self.settings.leak.action;
+        if action == LeakAction::Off {
+            return;
+        }
+        let Some(worker) = self.workers.get_mut(&id) else { return };
+        let before = worker.detector.judgement().verdict;
+        worker.detector.observe(now.mono, &sample);
+        let after = worker.detector.judgement().verdict;
+        if after != before {
+            self.verdict_changed(now, id, before, after);
+        }
+        self.judge_forecast(now, id);
+    }
+
+    fn verdict_changed(&mut self, now: Now, id: WorkerId, before: Verdict, after: Verdict) {
+        let Some(worker) = self.workers.get(&id) else { return };
+        let judgement = worker.detector.judgement();
+        let reason = worker.detector.reason(now);
+        let figures = figures([
+            ("slope_kib_s", judgement.slope_kib_s.into()),
+            ("eta_s", judgement.eta.map(|eta| eta.as_secs_f64()).into()),
+            ("confidence", judgement.confidence.into()),
+            ("growth_kib", worker.growth_kib().into()),
+            ("limit_kib", self.settings.forecast_limit_kib().into()),
+        ]);
+        let open = self.book.on(Topic::Leak).map(|incident| incident.id.clone());
+        let about = About::Worker(id, None);
+        match (before, after) {
+            (_, Verdict::Leak) => {
+                let summary = format!("worker {} leaks memory: {reason}", id.slot);
+                let said = IncidentSummary::First(&summary);
+                let incident = self.see(now, Topic::Leak, id.slot, said);
+                self.record(now, Kind::LeakConfirmed, about, Some(incident), &reason, figures);
+            }
+            (_, Verdict::Suspect) => {
+                self.record(now, Kind::LeakSuspected, about, open, &reason, figures);
+            }
+            (Verdict::Leak | Verdict::Suspect, Verdict::Healthy | Verdict::Unjudged) => {
+                self.record(now, Kind::LeakCleared, about, open, &reason, figures);
+            }
+            (Verdict::Healthy | Verdict::Unjudged, Verdict::Healthy | Verdict::Unjudged) => {}
+        }
+    }
+
+    /// A confirmed leak is replaced when the forecast leaves no more than the lead time.
+    fn judge_forecast(&mut self, now: Now, id: WorkerId) {
+        let lead_time = self.settings.leak.lead_time;
+        let Some(worker) = self.workers.get(&id) else { return };
+        let eta = worker.detector.judgement().eta;
+        let restart = self.settings.leak.action == LeakAction::Restart;
+        if !restart || worker.due.is_some() || !worker.detector.is_leaking() {
+            return;
+        }
+        if eta.is_none_or(|eta| eta > lead_time) {
+            return;
+        }
+        let reason = worker.detector.reason(now);
+        let incident = self.book.on(Topic::Leak).map(|incident| incident.id.clone());
+        self.make_due(id, Due { cause: Cause::Leak, incident, reason });
+    }
+
+    fn make_due(&mut self, id: WorkerId, due: Due) {
+        if let Some(worker) = self.workers.get_mut(&id) {
+            worker.make_due(due);
+        }
+    }
+}
+
+impl Detector {
+    /// Whether a leak is confirmed at present.
+    pub fn is_leaking(&self) -> bool {
+        self.judgement().verdict == Verdict::Leak
+    }
+}
+
+fn mib(kib: u64) -> String {
+    format!("{:.1} MiB", kib as f64 / 1024.0)
+}

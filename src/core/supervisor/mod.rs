@@ -1,0 +1,349 @@
+//! The supervisor: every event comes in here with the time, every decision leaves as an action.
+//!
+//! `handle` and `handle_timeout` change the state and queue actions; `settle` then does whatever has
+//! become due (deadlines, the next step of a roll, ends of commands and incidents), so that no order
+//! of events can leave something undone. `poll_timeout` says when to call again if nothing happens.
+
+mod commands;
+mod lifecycle;
+mod memory;
+mod rolling;
+mod view;
+
+pub use view::{LeakView, SlotView, View};
+
+use super::incidents::{Book, Topic};
+use super::leak::{Detector, DetectorSettings};
+use super::roll::Roll;
+use super::slot::{Desired, SlotEntry, Wait};
+use super::worker::{Cause, State, Worker};
+use super::{
+    Action, Event, Figures, Generation, Incident, IncidentId, IncidentState, IncidentSummary,
+    Intent, Kind, Moment, Now, Record, Settings, Slot, WorkerId,
+};
+use commands::Waiter;
+use std::collections::BTreeMap;
+
+/// Whether the supervisor acts by itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    Running,
+    /// By an operator: it watches and writes down, and touches nothing.
+    Paused,
+    /// Workers are told to end.
+    Stopping,
+    /// Nothing more will happen.
+    Finished,
+}
+
+/// All state and every decision.
+#[derive(Debug)]
+pub struct Supervisor {
+    settings: Settings,
+    phase: Phase,
+    slots: BTreeMap<Slot, SlotEntry>,
+    workers: BTreeMap<WorkerId, Worker>,
+    roll: Option<Roll>,
+    /// No automatic roll before.
+    next_roll: Moment,
+    /// Rolls aborted since the last success.
+    aborted_rolls: u32,
+    over_total: bool,
+    book: Book,
+    waiters: Vec<Waiter>,
+    actions: Vec<Action>,
+    records: u64,
+    jitter: u64,
+}
+
+impl Supervisor {
+    /// A supervisor that has not begun. `seed` feeds the jitter of restart delays.
+    pub fn new(settings: Settings, seed: u64) -> Self {
+        Self {
+            settings,
+            phase: Phase::Running,
+            slots: BTreeMap::new(),
+            workers: BTreeMap::new(),
+            roll: None,
+            next_roll: Moment::default(),
+            aborted_rolls: 0,
+            over_total: false,
+            book: Book::default(),
+            waiters: Vec::new(),
+            actions: Vec::new(),
+            records: 0,
+            jitter: seed,
+        }
+    }
+
+    /// Begins: starts a worker in each slot.
+    pub fn start(&mut self, now: Now) -> Vec<Action> {
+        let figures = figures([("workers", self.settings.workers.into())]);
+        self.record(
+            now,
+            Kind::SupervisorStarted,
+            About::Supervisor,
+            None,
+            "supervision begins",
+            figures,
+        );
+        for number in 0..self.settings.workers {
+            self.slots.insert(Slot(number), SlotEntry::new(Slot(number)));
+            self.start_worker(now, Slot(number), None);
+        }
+        self.settle(now)
+    }
+
+    /// Takes in what happened and gives what to do about it.
+    pub fn handle(&mut self, event: Event, now: Now) -> Vec<Action> {
+        match event {
+            Event::Spawned { worker, pid } => self.on_spawned(now, worker, pid),
+            Event::SpawnFailed { worker, stage, error } => {
+                self.on_spawn_failed(now, worker, &stage, &error)
+            }
+            Event::Ready { worker } => self.on_ready(now, worker),
+            Event::Probed { worker, outcome } => self.on_probed(now, worker, outcome),
+            Event::Drained { worker } => self.on_drained(now, worker),
+            Event::Exited { worker, status } => self.on_exited(now, worker, status),
+            Event::Gone { worker, stragglers, connections_cut } => {
+                self.on_gone(now, worker, stragglers, connections_cut)
+            }
+            Event::Sampled { worker, sample } => self.on_sampled(now, worker, sample),
+            Event::Command { ticket, by, command } => self.on_command(now, ticket, &by, command),
+        }
+        self.settle(now)
+    }
+
+    /// Does what has become due; called at or after [`Supervisor::poll_timeout`].
+    pub fn handle_timeout(&mut self, now: Now) -> Vec<Action> {
+        self.settle(now)
+    }
+
+    /// When `handle_timeout` is wanted, if nothing happens before.
+    pub fn poll_timeout(&self) -> Option<Moment> {
+        let workers = self.workers.values().flat_map(|worker| {
+            [worker.deadline(), self.max_age_deadline(worker), self.healthy_deadline(worker)]
+        });
+        let slots = self.slots.values().map(|slot| match slot.wait {
+            Wait::Backoff { until } | Wait::Held { until } if self.phase == Phase::Running => {
+                Some(until)
+            }
+            Wait::None | Wait::Backoff { .. } | Wait::Held { .. } => None,
+        });
+        let roll = self.roll_deadline();
+        workers.chain(slots).chain([roll, self.book.deadline()]).flatten().min()
+    }
+
+    /// Whether everything has ended.
+    pub fn is_finished(&self) -> bool {
+        self.phase == Phase::Finished
+    }
+
+    /// Does all that is due and hands out the queued actions.
+    fn settle(&mut self, now: Now) -> Vec<Action> {
+        self.settle_deadlines(now);
+        self.settle_slots(now);
+        self.settle_roll(now);
+        self.settle_waiters(now);
+        self.settle_incidents(now);
+        self.settle_finish(now);
+        std::mem::take(&mut self.actions)
+    }
+
+    fn settle_incidents(&mut self, now: Now) {
+        let leaking = self.workers.values().any(|w| w.is_current() && w.detector.is_leaking());
+        let due = |causes: &[Cause]| {
+            self.workers
+                .values()
+                .filter(|worker| worker.is_current())
+                .any(|worker| worker.due.as_ref().is_some_and(|due| causes.contains(&due.cause)))
+        };
+        let over_limit = self.over_total || due(&[Cause::SoftLimit, Cause::TotalLimit]);
+        let hung = due(&[Cause::Hang]);
+        let serves: BTreeMap<Slot, bool> = self
+            .slots
+            .values()
+            .map(|entry| {
+                (entry.slot, entry.desired != Desired::Up || self.serving_in(entry.slot).is_some())
+            })
+            .collect();
+        let changed = self.book.review(
+            now,
+            |slot| serves.get(&slot).copied().unwrap_or(true),
+            |topic| match topic {
+                Topic::Leak => leaking,
+                Topic::MemoryLimit => over_limit,
+                Topic::Hang => hung,
+                Topic::Crash | Topic::CrashLoop | Topic::StartFailure | Topic::RollFailure => false,
+            },
+        );
+        for incident in changed {
+            if incident.state == IncidentState::Resolved {
+                let reason = format!("{} is over: {}", incident.kind, incident.summary);
+                let id = Some(incident.id.clone());
+                self.record(
+                    now,
+                    Kind::IncidentResolved,
+                    About::Supervisor,
+                    id,
+                    &reason,
+                    Figures::new(),
+                );
+            }
+            self.actions.push(Action::Incident(incident));
+        }
+    }
+
+    fn settle_finish(&mut self, now: Now) {
+        if self.phase == Phase::Stopping && self.workers.is_empty() {
+            self.phase = Phase::Finished;
+            let reason = "all workers have ended";
+            self.record(
+                now,
+                Kind::SupervisorStopped,
+                About::Supervisor,
+                None,
+                reason,
+                Figures::new(),
+            );
+            self.answer_stopped();
+            self.actions.push(Action::Finish);
+        }
+    }
+
+    /// Starts the next generation of a slot.
+    fn start_worker(
+        &mut self,
+        now: Now,
+        slot: Slot,
+        incident: Option<IncidentId>,
+    ) -> Option<WorkerId> {
+        let detector = Detector::new(DetectorSettings {
+            limit_kib: self.settings.forecast_limit_kib(),
+            warm_up: self.settings.leak.warm_up,
+        });
+        let entry = self.slots.get_mut(&slot)?;
+        entry.generation = Generation(entry.generation.0 + 1);
+        entry.wait = Wait::None;
+        let id = WorkerId { slot, generation: entry.generation };
+        let worker = Worker {
+            id,
+            release: self.settings.release.clone(),
+            pid: None,
+            state: State::Starting { deadline: now.mono + self.settings.ready_timeout },
+            started: now.mono,
+            incident,
+            failed_probes: 0,
+            due: None,
+            sample: None,
+            cpu_percent: None,
+            detector,
+        };
+        self.workers.insert(id, worker);
+        self.actions.push(Action::Start { worker: id });
+        Some(id)
+    }
+
+    /// The live worker of a slot that serves, the newest if there are two.
+    fn serving_in(&self, slot: Slot) -> Option<&Worker> {
+        self.workers.values().rev().find(|worker| worker.id.slot == slot && worker.is_serving())
+    }
+
+    /// The newest worker of a slot that serves or may come to serve.
+    fn current_in(&self, slot: Slot) -> Option<&Worker> {
+        self.workers.values().rev().find(|worker| worker.id.slot == slot && worker.is_current())
+    }
+
+    /// Writes a line of the audit log.
+    fn record(
+        &mut self,
+        now: Now,
+        kind: Kind,
+        about: About<'_>,
+        incident: Option<IncidentId>,
+        reason: &str,
+        figures: Figures,
+    ) -> Intent {
+        self.records += 1;
+        let (worker, slot, cause) = match about {
+            About::Supervisor => (None, None, None),
+            About::Slot(slot, cause) => (None, Some(slot), cause),
+            About::Worker(id, cause) => (self.workers.get(&id), Some(id.slot), cause),
+        };
+        self.actions.push(Action::Record(Record {
+            number: self.records,
+            at: now.wall,
+            kind,
+            incident,
+            slot,
+            pid: worker.and_then(|worker| worker.pid),
+            generation: worker.map(|worker| worker.id.generation),
+            release: match worker {
+                Some(worker) => worker.release.clone(),
+                None => self.settings.release.clone(),
+            },
+            cause: cause.map(str::to_owned),
+            reason: reason.to_owned(),
+            figures,
+        }));
+        Intent(self.records)
+    }
+
+    /// Notes a fact on a topic: opens its incident (and says so) or joins the open one.
+    fn see(
+        &mut self,
+        now: Now,
+        topic: Topic,
+        slot: Slot,
+        summary: IncidentSummary<'_>,
+    ) -> IncidentId {
+        let worker = self.workers.values().rev().find(|worker| worker.id.slot == slot);
+        let age = worker.map_or(now.mono.0, |worker| now.mono.since(worker.started));
+        let release = worker.map_or(self.settings.release.clone(), |worker| worker.release.clone());
+        let seen = self.book.see(now, topic, slot, age, release.as_deref(), summary);
+        if let Some(incident) = self.book.get(&seen.id).cloned() {
+            self.put_incident(Some(incident.clone()));
+            if seen.opened {
+                let figures = figures([("severity", incident.severity.as_str().into())]);
+                let about = About::Slot(slot, Some(topic.as_str()));
+                let id = Some(seen.id.clone());
+                self.record(now, Kind::IncidentOpened, about, id, &incident.summary, figures);
+            }
+        }
+        seen.id
+    }
+
+    /// Counts an intervention in its incident.
+    fn count_intervention(&mut self, incident: &Option<IncidentId>) {
+        if let Some(id) = incident {
+            let incident = self.book.intervened(id);
+            self.put_incident(incident);
+        }
+    }
+
+    fn put_incident(&mut self, incident: Option<Incident>) {
+        self.actions.extend(incident.map(Action::Incident));
+    }
+
+    /// Uniform in 0..1, from the seed (SplitMix64, <https://prng.di.unimi.it/splitmix64.c>).
+    fn next_jitter(&mut self) -> f64 {
+        self.jitter = self.jitter.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.jitter;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (z ^ (z >> 31)) as f64 / u64::MAX as f64
+    }
+}
+
+/// What a record is about, with its one-word cause.
+#[derive(Clone, Copy)]
+enum About<'a> {
+    Supervisor,
+    Slot(Slot, Option<&'a str>),
+    Worker(WorkerId, Option<&'a str>),
+}
+
+/// Figures of a record.
+fn figures<const N: usize>(pairs: [(&str, serde_json::Value); N]) -> Figures {
+    pairs.into_iter().map(|(key, value)| (key.to_owned(), value)).collect()
+}

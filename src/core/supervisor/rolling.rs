@@ -1,0 +1,272 @@
+//! Replacing workers one by one: which is next, and when a step is done or the roll must stop.
+
+use super::super::incidents::Topic;
+use super::super::roll::{Roll, Step};
+use super::super::slot::Desired;
+use super::super::worker::{Cause, Due, State};
+use super::super::{
+    Action, Figures, IncidentSummary, Kind, Moment, Now, Refusal, Slot, Ticket, WorkerId,
+};
+use super::{About, Phase, Supervisor, figures};
+use std::time::Duration;
+
+/// The longest pause after aborted rolls; the first is `restart.backoff_max`, then it doubles.
+const ABORTED_PAUSE_MAX: Duration = Duration::from_secs(600);
+
+impl Supervisor {
+    /// Takes the roll as far as it goes now; starts an automatic one when a worker is due.
+    pub(super) fn settle_roll(&mut self, now: Now) {
+        if self.phase == Phase::Stopping || self.phase == Phase::Finished {
+            self.abort_roll(now, "stanch is stopping");
+            return;
+        }
+        if self.roll.is_none() && self.next_due(now).is_some() {
+            self.begin_roll(now, None, []);
+        }
+        while self.roll.is_some() && self.advance_roll(now) {}
+    }
+
+    /// Begins a roll; the caller has seen to it that none is under way.
+    pub(super) fn begin_roll(
+        &mut self,
+        now: Now,
+        ticket: Option<Ticket>,
+        wanted: impl IntoIterator<Item = Slot>,
+    ) {
+        let roll = Roll::new(ticket, wanted);
+        let due = self.next_due(now).and_then(|id| self.workers.get(&id)?.due.clone());
+        let slots = roll.wanted.len();
+        let (cause, incident, reason) = match (ticket, due) {
+            (None, Some(due)) => (due.cause.as_str(), due.incident, due.reason),
+            (Some(_), _) | (None, None) => {
+                ("operator", None, format!("an operator wants {slots} slot(s) replaced"))
+            }
+        };
+        let about = match self.next_due(now) {
+            Some(id) if ticket.is_none() => About::Worker(id, Some(cause)),
+            _ => About::Supervisor,
+        };
+        self.record(now, Kind::RollStarted, about, incident, &reason, Figures::new());
+        self.roll = Some(roll);
+    }
+
+    /// The worker whose replacement is most urgent and allowed now. Routine ones wait for the
+    /// cooldown; one that does not answer costs capacity as long as it stands.
+    fn next_due(&self, now: Now) -> Option<WorkerId> {
+        if self.phase != Phase::Running {
+            return None;
+        }
+        self.workers
+            .values()
+            .filter(|worker| matches!(worker.state, State::Ready { .. }))
+            .filter_map(|worker| Some((worker.due.as_ref()?.cause, worker.growth_kib(), worker.id)))
+            .filter(|(cause, ..)| now.mono >= self.next_roll || self.bypasses_cooldown(*cause))
+            .max_by_key(|(cause, growth, id)| (*cause, *growth, std::cmp::Reverse(*id)))
+            .map(|(.., id)| id)
+    }
+
+    fn bypasses_cooldown(&self, cause: Cause) -> bool {
+        cause == Cause::Hang && self.aborted_rolls == 0
+    }
+
+    /// When a worker that is due may be replaced.
+    pub(super) fn roll_deadline(&self) -> Option<Moment> {
+        let due = self
+            .workers
+            .values()
+            .any(|worker| worker.due.is_some() && matches!(worker.state, State::Ready { .. }));
+        (due && self.roll.is_none() && self.phase == Phase::Running).then_some(self.next_roll)
+    }
+
+    /// One move of the roll; whether another may follow at once.
+    fn advance_roll(&mut self, now: Now) -> bool {
+        let Some(roll) = &self.roll else { return false };
+        let Some(step) = &roll.step else { return self.next_step(now) };
+        let (slot, old, new) = (step.slot, step.old, step.new);
+        let old_lives = old.is_some_and(|old| self.workers.contains_key(&old));
+        match new {
+            None if old_lives => false,
+            None => {
+                let incident = step.due.as_ref().and_then(|due| due.incident.clone());
+                let new = self.start_worker(now, slot, incident);
+                self.set_newcomer(new);
+                false
+            }
+            Some(new) => match self.workers.get(&new).map(|worker| worker.state) {
+                Some(State::Ready { .. }) if old_lives => {
+                    self.retire_old(now);
+                    false
+                }
+                Some(State::Ready { .. }) => {
+                    self.step_done(now);
+                    true
+                }
+                Some(State::Starting { .. }) => false,
+                Some(State::Draining { .. } | State::Stopping { .. } | State::Exited) | None => {
+                    self.abort_roll(now, &format!("the new worker of slot {slot} was ended"));
+                    false
+                }
+            },
+        }
+    }
+
+    fn next_step(&mut self, now: Now) -> bool {
+        if let Some(id) = self.next_due(now) {
+            let due = self.workers.get(&id).and_then(|worker| worker.due.clone());
+            return self.begin_step(now, id.slot, Some(id), due);
+        }
+        let Some(roll) = &mut self.roll else { return false };
+        let Some(slot) = roll.wanted.pop_front() else {
+            self.finish_roll(now);
+            return false;
+        };
+        let Some(entry) = self.slots.get_mut(&slot) else { return true };
+        if entry.desired == Desired::Removed {
+            return true;
+        }
+        entry.desired = Desired::Up;
+        match self.current_in(slot).map(|worker| (worker.id, worker.state)) {
+            Some((_, State::Starting { .. })) => {
+                // It is as new as a replacement would be; the step only waits for it.
+                let id = self.current_in(slot).map(|worker| worker.id);
+                self.set_step(Step { slot, old: None, new: id, due: None });
+                true
+            }
+            Some((id, _)) => self.begin_step(now, slot, Some(id), None),
+            None => self.begin_step(now, slot, None, None),
+        }
+    }
+
+    /// Begins to replace `old`; false when it must wait for capacity.
+    fn begin_step(
+        &mut self,
+        now: Now,
+        slot: Slot,
+        old: Option<WorkerId>,
+        due: Option<Due>,
+    ) -> bool {
+        let overlap = self.settings.rolling.surge || old.is_none();
+        if overlap {
+            if old.is_none()
+                && let Some(entry) = self.slots.get_mut(&slot)
+            {
+                entry.budget.reset();
+            }
+            let incident = due.as_ref().and_then(|due| due.incident.clone());
+            let new = self.start_worker(now, slot, incident);
+            self.set_step(Step { slot, old, new, due });
+            return true;
+        }
+        if !self.may_go(old) {
+            // The slot comes first again when capacity is back.
+            if due.is_none()
+                && let Some(roll) = &mut self.roll
+            {
+                roll.wanted.push_front(slot);
+            }
+            return false;
+        }
+        self.set_step(Step { slot, old, new: None, due });
+        self.retire_old(now);
+        true
+    }
+
+    /// Whether the floor allows this worker to go before its replacement is there.
+    fn may_go(&self, id: Option<WorkerId>) -> bool {
+        let serving = |slot: &Slot| self.serving_in(*slot).is_some();
+        let wanted = self.slots.values().filter(|entry| entry.desired == Desired::Up).count();
+        let ready = self.slots.keys().filter(|slot| serving(slot)).count();
+        let counts = id.and_then(|id| self.workers.get(&id)).is_some_and(|w| w.is_serving());
+        !counts || ready > wanted.saturating_sub(self.settings.rolling.max_unavailable as usize)
+    }
+
+    fn retire_old(&mut self, now: Now) {
+        let Some(step) = self.roll.as_ref().and_then(|roll| roll.step.as_ref()) else { return };
+        let Some(old) = step.old else { return };
+        let due = step.due.clone();
+        let (cause, incident, reason) = match due {
+            Some(due) => (due.cause.as_str(), due.incident, due.reason),
+            None => ("operator", None, "replaced as an operator wished".to_owned()),
+        };
+        self.retire(now, old, incident, cause, &reason);
+    }
+
+    fn set_step(&mut self, step: Step) {
+        if let Some(roll) = &mut self.roll {
+            roll.step = Some(step);
+        }
+    }
+
+    fn set_newcomer(&mut self, new: Option<WorkerId>) {
+        if let Some(step) = self.roll.as_mut().and_then(|roll| roll.step.as_mut()) {
+            step.new = new;
+        }
+    }
+
+    fn step_done(&mut self, now: Now) {
+        let cooldown = self.settings.rolling.cooldown;
+        if let Some(roll) = &mut self.roll {
+            let step = roll.step.take();
+            roll.replaced += 1;
+            self.aborted_rolls = 0;
+            if let Some(due) = step.and_then(|step| step.due) {
+                self.next_roll = now.mono + cooldown;
+                if let Some(incident) = due.incident {
+                    let changed = self.book.add_impact(&incident, "workers_replaced", 1);
+                    self.put_incident(changed);
+                }
+            }
+        }
+    }
+
+    fn finish_roll(&mut self, now: Now) {
+        let Some(roll) = self.roll.take() else { return };
+        let reason = format!("{} worker(s) replaced", roll.replaced);
+        let figures = figures([("replaced", roll.replaced.into())]);
+        self.record(now, Kind::RollFinished, About::Supervisor, None, &reason, figures);
+        if let Some(ticket) = roll.ticket {
+            self.actions.push(Action::Reply { ticket, reply: Ok(reason) });
+        }
+    }
+
+    /// Stops the roll, if there is one; the workers not yet replaced serve on.
+    pub(super) fn abort_roll(&mut self, now: Now, why: &str) {
+        let Some(roll) = self.roll.take() else { return };
+        let slot = roll.step.as_ref().map(|step| step.slot);
+        let incident = match slot {
+            Some(slot) if self.phase == Phase::Running || self.phase == Phase::Paused => {
+                let summary = format!("a roll stopped at slot {slot}: {why}");
+                Some(self.see(now, Topic::RollFailure, slot, IncidentSummary::First(&summary)))
+            }
+            _ => None,
+        };
+        let reason =
+            format!("{why}; {} worker(s) had been replaced, the others serve on", roll.replaced);
+        let figures = figures([
+            ("replaced", roll.replaced.into()),
+            ("not_replaced", (roll.wanted.len() + usize::from(slot.is_some())).into()),
+        ]);
+        let about = match slot {
+            Some(slot) => About::Slot(slot, None),
+            None => About::Supervisor,
+        };
+        self.record(now, Kind::RollAborted, about, incident, &reason, figures);
+        let pause =
+            self.settings.restart.backoff_max.saturating_mul(1 << self.aborted_rolls.min(16));
+        self.next_roll = now.mono + pause.min(ABORTED_PAUSE_MAX);
+        self.aborted_rolls += 1;
+        if let Some(ticket) = roll.ticket {
+            self.actions.push(Action::Reply { ticket, reply: Err(Refusal(reason)) });
+        }
+    }
+
+    /// A worker was lost: was it the newcomer of the roll? Then the roll stops.
+    pub(super) fn roll_lost_newcomer(&mut self, now: Now, id: WorkerId, why: &str) -> bool {
+        let step = self.roll.as_ref().and_then(|roll| roll.step.as_ref());
+        let lost = step.is_some_and(|step| step.new == Some(id));
+        if lost {
+            self.abort_roll(now, &format!("the new worker of slot {} {why}", id.slot));
+        }
+        lost
+    }
+}

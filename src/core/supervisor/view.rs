@@ -1,0 +1,143 @@
+//! What read-outs are made of.
+
+use super::super::slot::{Desired, Wait};
+use super::super::worker::Worker;
+use super::super::{Sample, Slot};
+use super::{Phase, Supervisor};
+use crate::core::Now;
+use crate::core::leak::Verdict;
+
+/// The state of everything at one moment.
+#[derive(Clone, Debug, PartialEq)]
+pub struct View {
+    /// `starting`, `running`, `degraded`, `paused`, `stopping`.
+    pub state: &'static str,
+    /// The release that new workers get.
+    pub release: Option<String>,
+    /// Anonymous + shared + swapped memory of all live workers.
+    pub total_kib: u64,
+    /// Its limit.
+    pub total_limit_kib: Option<u64>,
+    /// A row for each live worker, and one for a slot without any; ordered by slot and generation.
+    pub slots: Vec<SlotView>,
+    /// Incidents that are not resolved.
+    pub incidents_open: u64,
+}
+
+/// A live worker, or a slot that has none.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SlotView {
+    /// The slot.
+    pub slot: Slot,
+    /// The worker's generation, or the last one.
+    pub generation: u64,
+    /// The worker's leader.
+    pub pid: Option<i32>,
+    /// The worker's state, or `backoff`, `held`, `exited`.
+    pub state: &'static str,
+    /// The release that the worker was started with.
+    pub release: Option<String>,
+    /// Since its start was asked for.
+    pub age_s: Option<f64>,
+    /// The newest reading.
+    pub sample: Sample,
+    /// CPU use between the last two readings; 100 is one processor.
+    pub cpu_percent: Option<f64>,
+    /// How often the slot was started again.
+    pub restarts: u64,
+    /// What the leak detector says.
+    pub leak: LeakView,
+}
+
+/// What the leak detector says.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LeakView {
+    /// The verdict.
+    pub verdict: Verdict,
+    /// Growth, KiB a second.
+    pub slope_kib_s: Option<f64>,
+    /// Until the nearest limit is reached.
+    pub eta_s: Option<f64>,
+    /// 0 to 1.
+    pub confidence: Option<f64>,
+    /// In words.
+    pub reason: String,
+}
+
+impl Supervisor {
+    /// The state of everything, for read-outs.
+    pub fn view(&self, now: Now) -> View {
+        let mut slots: Vec<SlotView> = Vec::new();
+        for entry in self.slots.values() {
+            let live = self.workers.values().filter(|worker| worker.id.slot == entry.slot);
+            let before = slots.len();
+            slots.extend(live.map(|worker| self.worker_view(now, worker, entry.restarts())));
+            if slots.len() == before && entry.desired != Desired::Removed {
+                slots.push(SlotView {
+                    slot: entry.slot,
+                    generation: entry.generation.0,
+                    pid: None,
+                    state: match entry.wait {
+                        Wait::None => "exited",
+                        Wait::Backoff { .. } => "backoff",
+                        Wait::Held { .. } => "held",
+                    },
+                    release: None,
+                    age_s: None,
+                    sample: Sample::default(),
+                    cpu_percent: None,
+                    restarts: entry.restarts(),
+                    leak: LeakView {
+                        verdict: Verdict::Unjudged,
+                        slope_kib_s: None,
+                        eta_s: None,
+                        confidence: None,
+                        reason: "no worker".to_owned(),
+                    },
+                });
+            }
+        }
+        View {
+            state: self.state_word(),
+            release: self.settings.release.clone(),
+            total_kib: self.total_growth_kib(),
+            total_limit_kib: self.settings.memory.total_limit_kib,
+            slots,
+            incidents_open: self.book.len() as u64,
+        }
+    }
+
+    fn worker_view(&self, now: Now, worker: &Worker, restarts: u64) -> SlotView {
+        let judgement = worker.detector.judgement();
+        SlotView {
+            slot: worker.id.slot,
+            generation: worker.id.generation.0,
+            pid: worker.pid,
+            state: worker.state.as_str(),
+            release: worker.release.clone(),
+            age_s: Some(now.mono.since(worker.started).as_secs_f64()),
+            sample: worker.sample.map(|(_, sample)| sample).unwrap_or_default(),
+            cpu_percent: worker.cpu_percent,
+            restarts,
+            leak: LeakView {
+                verdict: judgement.verdict,
+                slope_kib_s: judgement.slope_kib_s,
+                eta_s: judgement.eta.map(|eta| eta.as_secs_f64()),
+                confidence: Some(judgement.confidence),
+                reason: worker.detector.reason(now),
+            },
+        }
+    }
+
+    fn state_word(&self) -> &'static str {
+        let wanted = self.slots.values().filter(|entry| entry.desired == Desired::Up);
+        let mut missing = wanted.filter(|entry| self.serving_in(entry.slot).is_none()).peekable();
+        match self.phase {
+            Phase::Stopping | Phase::Finished => "stopping",
+            Phase::Paused => "paused",
+            Phase::Running if missing.peek().is_none() => "running",
+            Phase::Running if missing.all(|entry| entry.generation.0 == 1) => "starting",
+            Phase::Running => "degraded",
+        }
+    }
+}

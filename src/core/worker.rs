@@ -1,0 +1,205 @@
+//! The life of one worker: one generation of one slot.
+//!
+//! State × event. Every pair is written out here and in `supervisor/lifecycle.rs`; `-` is "nothing to
+//! do: it came late". A worker leaves the table with `Gone`, which comes exactly once for each start.
+//!
+//! | | starting | ready | draining | stopping | exited |
+//! | --- | --- | --- | --- | --- | --- |
+//! | `Spawned` | note the pid | note the pid | - | - | - |
+//! | `SpawnFailed` | start failed → exited | - | - | gone soon → exited | - |
+//! | `Ready` | admit → ready | - | - | - | - |
+//! | `Probed` ok | - | streak ends | - | - | - |
+//! | `Probed` failed | - | streak; at the limit: hung, divert, replace | - | - | - |
+//! | `Drained` | - | - | stop signal → stopping | - | - |
+//! | `Exited` | start failed → exited | crashed → exited | retired → exited | retired → exited | - |
+//! | `Gone` | start failed, remove | crashed, remove | retired, remove | retired, remove | remove |
+//! | `Sampled` | note | judge: limits, leak | note | note | - |
+//! | deadline | not ready in time: kill → stopping | - | stop signal → stopping | kill, again every 5 s | - |
+//! | retire | stop signal → stopping | divert → draining | - | - | - |
+//! | kill | → stopping | → stopping | → stopping | again | - |
+//!
+//! A slot without a live worker waits in `backoff` or is `held`; that is the slot's state, not a
+//! worker's (`core/slot.rs`).
+
+use super::leak::Detector;
+use super::{IncidentId, Intent, Moment, Sample, WorkerId};
+use std::fmt;
+
+/// Where a worker stands in its life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    /// Its command was asked for and is not yet verified ready.
+    Starting {
+        /// Not ready by then is a failed start.
+        deadline: Moment,
+    },
+    /// It serves.
+    Ready {
+        /// Since when.
+        since: Moment,
+    },
+    /// It gets no new connections and works off those that wait for it.
+    Draining {
+        /// Why.
+        intent: Intent,
+        /// The stop signal is sent by then, drained or not.
+        stop_at: Moment,
+        /// What is left is killed then.
+        kill_at: Moment,
+    },
+    /// It was told to end.
+    Stopping {
+        /// Why.
+        intent: Intent,
+        /// What is left is killed then.
+        kill_at: Moment,
+    },
+    /// Its leader is gone; what is left of the tree is being killed.
+    Exited,
+}
+
+impl State {
+    /// The word in `status`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            State::Starting { .. } => "starting",
+            State::Ready { .. } => "ready",
+            State::Draining { .. } => "draining",
+            State::Stopping { .. } => "stopping",
+            State::Exited => "exited",
+        }
+    }
+}
+
+impl fmt::Display for State {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+/// Why a worker must be replaced; the more urgent, the greater.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Cause {
+    /// It is older than `rolling.max_age`.
+    MaxAge,
+    /// It leaks, and the forecast leaves no more than the lead time.
+    Leak,
+    /// All workers together are over the total limit, and it has grown most.
+    TotalLimit,
+    /// It is over the soft limit.
+    SoftLimit,
+    /// It does not answer.
+    Hang,
+}
+
+impl Cause {
+    /// The word in records.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Cause::MaxAge => "max_age",
+            Cause::Leak => "leak",
+            Cause::TotalLimit => "total_limit",
+            Cause::SoftLimit => "soft_limit",
+            Cause::Hang => "hang",
+        }
+    }
+}
+
+/// A replacement that is due.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Due {
+    /// Why.
+    pub cause: Cause,
+    /// In which incident.
+    pub incident: Option<IncidentId>,
+    /// The same for people.
+    pub reason: String,
+}
+
+/// One generation of one slot.
+#[derive(Debug)]
+pub struct Worker {
+    /// Its name.
+    pub id: WorkerId,
+    /// The release that it was started with.
+    pub release: Option<String>,
+    /// Its leader, once it runs.
+    pub pid: Option<i32>,
+    /// Where it stands.
+    pub state: State,
+    /// When its start was asked for.
+    pub started: Moment,
+    /// The incident that led to its start, if any.
+    pub incident: Option<IncidentId>,
+    /// Failed liveness probes in a row.
+    pub failed_probes: u32,
+    /// Why it must be replaced, if it must.
+    pub due: Option<Due>,
+    /// The newest reading, and the CPU use since the one before (100 is one processor).
+    pub sample: Option<(Moment, Sample)>,
+    /// CPU use between the last two readings.
+    pub cpu_percent: Option<f64>,
+    /// Judges its memory trend.
+    pub detector: Detector,
+}
+
+impl Worker {
+    /// Whether it can still serve or come to serve: starting or ready.
+    pub fn is_current(&self) -> bool {
+        matches!(self.state, State::Starting { .. } | State::Ready { .. })
+    }
+
+    /// Whether it is verified ready and answering.
+    pub fn is_serving(&self) -> bool {
+        matches!(self.state, State::Ready { .. }) && !self.is_hung()
+    }
+
+    /// Whether it stopped answering.
+    pub fn is_hung(&self) -> bool {
+        self.due.as_ref().is_some_and(|due| due.cause == Cause::Hang)
+    }
+
+    /// Makes it due for replacement, unless a more urgent cause stands.
+    pub fn make_due(&mut self, due: Due) {
+        if self.due.as_ref().is_none_or(|old| old.cause < due.cause) {
+            self.due = Some(due);
+        }
+    }
+
+    /// Since when it has been ready, if it is.
+    pub fn ready_since(&self) -> Option<Moment> {
+        match self.state {
+            State::Ready { since } => Some(since),
+            State::Starting { .. }
+            | State::Draining { .. }
+            | State::Stopping { .. }
+            | State::Exited => None,
+        }
+    }
+
+    /// When something is due without any event.
+    pub fn deadline(&self) -> Option<Moment> {
+        match self.state {
+            State::Starting { deadline } => Some(deadline),
+            State::Draining { stop_at, .. } => Some(stop_at),
+            State::Stopping { kill_at, .. } => Some(kill_at),
+            State::Ready { .. } | State::Exited => None,
+        }
+    }
+
+    /// Notes a reading and the CPU use that it shows.
+    pub fn note_sample(&mut self, at: Moment, sample: Sample) {
+        const TICKS_PER_S: f64 = 100.0;
+        self.cpu_percent = self.sample.and_then(|(before, old)| {
+            let elapsed_s = at.since(before).as_secs_f64();
+            let ticks = sample.cpu_ticks?.saturating_sub(old.cpu_ticks?);
+            (elapsed_s > 0.0).then(|| 100.0 * ticks as f64 / TICKS_PER_S / elapsed_s)
+        });
+        self.sample = Some((at, sample));
+    }
+
+    /// What limits are compared with, by the newest reading.
+    pub fn growth_kib(&self) -> Option<u64> {
+        self.sample.and_then(|(_, sample)| sample.growth_kib())
+    }
+}

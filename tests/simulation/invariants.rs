@@ -1,0 +1,196 @@
+//! What must hold after every single action.
+
+use stanch::core::{Action, Command, Kind, Moment, Record, Settings, Slot, Ticket, WorkerId};
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+pub struct Invariants {
+    pub seed: u64,
+    pub kinds: BTreeMap<Kind, u64>,
+    settings: Settings,
+    records: BTreeMap<u64, Record>,
+    live: BTreeSet<WorkerId>,
+    started: BTreeSet<WorkerId>,
+    /// Those that serve as far as the supervisor can know: told ready, not known to be hung, not ended.
+    serving: BTreeSet<WorkerId>,
+    held: BTreeMap<Slot, Moment>,
+    drained: BTreeSet<Slot>,
+    rolls: i64,
+    /// The roll under way is an operator's, who wants held slots started too.
+    operators_roll: bool,
+    stopping: bool,
+    unanswered: BTreeSet<Ticket>,
+    /// What was wanted before the last command, in case it is refused.
+    before: Option<(Ticket, u32, BTreeSet<Slot>, BTreeMap<Slot, Moment>)>,
+}
+
+impl Invariants {
+    pub fn new(seed: u64, settings: &Settings) -> Self {
+        Self {
+            seed,
+            kinds: BTreeMap::new(),
+            settings: settings.clone(),
+            records: BTreeMap::new(),
+            live: BTreeSet::new(),
+            started: BTreeSet::new(),
+            serving: BTreeSet::new(),
+            held: BTreeMap::new(),
+            drained: BTreeSet::new(),
+            rolls: 0,
+            operators_roll: false,
+            stopping: false,
+            unanswered: BTreeSet::new(),
+            before: None,
+        }
+    }
+
+    pub fn asked(&mut self, ticket: Ticket, command: &Command) {
+        self.unanswered.insert(ticket);
+        let held = self.held.clone();
+        self.before = Some((ticket, self.settings.workers, self.drained.clone(), held));
+        match command {
+            Command::Restart { slot: Some(slot) } => {
+                self.held.remove(slot);
+                self.drained.remove(slot);
+            }
+            Command::Restart { slot: None } => self.held.clear(),
+            Command::Drain { slot } if slot.0 < self.settings.workers => {
+                self.drained.insert(*slot);
+                self.held.remove(slot);
+            }
+            Command::Scale { workers } if *workers > 0 => {
+                self.drained.retain(|slot| slot.0 < *workers);
+                self.held.retain(|slot, _| slot.0 < *workers);
+                self.settings.workers = *workers;
+            }
+            Command::Stop => self.stopping = true,
+            Command::Drain { .. } | Command::Scale { .. } | Command::Pause | Command::Resume => {}
+        }
+    }
+
+    /// The command was not refused at once.
+    pub fn command_taken(&mut self) {
+        self.before = None;
+    }
+
+    pub fn ready(&mut self, worker: WorkerId) {
+        self.serving.insert(worker);
+    }
+
+    pub fn unwell(&mut self, worker: WorkerId) {
+        self.serving.remove(&worker);
+    }
+
+    pub fn gone(&mut self, worker: WorkerId) {
+        self.live.remove(&worker);
+        self.serving.remove(&worker);
+    }
+
+    pub fn check(&mut self, now: Moment, action: &Action) {
+        let seed = self.seed;
+        match action {
+            Action::Record(record) => self.check_record(now, record),
+            Action::Start { worker } => {
+                assert!(self.started.insert(*worker), "seed {seed}: {worker} started twice");
+                self.live.insert(*worker);
+                assert!(!self.stopping, "seed {seed}: {worker} started while stopping");
+                if let Some(until) = self.held.remove(&worker.slot) {
+                    assert!(
+                        now >= until || self.operators_roll,
+                        "seed {seed}: held slot {} was started",
+                        worker.slot
+                    );
+                }
+            }
+            Action::Stop { worker, intent } | Action::Kill { worker, intent } => {
+                self.check_ours(*worker);
+                let record = self.records.get(&intent.number());
+                let record =
+                    record.unwrap_or_else(|| panic!("seed {seed}: {worker}: no record before"));
+                assert_eq!(record.slot, Some(worker.slot), "seed {seed}: {record:?}");
+                assert_eq!(record.generation, Some(worker.generation), "seed {seed}: {record:?}");
+                self.check_floor(*worker, &record.clone());
+            }
+            Action::Divert { worker, drain } => {
+                self.check_ours(*worker);
+                if *drain {
+                    // Its record is the newest one.
+                    let record = self.records.values().next_back().cloned();
+                    self.check_floor(*worker, &record.expect("a record before"));
+                }
+            }
+            Action::Admit { worker } => self.check_ours(*worker),
+            Action::Reply { ticket, reply } => {
+                let before = self.before.take_if(|before| before.0 == *ticket && reply.is_err());
+                if let Some((_, workers, drained, held)) = before {
+                    self.settings.workers = workers;
+                    self.drained = drained;
+                    self.held = held;
+                }
+                assert!(self.unanswered.remove(ticket), "seed {seed}: {ticket:?} answered twice");
+            }
+            Action::Incident(_) | Action::CloseListeners | Action::Finish => {}
+        }
+    }
+
+    fn check_ours(&self, worker: WorkerId) {
+        assert!(self.live.contains(&worker), "seed {}: action on {worker}, not ours", self.seed);
+    }
+
+    /// A worker that serves goes only if its slot is served by another, or the floor allows it, or an
+    /// operator or the hard limit wants it.
+    fn check_floor(&mut self, worker: WorkerId, record: &Record) {
+        let served = self.serving.remove(&worker);
+        let exempt = self.stopping
+            || self.drained.contains(&worker.slot)
+            || worker.slot.0 >= self.settings.workers
+            || record.kind == Kind::MemoryHardLimit;
+        if !served || exempt {
+            return;
+        }
+        let slots: BTreeSet<Slot> = self.serving.iter().map(|worker| worker.slot).collect();
+        let wanted = self.settings.workers as usize - self.drained.len();
+        let floor = wanted.saturating_sub(self.settings.rolling.max_unavailable as usize);
+        assert!(
+            slots.contains(&worker.slot) || slots.len() >= floor,
+            "seed {}: {worker} was taken away below the floor of {floor}: {record:?}",
+            self.seed
+        );
+    }
+
+    fn check_record(&mut self, now: Moment, record: &Record) {
+        let seed = self.seed;
+        if std::env::var_os("STANCH_SEED").is_some() {
+            eprintln!("{:?} {record:?}", now.0);
+        }
+        *self.kinds.entry(record.kind).or_default() += 1;
+        let last = self.records.last_key_value().map_or(0, |(number, _)| *number);
+        assert_eq!(record.number, last + 1, "seed {seed}: records are numbered without gaps");
+        self.records.insert(record.number, record.clone());
+        match record.kind {
+            Kind::RollStarted => {
+                self.rolls += 1;
+                self.operators_roll = record.slot.is_none();
+            }
+            Kind::RollFinished | Kind::RollAborted => self.rolls -= 1,
+            Kind::WorkerHung => {
+                let generation = record.generation.unwrap();
+                self.serving.remove(&WorkerId { slot: record.slot.unwrap(), generation });
+            }
+            Kind::WorkerHeld => {
+                let pause: Duration = self.settings.restart.held_pause;
+                self.held.insert(record.slot.unwrap(), now + pause);
+            }
+            _ => {}
+        }
+        assert!((0..=1).contains(&self.rolls), "seed {seed}: {} rolls at once", self.rolls);
+    }
+
+    pub fn check_end(&self, fakes: usize) {
+        let seed = self.seed;
+        assert_eq!(fakes, 0, "seed {seed}: processes were left");
+        assert!(self.live.is_empty(), "seed {seed}: {:?} were never reaped", self.live);
+        assert!(self.unanswered.is_empty(), "seed {seed}: {:?} unanswered", self.unanswered);
+        assert_eq!(self.rolls, 0, "seed {seed}: a roll did not end");
+    }
+}

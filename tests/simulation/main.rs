@@ -1,0 +1,106 @@
+//! The whole supervisor in a simulated world: a fake clock, fake workers and injected faults, all
+//! from one seed. A seed that breaks an invariant is printed; `STANCH_SEED=N` runs it alone.
+
+mod invariants;
+mod random;
+mod world;
+
+use stanch::core::{Command, Settings, Slot};
+use std::time::Duration;
+use world::World;
+
+fn seeds(count: u64) -> Vec<u64> {
+    match std::env::var("STANCH_SEED").ok().and_then(|seed| seed.parse().ok()) {
+        Some(seed) => vec![seed],
+        None => (0..count).collect(),
+    }
+}
+
+/// Settings drawn from the seed.
+fn settings(seed: u64) -> Settings {
+    let mut random = random::Random::new(seed ^ 0x5e77);
+    let mut settings = Settings { workers: 1 + random.below(6) as u32, ..Settings::default() };
+    settings.ready_timeout = Duration::from_secs(5 + random.below(20));
+    settings.health.failures = random.below(4) as u32;
+    settings.rolling.surge = random.chance(0.7);
+    settings.rolling.max_unavailable =
+        if settings.rolling.surge { random.below(2) as u32 } else { 1 };
+    settings.rolling.cooldown = Duration::from_secs(random.below(30));
+    settings.rolling.drain_timeout = Duration::from_secs(1 + random.below(20));
+    settings.rolling.max_age =
+        random.chance(0.3).then(|| Duration::from_secs(120 + random.below(600)));
+    settings.restart.restarts = 1 + random.below(6) as u32;
+    settings.memory.soft_limit_kib = random.chance(0.8).then_some(200 * 1024);
+    settings.memory.hard_limit_kib = random.chance(0.5).then_some(300 * 1024);
+    settings.memory.total_limit_kib = random.chance(0.3).then_some(500 * 1024);
+    settings
+}
+
+/// Runs a world for a quarter of an hour of its time, with an operator who meddles, then stops it.
+fn run(seed: u64) -> World {
+    let settings = settings(seed);
+    let workers = settings.workers;
+    let mut world = World::new(seed, settings);
+    world.start();
+    let mut operator = random::Random::new(seed ^ 0x09e7);
+    for _ in 0..15 {
+        world.run_for(Duration::from_secs(60));
+        let slot = Slot(operator.below(u64::from(workers) + 1) as u32);
+        match operator.below(14) {
+            0 => world.command(Command::Restart { slot: None }),
+            1 => world.command(Command::Restart { slot: Some(slot) }),
+            2 => world.command(Command::Drain { slot }),
+            3 => world.command(Command::Scale { workers: operator.below(8) as u32 }),
+            4 => world.command(Command::Pause),
+            5 | 6 => world.command(Command::Resume),
+            _ => {}
+        }
+    }
+    world.command(Command::Stop);
+    if operator.chance(0.3) {
+        world.command(Command::Stop);
+    }
+    world.run_for(Duration::from_secs(600));
+    world
+}
+
+#[test]
+fn no_seed_breaks_an_invariant() {
+    for seed in seeds(2_000) {
+        let world = run(seed);
+        world.check_end();
+    }
+}
+
+#[test]
+fn the_worlds_are_not_boring() {
+    let mut seen = std::collections::BTreeMap::<String, u64>::new();
+    for seed in 0..300 {
+        for (kind, count) in run(seed).kinds() {
+            *seen.entry(kind.to_string()).or_default() += count;
+        }
+    }
+    for kind in [
+        "worker_crashed",
+        "worker_hung",
+        "worker_held",
+        "worker_start_failed",
+        "worker_retired",
+        "memory_soft_limit",
+        "memory_hard_limit",
+        "memory_total_limit",
+        "leak_confirmed",
+        "roll_finished",
+        "roll_aborted",
+        "drain_cut_connections",
+        "incident_resolved",
+        "supervisor_stopped",
+    ] {
+        assert!(seen.get(kind).is_some_and(|count| *count > 10), "{kind} is rare: {seen:?}");
+    }
+}
+
+#[test]
+fn the_same_seed_gives_the_same_world() {
+    assert_eq!(run(7).kinds(), run(7).kinds());
+}

@@ -1,0 +1,260 @@
+//! Fake workers that start, serve, leak, hang, crash and refuse to die.
+
+use crate::invariants::Invariants;
+use crate::random::Random;
+use jiff::Timestamp;
+use stanch::core::{
+    Action, Command, Event, ExitStatus, Kind, Moment, Now, Sample, Settings, Supervisor, Ticket,
+    WorkerId,
+};
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+const SIGTERM: i32 = 15;
+const SIGSEGV: i32 = 11;
+
+struct Fake {
+    ready: bool,
+    hung: bool,
+    obeys_sigterm: bool,
+    growth_kib: f64,
+    slope_kib_s: f64,
+    exited: bool,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Due {
+    Spawned(WorkerId),
+    SpawnFailed(WorkerId),
+    Ready(WorkerId),
+    Tick(WorkerId),
+    Drained(WorkerId),
+    Exit(WorkerId, i32),
+    Gone(WorkerId),
+}
+
+pub struct World {
+    now: Moment,
+    random: Random,
+    supervisor: Supervisor,
+    fakes: BTreeMap<WorkerId, Fake>,
+    agenda: BTreeSet<(Moment, u64, Due)>,
+    sequence: u64,
+    tickets: u64,
+    invariants: Invariants,
+}
+
+impl World {
+    pub fn new(seed: u64, settings: Settings) -> Self {
+        Self {
+            now: Moment::default(),
+            random: Random::new(seed),
+            invariants: Invariants::new(seed, &settings),
+            supervisor: Supervisor::new(settings, seed),
+            fakes: BTreeMap::new(),
+            agenda: BTreeSet::new(),
+            sequence: 0,
+            tickets: 0,
+        }
+    }
+
+    fn reading(&self) -> Now {
+        Now {
+            mono: self.now,
+            wall: Timestamp::from_millisecond(1_800_000_000_000 + self.now.0.as_millis() as i64)
+                .unwrap(),
+        }
+    }
+
+    pub fn start(&mut self) {
+        let actions = self.supervisor.start(self.reading());
+        self.act(actions);
+    }
+
+    pub fn command(&mut self, command: Command) {
+        self.tickets += 1;
+        let ticket = Ticket(self.tickets);
+        self.invariants.asked(ticket, &command);
+        self.tell(Event::Command { ticket, by: "the test".into(), command });
+        self.invariants.command_taken();
+    }
+
+    pub fn run_for(&mut self, span: Duration) {
+        let end = self.now + span;
+        loop {
+            let due = self.agenda.first().map(|(at, ..)| *at);
+            let timeout = self.supervisor.poll_timeout().map(|at| at.max(self.now));
+            let Some(next) = [due, timeout].into_iter().flatten().min() else { break };
+            if next > end {
+                break;
+            }
+            self.now = next;
+            if due == Some(next) {
+                let (_, _, due) = self.agenda.pop_first().unwrap();
+                self.happen(due);
+            } else {
+                let actions = self.supervisor.handle_timeout(self.reading());
+                let again = self.supervisor.poll_timeout();
+                assert!(
+                    again.is_none_or(|at| at > self.now) || !actions.is_empty(),
+                    "seed {}: busy loop at {:?}",
+                    self.invariants.seed,
+                    self.now
+                );
+                self.act(actions);
+            }
+        }
+        self.now = end;
+    }
+
+    pub fn check_end(&self) {
+        assert!(self.supervisor.is_finished(), "seed {}: did not end", self.invariants.seed);
+        self.invariants.check_end(self.fakes.len());
+    }
+
+    pub fn kinds(&self) -> BTreeMap<Kind, u64> {
+        self.invariants.kinds.clone()
+    }
+
+    fn after_ms(&mut self, ms: u64, due: Due) {
+        self.sequence += 1;
+        self.agenda.insert((self.now + Duration::from_millis(ms), self.sequence, due));
+    }
+
+    fn tell(&mut self, event: Event) {
+        let actions = self.supervisor.handle(event, self.reading());
+        self.act(actions);
+    }
+
+    fn happen(&mut self, due: Due) {
+        match due {
+            Due::Spawned(worker) => {
+                if self.fakes.contains_key(&worker) {
+                    let pid = 1000 + self.sequence as i32;
+                    self.tell(Event::Spawned { worker, pid });
+                }
+            }
+            Due::SpawnFailed(worker) => {
+                self.tell(Event::SpawnFailed {
+                    worker,
+                    stage: "directory".into(),
+                    error: "no such directory".into(),
+                });
+                self.after_ms(1, Due::Gone(worker));
+            }
+            Due::Ready(worker) => {
+                if let Some(fake) = self.fakes.get_mut(&worker).filter(|fake| !fake.exited) {
+                    fake.ready = true;
+                    self.invariants.ready(worker);
+                    self.tell(Event::Ready { worker });
+                }
+            }
+            Due::Tick(worker) => self.tick(worker),
+            Due::Drained(worker) => {
+                if self.fakes.contains_key(&worker) {
+                    self.tell(Event::Drained { worker });
+                }
+            }
+            Due::Exit(worker, signal) => self.exit(worker, signal),
+            Due::Gone(worker) => {
+                if self.fakes.remove(&worker).is_some() {
+                    let cut = self.random.chance(0.2).then(|| self.random.below(9));
+                    self.invariants.gone(worker);
+                    self.tell(Event::Gone { worker, stragglers: 0, connections_cut: cut });
+                }
+            }
+        }
+    }
+
+    fn tick(&mut self, worker: WorkerId) {
+        let Some(fake) = self.fakes.get_mut(&worker).filter(|fake| !fake.exited) else { return };
+        fake.growth_kib += fake.slope_kib_s;
+        let growth_kib = fake.growth_kib as u64 + self.random.below(512);
+        let (ready, mut hung) = (fake.ready, fake.hung);
+        if ready && self.random.chance(0.000_5) {
+            fake.hung = true;
+            hung = true;
+        }
+        let crash = ready && self.random.chance(0.001);
+        let sample = Sample { rss_anon_kib: Some(growth_kib), ..Sample::default() };
+        self.after_ms(1000, Due::Tick(worker));
+        self.tell(Event::Sampled { worker, sample });
+        if ready {
+            let outcome = if hung { Err("timed out".to_owned()) } else { Ok(()) };
+            self.tell(Event::Probed { worker, outcome });
+        }
+        if crash {
+            self.exit(worker, SIGSEGV);
+        }
+    }
+
+    fn exit(&mut self, worker: WorkerId, signal: i32) {
+        let Some(fake) = self.fakes.get_mut(&worker).filter(|fake| !fake.exited) else { return };
+        fake.exited = true;
+        self.invariants.unwell(worker);
+        self.tell(Event::Exited { worker, status: ExitStatus::Signal(signal) });
+    }
+
+    fn act(&mut self, actions: Vec<Action>) {
+        for action in actions {
+            self.invariants.check(self.now, &action);
+            match action {
+                Action::Start { worker } => self.start_fake(worker),
+                Action::Divert { worker, drain: true } => {
+                    if self.random.chance(0.8) {
+                        let ms = self.random.below(3000);
+                        self.after_ms(ms, Due::Drained(worker));
+                    }
+                }
+                Action::Stop { worker, .. } => {
+                    if self.fakes.get(&worker).is_some_and(|fake| fake.obeys_sigterm) {
+                        let ms = self.random.below(4000);
+                        self.after_ms(ms, Due::Exit(worker, SIGTERM));
+                    }
+                }
+                Action::Kill { worker, .. } => {
+                    // Sometimes a process sits in the kernel for a while.
+                    let ms = if self.random.chance(0.05) { 12_000 } else { 5 };
+                    self.after_ms(ms, Due::Exit(worker, 9));
+                    self.after_ms(ms + 1, Due::Gone(worker));
+                }
+                Action::Record(_)
+                | Action::Incident(_)
+                | Action::Admit { .. }
+                | Action::Divert { drain: false, .. }
+                | Action::CloseListeners
+                | Action::Reply { .. }
+                | Action::Finish => {}
+            }
+        }
+    }
+
+    fn start_fake(&mut self, worker: WorkerId) {
+        let broken = self.random.chance(0.06);
+        let slope_kib_s = match self.random.below(4) {
+            0 => 40.0 + self.random.below(2000) as f64,
+            _ => 0.0,
+        };
+        let fake = Fake {
+            ready: false,
+            hung: false,
+            obeys_sigterm: self.random.chance(0.9),
+            growth_kib: 20_000.0,
+            slope_kib_s,
+            exited: false,
+        };
+        self.fakes.insert(worker, fake);
+        if broken && self.random.chance(0.3) {
+            self.after_ms(2, Due::SpawnFailed(worker));
+            return;
+        }
+        self.after_ms(3, Due::Spawned(worker));
+        self.after_ms(1000, Due::Tick(worker));
+        let start_ms = self.random.below(3000);
+        match (broken, self.random.below(2)) {
+            (true, 0) => self.after_ms(start_ms, Due::Exit(worker, SIGSEGV)),
+            (true, _) => {}
+            (false, _) => self.after_ms(start_ms, Due::Ready(worker)),
+        }
+    }
+}
