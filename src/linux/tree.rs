@@ -1,1 +1,283 @@
-//! tree
+//! The process tree of a worker: who belongs to it, what it uses, and its end.
+//!
+//! # Membership
+//!
+//! The leader is a direct child of the supervisor and leads a session of its own. The supervisor is a
+//! child sub-reaper (PR_SET_CHILD_SUBREAPER(2const)), so what daemonizes out of a worker becomes the
+//! supervisor's child and not that of PID 1. A process belongs to the tree if
+//! - it is in the worker's cgroup, where it has one (certain), or
+//! - its parent belongs to the tree, or
+//! - it is an orphan (a child of the supervisor, or of whoever is the leader's parent now, for a worker
+//!   taken over from a dead supervisor) and its environment carries the worker's mark; or it carries no
+//!   mark at all and is of the leader's session, or
+//! - it was a member before: programs overwrite their environment and change session and parent, but
+//!   not pid and start time.
+//!
+//! Without a cgroup one can get away: a process that, between two looks, forks twice, begins a session
+//! and executes with a cleared environment. With a cgroup only one that may leave it can, and kinship,
+//! which is looked at as well, finds that one while its parent lives.
+//!
+//! Every look reads a pid first and the process behind it later, when the pid may have been given to
+//! another. So what made a process a member is always confirmed by a second reading after its start
+//! time is known.
+//!
+//! # The end of a tree
+//!
+//! Killing one by one loses against a tree that forks: the children of a dead parent lose the kinship
+//! by which they are known. So all are stopped first (a process with a pending SIGSTOP does not fork)
+//! until a look finds nobody new, and then killed; and then one looks again, because the other threads
+//! of a process still run for a moment when it is being stopped. Where `cgroup.kill` exists it comes on
+//! top, because it holds against concurrent forks.
+
+mod pidfd;
+mod usage;
+
+use super::cgroup::Leaf;
+use super::procfs::{Memory, ProcessFiles, ProcessId, Procfs, Stat};
+use nix::sys::signal::Signal;
+use nix::unistd::{Pid, getpid};
+use std::collections::{BTreeMap, HashSet};
+use usage::{Excess, Usage};
+
+/// The environment variable that carries a worker's mark.
+pub const MARK_VARIABLE: &str = "STANCH_WORKER";
+
+/// The files of members beyond this are opened for each reading: a fork bomb must not use up the
+/// supervisor's descriptors (two a member).
+const KEPT_OPEN_MAX: usize = 32;
+
+/// Looks in one [`Tree::kill_all`], so that it comes to an end whatever the tree does.
+const KILL_LOOKS_MAX: u32 = 1000;
+
+/// Looks in a row that find nobody new before all are believed to be found: a list of children that is
+/// read while others end can skip one.
+const QUIET_LOOKS: u32 = 2;
+
+/// The processes of one worker.
+#[derive(Debug)]
+pub struct Tree {
+    procfs: Procfs,
+    leader: ProcessId,
+    mark: Vec<u8>,
+    leaf: Option<Leaf>,
+    /// With the zombies, whose CPU time their parents do not have yet.
+    members: BTreeMap<Pid, Member>,
+    /// The parent that the leader had when last seen; it inherits orphans.
+    leader_parent: Pid,
+    /// Orphans that carry another worker's mark; they need not be asked again.
+    strangers: HashSet<Pid>,
+    usage: Usage,
+}
+
+#[derive(Debug)]
+struct Member {
+    stat: Stat,
+    files: Option<ProcessFiles>,
+    memory: Memory,
+    /// Unknown until the first sample that sees the member.
+    excess: Option<Excess>,
+}
+
+impl Tree {
+    /// The tree of a worker with this leader, whose environment has [`MARK_VARIABLE`] set to `mark`.
+    /// `leader` comes from [`Procfs::identify`] while the caller has not reaped it yet.
+    pub fn new(procfs: Procfs, leader: ProcessId, mark: String, leaf: Option<Leaf>) -> Self {
+        let mut tree = Self {
+            procfs,
+            leader,
+            mark: mark.into_bytes(),
+            leaf,
+            members: BTreeMap::new(),
+            leader_parent: getpid(),
+            strangers: HashSet::new(),
+            usage: Usage::default(),
+        };
+        if let Some(stat) = tree.procfs.stat(leader.pid)
+            && stat.id == leader
+        {
+            tree.leader_parent = stat.parent;
+            tree.admit(stat);
+        }
+        tree
+    }
+
+    /// The live processes of the tree, the zombies left out.
+    pub fn members(&mut self) -> Vec<ProcessId> {
+        self.look_everywhere();
+        self.live()
+    }
+
+    /// Whether no process of the tree lives.
+    pub fn is_empty(&mut self) -> bool {
+        (0..QUIET_LOOKS).all(|_| self.members().is_empty())
+    }
+
+    /// The state letter of the leader, see [`Stat::state`]; `None` when it was reaped.
+    pub fn leader_state(&self) -> Option<char> {
+        let stat = self.procfs.stat(self.leader.pid)?;
+        (stat.id == self.leader).then_some(stat.state)
+    }
+
+    /// Sends a signal to every live process of the tree; how many got it.
+    pub fn signal_all(&mut self, signal: Signal) -> usize {
+        self.members().into_iter().filter(|&id| pidfd::send(&self.procfs, id, signal)).count()
+    }
+
+    /// Kills every process of the tree, also of one that keeps forking; how many were killed. It does
+    /// not wait for their end: ask [`Tree::is_empty`], and call again if it does not come true.
+    pub fn kill_all(&mut self) -> usize {
+        let mut stopped = HashSet::new();
+        let mut killed = HashSet::new();
+        let mut quiet_looks = 0;
+        for _ in 0..KILL_LOOKS_MAX {
+            let live = self.members();
+            let fresh: Vec<_> = live.iter().filter(|&&id| stopped.insert(id)).collect();
+            if !fresh.is_empty() {
+                quiet_looks = 0;
+                for &id in fresh {
+                    pidfd::send(&self.procfs, id, Signal::SIGSTOP);
+                }
+                continue;
+            }
+            quiet_looks += 1;
+            if quiet_looks < QUIET_LOOKS {
+                continue;
+            }
+            if live.iter().all(|id| killed.contains(id)) {
+                return killed.len();
+            }
+            quiet_looks = 0;
+            self.kill_now(&live, &mut killed);
+        }
+        // It outran the stopping. Nobody stays stopped, and the caller calls again.
+        let live = self.members();
+        self.kill_now(&live, &mut killed);
+        killed.len()
+    }
+
+    fn kill_now(&self, live: &[ProcessId], killed: &mut HashSet<ProcessId>) {
+        if let Some(leaf) = &self.leaf {
+            leaf.kill();
+        }
+        for &id in live {
+            if killed.insert(id) {
+                pidfd::send(&self.procfs, id, Signal::SIGKILL);
+            }
+        }
+    }
+
+    fn live(&self) -> Vec<ProcessId> {
+        self.members.values().filter(|m| m.stat.is_alive()).map(|m| m.stat.id).collect()
+    }
+
+    /// Finds every member.
+    fn look_everywhere(&mut self) {
+        self.look_at_members_and_leaf();
+        // Children before orphans: who loses its parent in between shows up among the orphans.
+        self.look_for_children(self.live());
+        let orphans = self.look_for_orphans();
+        self.look_for_children(orphans);
+    }
+
+    /// Drops who left, and admits who is in the cgroup: the cheap part of a look.
+    fn look_at_members_and_leaf(&mut self) {
+        let before = self.members.len();
+        self.members.retain(|&pid, member| {
+            let stat = match &member.files {
+                Some(files) => files.stat(),
+                None => self.procfs.stat(pid),
+            };
+            match stat {
+                Some(stat) if stat.id == member.stat.id => {
+                    member.stat = stat;
+                    true
+                }
+                _ => false,
+            }
+        });
+        if self.members.len() < before {
+            self.usage.tree_changed();
+        }
+        if let Some(leader) = self.members.get(&self.leader.pid) {
+            self.leader_parent = leader.stat.parent;
+        }
+
+        let Some(leaf) = &self.leaf else { return };
+        let seen: Vec<Stat> = leaf
+            .procs()
+            .unwrap_or_default()
+            .into_iter()
+            .filter(|pid| !self.members.contains_key(pid))
+            .filter_map(|pid| self.procfs.stat(pid))
+            .collect();
+        if seen.is_empty() {
+            return;
+        }
+        let still_there: HashSet<Pid> = leaf.procs().unwrap_or_default().into_iter().collect();
+        for stat in seen {
+            if still_there.contains(&stat.id.pid) {
+                self.admit(stat);
+            }
+        }
+    }
+
+    /// Walks down from these members.
+    fn look_for_children(&mut self, mut parents: Vec<ProcessId>) {
+        while let Some(parent) = parents.pop() {
+            let seen: Vec<Stat> = self
+                .procfs
+                .children(parent.pid)
+                .into_iter()
+                .filter(|pid| !self.members.contains_key(pid))
+                .filter_map(|pid| self.procfs.stat(pid))
+                .filter(|stat| stat.parent == parent.pid)
+                .collect();
+            if seen.is_empty() || self.procfs.identify(parent.pid) != Some(parent) {
+                continue;
+            }
+            for stat in seen {
+                parents.push(stat.id);
+                self.admit(stat);
+            }
+        }
+    }
+
+    /// Admits the orphans of the tree; which they are.
+    fn look_for_orphans(&mut self) -> Vec<ProcessId> {
+        let reapers = HashSet::from([getpid(), self.leader_parent]);
+        let children: HashSet<Pid> =
+            reapers.iter().flat_map(|&reaper| self.procfs.children(reaper)).collect();
+        self.strangers.retain(|pid| children.contains(pid));
+        let mut admitted = Vec::new();
+        for pid in children {
+            if self.members.contains_key(&pid) || self.strangers.contains(&pid) {
+                continue;
+            }
+            let Some(stat) = self.procfs.stat(pid) else { continue };
+            let ours = match self.procfs.environment(pid, MARK_VARIABLE) {
+                Some(mark) if mark == self.mark => true,
+                Some(_) => {
+                    self.strangers.insert(pid);
+                    false
+                }
+                None => stat.session == self.leader.pid,
+            };
+            let confirmed =
+                reapers.contains(&stat.parent) && self.procfs.identify(pid) == Some(stat.id);
+            if ours && confirmed {
+                admitted.push(stat.id);
+                self.admit(stat);
+            }
+        }
+        admitted
+    }
+
+    fn admit(&mut self, stat: Stat) {
+        let pid = stat.id.pid;
+        let keep_open = self.members.len() < KEPT_OPEN_MAX;
+        let files = if keep_open { self.procfs.open(pid) } else { None };
+        let member = Member { stat, files, memory: Memory::default(), excess: None };
+        self.members.insert(pid, member);
+        self.usage.tree_changed();
+    }
+}
