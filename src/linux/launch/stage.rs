@@ -202,15 +202,19 @@ pub(super) fn stdio() -> Result<(), Fault> {
 /// but keeps what is ignored and what is blocked: Rust ignores SIGPIPE, nohup ignores SIGHUP, and
 /// threads that wait for signals block them.
 pub(super) fn signals() -> Result<(), Fault> {
-    for signal in 1..=libc::SIGRTMAX() {
-        // SAFETY: all zeroes is a valid sigaction (SIG_DFL is 0, no flags, empty mask), and no old
-        // action is asked for.
+    // SIG_DFL, no flags, an empty mask: all zeroes, and larger than the kernel's struct anywhere.
+    let default = [0_u64; 8];
+    for signal in 1..=64 {
+        // The system call, because the C library's function refuses 32 and 33, which it uses itself;
+        // and these are ignored here, for so its posix_spawn leaves them.
+        // SAFETY: the kernel reads its `sigaction` from `default` and writes no old one; 8 is the
+        // size of its signal set. No handler of this process is needed from here on.
         let result = unsafe {
-            let action: libc::sigaction = std::mem::zeroed();
-            libc::sigaction(signal, &action, std::ptr::null_mut())
+            let old = std::ptr::null_mut::<u64>();
+            libc::syscall(libc::SYS_rt_sigaction, signal, default.as_ptr(), old, 8)
         };
         match Errno::result(result) {
-            // SIGKILL, SIGSTOP and the two that the C library keeps to itself have no other anyway.
+            // SIGKILL and SIGSTOP have no other disposition.
             Ok(_) | Err(Errno::EINVAL) => {}
             Err(errno) => {
                 return Err(Stage::Signals.fault(errno, format!("could not reset signal {signal}")));
