@@ -2,6 +2,65 @@
 
 use serde::{Deserialize, Serialize};
 
+fn yes() -> bool {
+    true
+}
+
+/// The body of `POST /v1/restart`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Restart {
+    /// The slot to restart; all in rolling fashion when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub slot: Option<u32>,
+    /// Whether the answer comes when it is done.
+    #[serde(default = "yes")]
+    pub wait: bool,
+}
+
+/// The body of `POST /v1/drain`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Drain {
+    /// The slot to empty.
+    pub slot: u32,
+    /// Whether the answer comes when it is done.
+    #[serde(default = "yes")]
+    pub wait: bool,
+}
+
+/// The body of `POST /v1/scale`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Scale {
+    /// The new number of slots.
+    pub workers: u32,
+    /// Whether the answer comes when it is done.
+    #[serde(default = "yes")]
+    pub wait: bool,
+}
+
+/// The body of `POST /v1/stop`, `/v1/pause` and `/v1/resume`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Plain {
+    /// Whether the answer comes when it is done.
+    #[serde(default = "yes")]
+    pub wait: bool,
+}
+
+/// The answer of every request but `GET /v1/status`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Answer {
+    /// Whether it was done, or with `"wait": false` taken on.
+    pub ok: bool,
+    /// What was done, or why not; for people.
+    pub message: String,
+    /// What can be asked, where something else was.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub routes: Vec<String>,
+}
+
 /// The answer of `GET /v1/status`, and one object of `stanch status --json`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Status {

@@ -45,11 +45,21 @@ impl Handle {
         answer.await.map_err(|_| Ended)
     }
 
-    /// Has a command carried out and waits until it is done.
-    pub async fn command(&self, by: String, command: Command) -> Result<Reply, Ended> {
+    /// Hands a command over; the receiver gets the outcome when it is done. Dropping the receiver
+    /// does not take the command back.
+    pub async fn submit(
+        &self,
+        by: String,
+        command: Command,
+    ) -> Result<oneshot::Receiver<Reply>, Ended> {
         let (reply, answer) = oneshot::channel();
         let request = Request::Command { by, command, reply };
         self.requests.send(request).await.map_err(|_| Ended)?;
-        answer.await.map_err(|_| Ended)
+        Ok(answer)
+    }
+
+    /// Has a command carried out and waits until it is done.
+    pub async fn command(&self, by: String, command: Command) -> Result<Reply, Ended> {
+        self.submit(by, command).await?.await.map_err(|_| Ended)
     }
 }

@@ -1,0 +1,189 @@
+//! The commands that speak to a running supervisor over its control socket.
+
+mod call;
+mod table;
+mod target;
+#[cfg(test)]
+mod tests;
+
+use super::Failure;
+use crate::wire::{self, Status};
+use call::CallError;
+use serde::Serialize;
+use std::io::{self, Write};
+use std::path::Path;
+use target::{Target, places};
+
+/// Show the workers, their memory and what the leak detector says of them
+///
+/// With several supervisors running and none chosen, shows them all.
+#[derive(clap::Args)]
+pub struct StatusArgs {
+    #[command(flatten)]
+    target: Target,
+    /// Print JSON: one object a supervisor, one a line
+    #[arg(long)]
+    json: bool,
+}
+
+/// Replace one worker, or all of them one by one, without dropping a request
+#[derive(clap::Args)]
+pub struct RestartArgs {
+    /// The slot of the worker; all workers when absent
+    slot: Option<u32>,
+    #[command(flatten)]
+    target: Target,
+    #[command(flatten)]
+    patience: Patience,
+}
+
+/// Retire the worker of a slot and leave the slot empty until `stanch restart SLOT`
+#[derive(clap::Args)]
+pub struct DrainArgs {
+    /// The slot of the worker
+    slot: u32,
+    #[command(flatten)]
+    target: Target,
+    #[command(flatten)]
+    patience: Patience,
+}
+
+/// Change the number of workers
+#[derive(clap::Args)]
+pub struct ScaleArgs {
+    /// The new number of workers
+    workers: u32,
+    #[command(flatten)]
+    target: Target,
+    #[command(flatten)]
+    patience: Patience,
+}
+
+/// Drain all workers and end the supervisor
+#[derive(clap::Args)]
+pub struct StopArgs {
+    #[command(flatten)]
+    target: Target,
+    #[command(flatten)]
+    patience: Patience,
+}
+
+/// Stop all automatic action but the restart of crashed workers
+#[derive(clap::Args)]
+pub struct PauseArgs {
+    #[command(flatten)]
+    target: Target,
+}
+
+/// Allow automatic action again
+#[derive(clap::Args)]
+pub struct ResumeArgs {
+    #[command(flatten)]
+    target: Target,
+}
+
+#[derive(clap::Args)]
+struct Patience {
+    /// Return as soon as the supervisor has taken the command on
+    #[arg(long)]
+    no_wait: bool,
+}
+
+/// Runs `stanch status`.
+pub fn status(args: StatusArgs) -> Result<(), Failure> {
+    let sockets = args.target.all(&places())?;
+    let mut failure = None;
+    for (index, socket) in sockets.iter().enumerate() {
+        match call::status(socket) {
+            Ok(status) => print(&shown(&status, args.json, index > 0)?)?,
+            // The others are shown all the same.
+            Err(error) => {
+                if let Some(Failure::Unreachable(earlier)) = failure.replace(error.into()) {
+                    eprintln!("stanch: {earlier}");
+                }
+            }
+        }
+    }
+    failure.map_or(Ok(()), Err)
+}
+
+fn shown(status: &Status, json: bool, gap: bool) -> Result<String, Failure> {
+    if !json {
+        let gap = if gap { "\n" } else { "" };
+        return Ok(format!("{gap}{}", table::render(status)));
+    }
+    match serde_json::to_string(status) {
+        Ok(line) => Ok(line + "\n"),
+        Err(error) => Err(Failure::Fault(format!("cannot write the status as JSON: {error}"))),
+    }
+}
+
+/// Runs `stanch restart`.
+pub fn restart(args: RestartArgs) -> Result<(), Failure> {
+    let order = wire::Restart { slot: args.slot, wait: !args.patience.no_wait };
+    send(&args.target, "/v1/restart", &order)
+}
+
+/// Runs `stanch drain`.
+pub fn drain(args: DrainArgs) -> Result<(), Failure> {
+    let order = wire::Drain { slot: args.slot, wait: !args.patience.no_wait };
+    send(&args.target, "/v1/drain", &order)
+}
+
+/// Runs `stanch scale`.
+pub fn scale(args: ScaleArgs) -> Result<(), Failure> {
+    let order = wire::Scale { workers: args.workers, wait: !args.patience.no_wait };
+    send(&args.target, "/v1/scale", &order)
+}
+
+/// Runs `stanch stop`. Its socket is gone when this returns, so that the next `stanch run` finds the
+/// way free.
+pub fn stop(args: StopArgs) -> Result<(), Failure> {
+    let socket = args.target.one(&places())?;
+    let wait = !args.patience.no_wait;
+    match call::order(&socket, "/v1/stop", &wire::Plain { wait }) {
+        Ok(message) => {
+            if wait {
+                call::wait_until_gone(&socket);
+            }
+            say(&message)
+        }
+        // Killed or hurried while it stopped: what was asked for has happened.
+        Err(CallError::Closed { .. } | CallError::Ending { .. })
+            if call::wait_until_gone(&socket) =>
+        {
+            say("the supervisor has ended")
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Runs `stanch pause`.
+pub fn pause(args: PauseArgs) -> Result<(), Failure> {
+    send(&args.target, "/v1/pause", &wire::Plain { wait: true })
+}
+
+/// Runs `stanch resume`.
+pub fn resume(args: ResumeArgs) -> Result<(), Failure> {
+    send(&args.target, "/v1/resume", &wire::Plain { wait: true })
+}
+
+fn send(target: &Target, route: &str, order: &impl Serialize) -> Result<(), Failure> {
+    let socket: &Path = &target.one(&places())?;
+    say(&call::order(socket, route, order)?)
+}
+
+fn say(message: &str) -> Result<(), Failure> {
+    print(&format!("{message}\n"))
+}
+
+/// Prints on standard output; a reader that has gone away (`| head`) is no failure.
+fn print(text: &str) -> Result<(), Failure> {
+    let mut out = io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            Err(Failure::Fault(format!("cannot write to standard output: {error}")))
+        }
+        _ => Ok(()),
+    }
+}

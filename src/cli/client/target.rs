@@ -1,0 +1,68 @@
+//! Which supervisor a command means.
+
+use crate::cli::Failure;
+use crate::http::Places;
+use std::path::{Path, PathBuf};
+
+/// The options that choose a supervisor.
+#[derive(clap::Args, Default)]
+pub(super) struct Target {
+    /// The config file of the supervisor
+    #[arg(long, value_name = "FILE", conflicts_with = "socket")]
+    pub config: Option<PathBuf>,
+    /// The control socket of the supervisor; without it and --config, the only one that runs
+    #[arg(long, value_name = "PATH")]
+    pub socket: Option<PathBuf>,
+}
+
+/// Where supervisors that this user can speak to have their sockets.
+pub(super) fn places() -> Places {
+    Places::of(nix::unistd::geteuid(), std::env::var_os("XDG_RUNTIME_DIR"))
+}
+
+impl Target {
+    /// The socket of the supervisor that is meant; it is an error if that may be several.
+    pub fn one(&self, places: &Places) -> Result<PathBuf, Failure> {
+        let mut sockets = self.all(places)?;
+        if sockets.len() > 1 {
+            let list: Vec<_> =
+                sockets.iter().map(|path| format!("\n  --socket {}", path.display())).collect();
+            return Err(Failure::Usage(format!(
+                "several supervisors are running; say which one is meant:{}",
+                list.concat()
+            )));
+        }
+        sockets.pop().ok_or_else(|| none(places))
+    }
+
+    /// The sockets of all supervisors that may be meant: one at least.
+    pub fn all(&self, places: &Places) -> Result<Vec<PathBuf>, Failure> {
+        if let Some(path) = &self.socket {
+            return Ok(vec![path.clone()]);
+        }
+        if let Some(file) = &self.config {
+            return Ok(vec![socket_of_config(file, places)?]);
+        }
+        let sockets = places.discover();
+        if sockets.is_empty() { Err(none(places)) } else { Ok(sockets) }
+    }
+}
+
+fn none(places: &Places) -> Failure {
+    let folders: Vec<_> =
+        places.folders().iter().map(|folder| folder.display().to_string()).collect();
+    Failure::Unreachable(format!(
+        "no supervisor is running: no live socket in {}; if it has another one, give \
+         --config FILE or --socket PATH",
+        folders.join(", ")
+    ))
+}
+
+/// The control socket of the application that a config file describes: `control.socket`, else the
+/// live socket named after `app.name`.
+fn socket_of_config(file: &Path, _places: &Places) -> Result<PathBuf, Failure> {
+    Err(Failure::Usage(format!(
+        "cannot read the socket's path from {} yet; give --socket PATH",
+        file.display()
+    )))
+}
