@@ -1,7 +1,7 @@
 //! The book of open incidents: which one a new fact belongs to, and when one is over.
 
 use super::{
-    Figures, Incident, IncidentId, IncidentState, IncidentSummary, Moment, Now, Severity, Slot,
+    Figures, Incident, IncidentId, IncidentState, Moment, Now, Severity, Slot,
 };
 use std::time::Duration;
 
@@ -87,7 +87,7 @@ impl Book {
         slot: Slot,
         age: Duration,
         release: Option<&str>,
-        summary: IncidentSummary<'_>,
+        summary: &str,
     ) -> Seen {
         if let Some(entry) = self.entries.iter_mut().find(|entry| entry.topic == topic) {
             entry.period = entry.period.max(now.mono.since(entry.last_seen));
@@ -97,13 +97,10 @@ impl Book {
                 entry.incident.slots.push(slot);
                 entry.incident.slots.sort();
             }
-            if let IncidentSummary::Always(text) = summary {
-                entry.incident.summary = text.to_owned();
-            }
             return Seen { id: entry.incident.id.clone(), opened: false };
         }
         let id = self.next_id(now);
-        let (IncidentSummary::First(text) | IncidentSummary::Always(text)) = summary;
+        let (text | IncidentSummary::Always(text)) = summary;
         self.entries.push(Entry {
             topic,
             incident: Incident {
@@ -117,7 +114,7 @@ impl Book {
                 slots: vec![slot],
                 interventions: 0,
                 impact: Figures::new(),
-                summary: text.to_owned(),
+                summary: summary.to_owned(),
             },
             last_seen: now.mono,
             period: age,
@@ -228,7 +225,7 @@ mod tests {
 
     fn see(book: &mut Book, s: u64, topic: Topic, age_s: u64) -> Seen {
         let age = Duration::from_secs(age_s);
-        book.see(now(s), topic, Slot(0), age, None, IncidentSummary::First("it"))
+        book.see(now(s), topic, Slot(0), age, None, "it")
     }
 
     #[test]

@@ -21,7 +21,7 @@ pub use event::{Command, Event, ExitStatus, Refusal, Reply, Ticket};
 pub use id::{Generation, Slot, WorkerId};
 pub use moment::{Moment, Now};
 pub use record::{
-    Figures, Incident, IncidentId, IncidentState, IncidentSummary, Intent, Kind, Record, Severity,
+    Figures, Incident, IncidentId, IncidentState, Intent, Kind, Record, Severity,
 };
 pub use sample::Sample;
 pub use settings::{

@@ -2,7 +2,7 @@
 
 use super::{Generation, Slot};
 use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 use std::fmt;
 
 /// Figures of a record: keys with units, values as JSON numbers, strings or booleans.
@@ -26,7 +26,8 @@ pub struct Record {
     /// Its number in this life of the supervisor, see [`Intent`].
     #[serde(skip)]
     pub number: u64,
-    /// When it was decided, UTC.
+    /// When it was decided, UTC; to the millisecond in JSON.
+    #[serde(serialize_with = "milliseconds")]
     pub at: Timestamp,
     /// What.
     pub kind: Kind,
@@ -205,9 +206,11 @@ pub struct Incident {
     pub severity: Severity,
     /// Where it stands.
     pub state: IncidentState,
-    /// When it was opened, UTC.
+    /// When it was opened, UTC; to the millisecond in JSON.
+    #[serde(serialize_with = "milliseconds")]
     pub opened_at: Timestamp,
-    /// When it was over, UTC.
+    /// When it was over, UTC; to the millisecond in JSON.
+    #[serde(serialize_with = "maybe_milliseconds")]
     pub resolved_at: Option<Timestamp>,
     /// The release that ran then.
     pub release: Option<String>,
@@ -221,11 +224,17 @@ pub struct Incident {
     pub summary: String,
 }
 
-/// The sentence of an incident, and whether later facts replace it.
-#[derive(Clone, Copy, Debug)]
-pub enum IncidentSummary<'a> {
-    /// Used when this fact opens the incident.
-    First(&'a str),
-    /// Used always: this fact says more than those before.
-    Always(&'a str),
+/// Always three digits (`2026-11-21T15:30:12.120Z`), so that the text sorts as the time does.
+fn milliseconds<S: Serializer>(at: &Timestamp, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(&format_args!("{at:.3}"))
+}
+
+fn maybe_milliseconds<S: Serializer>(
+    at: &Option<Timestamp>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    match at {
+        Some(at) => milliseconds(at, serializer),
+        None => serializer.serialize_none(),
+    }
 }

@@ -1,1 +1,66 @@
-//! The audit store.
+//! The audit store: one SQLite file an application, written by one supervisor, read by anyone.
+//!
+//! # Writing
+//!
+//! [`Store`] has a thread of its own, because a disk may take seconds and the engine may not.
+//! [`Writer`] puts events, incidents and samples into a bounded queue; the thread takes all that is
+//! there and writes it in one transaction (group commit), so a slow disk makes batches larger, not
+//! the queue longer. WAL with `synchronous=FULL`: when a commit returns, it is on disk.
+//!
+//! When the store cannot be written (disk full, read-only, damaged, removed) events stay in the queue,
+//! in order, up to [`EVENT_CAPACITY`]; what comes beyond is counted. The thread closes the file, opens
+//! it anew every second, and tells the engine ([`Health`]). A damaged, foreign or newer file is never
+//! touched, not even by a change of its journal mode (see `schema`). A failed commit may still have
+//! reached the disk; the chain's head tells after the reopening (see `thread`).
+//!
+//! # The chain
+//!
+//! Table `events(seq, body, hash)`: `seq` counts from 1 without gaps, `body` is the event's JSON
+//! `{"seq","at","kind","incident","slot","pid","generation","release","cause","reason","figures"}`
+//! in that order, and
+//!
+//! > `hash` = lowercase hexadecimal SHA-256 of (the previous event's `hash` as that text, followed by
+//! > `body`); for the first event the previous hash is the empty text.
+//!
+//! All other columns are computed from `body`. So an edit, a removal, an insertion or a changed order
+//! breaks the chain at that place, and anyone can check it with `sqlite3` and `sha256sum`. What a chain
+//! alone cannot show is a cut tail, or that all of it was computed anew: for that [`Writer::head`] goes
+//! into logs and alerts, and [`Reader::verify`] takes such a head. `incidents` and `samples` are
+//! conveniences outside the chain; the evidence is in the events.
+//!
+//! # Reading
+//!
+//! [`Reader`] needs no supervisor and never writes. A second writer is kept out by a lock file (see
+//! `lock`).
+//!
+//! # What it costs
+//!
+//! MEASURED
+
+mod chain;
+mod disk;
+mod error;
+mod lock;
+mod place;
+mod queue;
+mod reader;
+mod schema;
+#[cfg(test)]
+mod tests;
+mod thread;
+
+pub use chain::Head;
+pub use error::StoreError;
+pub use place::{default_path, stores};
+pub use queue::{Durable, EVENT_CAPACITY, Health, SAMPLE_CAPACITY, StoredSample, Writer};
+pub use reader::{Break, Entry, EventFilter, IncidentFilter, Reader, Verified};
+pub use thread::Store;
+
+use std::path::{Path, PathBuf};
+
+/// The path with something appended to the file's name.
+fn beside(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    name.into()
+}

@@ -4,7 +4,7 @@ use super::super::incidents::Topic;
 use super::super::slot::{Desired, Verdict, Wait};
 use super::super::worker::{Cause, Due, State, Worker};
 use super::super::{
-    Action, ExitStatus, Figures, IncidentId, IncidentSummary, Intent, Kind, Moment, Now, Slot,
+    Action, ExitStatus, Figures, IncidentId, Intent, Kind, Moment, Now, Slot,
     WorkerId,
 };
 use super::{About, Phase, Supervisor, figures};
@@ -90,7 +90,7 @@ impl Supervisor {
         }
         let failures = worker.failed_probes;
         let summary = format!("worker {} stopped answering: {error}", id.slot);
-        let incident = self.see(now, Topic::Hang, id.slot, IncidentSummary::First(&summary));
+        let incident = self.see(now, Topic::Hang, id.slot, &summary);
         let reason = format!("{failures} probes in a row failed; the last: {error}");
         let figures = figures([("failed_probes", failures.into())]);
         let about = About::Worker(id, None);
@@ -180,7 +180,7 @@ impl Supervisor {
             ExitStatus::Signal(_) => ("signal", format!("was ended by {status}")),
         };
         let summary = format!("worker {} {reason}", id.slot);
-        let incident = self.see(now, Topic::Crash, id.slot, IncidentSummary::First(&summary));
+        let incident = self.see(now, Topic::Crash, id.slot, &summary);
         let age_s = self.workers.get(&id).map(|w| now.mono.since(w.started).as_secs_f64());
         let figures = figures([("age_s", age_s.into())]);
         let about = About::Worker(id, Some(cause));
@@ -194,7 +194,7 @@ impl Supervisor {
     fn start_failed(&mut self, now: Now, id: WorkerId, stage: &str, reason: &str) -> Intent {
         let summary = format!("worker {} {reason}", id.slot);
         let incident =
-            self.see(now, Topic::StartFailure, id.slot, IncidentSummary::First(&summary));
+            self.see(now, Topic::StartFailure, id.slot, &summary);
         let about = About::Worker(id, Some(stage));
         let some = Some(incident.clone());
         let intent = self.record(now, Kind::WorkerStartFailed, about, some, reason, Figures::new());
@@ -255,7 +255,7 @@ impl Supervisor {
         let crashes = entry.budget.crashes();
         let summary =
             format!("slot {slot} is held after {crashes} failures in {within_s} s: {why}");
-        let incident = self.see(now, Topic::CrashLoop, slot, IncidentSummary::First(&summary));
+        let incident = self.see(now, Topic::CrashLoop, slot, &summary);
         if let Some(entry) = self.slots.get_mut(&slot) {
             entry.incident = Some(incident.clone());
         }

@@ -4,7 +4,7 @@
 use super::super::incidents::Topic;
 use super::super::leak::{Detector, Verdict};
 use super::super::worker::{Cause, Due, State};
-use super::super::{IncidentSummary, Kind, LeakAction, Now, Sample, WorkerId};
+use super::super::{Kind, LeakAction, Now, Sample, WorkerId};
 use super::{About, Phase, Supervisor, figures};
 
 impl Supervisor {
@@ -46,7 +46,7 @@ impl Supervisor {
             format!("uses {}, over the hard limit of {}: killed", mib(growth_kib), mib(limit_kib));
         let summary = format!("worker {} {reason}", id.slot);
         let topic = self.memory_topic(id);
-        let incident = self.see(now, topic, id.slot, IncidentSummary::First(&summary));
+        let incident = self.see(now, topic, id.slot, &summary);
         self.count_intervention(&Some(incident.clone()));
         let figures =
             figures([("growth_kib", growth_kib.into()), ("hard_limit_kib", limit_kib.into())]);
@@ -73,7 +73,7 @@ impl Supervisor {
         let reason = format!("uses {}, over the soft limit of {}", mib(growth_kib), mib(limit_kib));
         let summary = format!("worker {} {reason}", id.slot);
         let topic = self.memory_topic(id);
-        let incident = self.see(now, topic, id.slot, IncidentSummary::First(&summary));
+        let incident = self.see(now, topic, id.slot, &summary);
         let figures =
             figures([("growth_kib", growth_kib.into()), ("soft_limit_kib", limit_kib.into())]);
         let about = About::Worker(id, Some("soft_limit"));
@@ -116,7 +116,7 @@ impl Supervisor {
             id.slot
         );
         let topic = self.memory_topic(id);
-        let incident = self.see(now, topic, id.slot, IncidentSummary::First(&reason));
+        let incident = self.see(now, topic, id.slot, &reason);
         let figures = figures([
             ("total_kib", total_kib.into()),
             ("total_limit_kib", limit_kib.into()),
@@ -163,7 +163,7 @@ impl Supervisor {
         match (before, after) {
             (_, Verdict::Leak) => {
                 let summary = format!("worker {} leaks memory: {reason}", id.slot);
-                let said = IncidentSummary::First(&summary);
+                let said = &summary;
                 let incident = self.see(now, Topic::Leak, id.slot, said);
                 self.record(now, Kind::LeakConfirmed, about, Some(incident), &reason, figures);
             }

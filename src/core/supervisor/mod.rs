@@ -18,7 +18,7 @@ use super::roll::Roll;
 use super::slot::{Desired, SlotEntry, Wait};
 use super::worker::{Cause, State, Worker};
 use super::{
-    Action, Event, Figures, Generation, Incident, IncidentId, IncidentState, IncidentSummary,
+    Action, Event, Figures, Generation, Incident, IncidentId, IncidentState,
     Intent, Kind, Moment, Now, Record, Settings, Slot, WorkerId,
 };
 use commands::Waiter;
@@ -295,7 +295,7 @@ impl Supervisor {
         now: Now,
         topic: Topic,
         slot: Slot,
-        summary: IncidentSummary<'_>,
+        summary: &str,
     ) -> IncidentId {
         let worker = self.workers.values().rev().find(|worker| worker.id.slot == slot);
         let age = worker.map_or(now.mono.0, |worker| now.mono.since(worker.started));

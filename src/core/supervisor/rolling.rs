@@ -5,7 +5,7 @@ use super::super::roll::{Roll, Step};
 use super::super::slot::Desired;
 use super::super::worker::{Cause, Due, State};
 use super::super::{
-    Action, Figures, IncidentSummary, Kind, Moment, Now, Refusal, Slot, Ticket, WorkerId,
+    Action, Figures, Kind, Moment, Now, Refusal, Slot, Ticket, WorkerId,
 };
 use super::{About, Phase, Supervisor, figures};
 use std::time::Duration;
@@ -236,7 +236,7 @@ impl Supervisor {
         let incident = match slot {
             Some(slot) if self.phase == Phase::Running || self.phase == Phase::Paused => {
                 let summary = format!("a roll stopped at slot {slot}: {why}");
-                Some(self.see(now, Topic::RollFailure, slot, IncidentSummary::First(&summary)))
+                Some(self.see(now, Topic::RollFailure, slot, &summary))
             }
             _ => None,
         };

@@ -1,0 +1,334 @@
+//! Reads a store, whether or not a supervisor is writing it.
+
+use super::StoreError;
+use super::chain::Head;
+use super::queue::StoredSample;
+use super::schema::{is_damage, open_for_reading, refine};
+use crate::core::{Incident, IncidentId, Kind, Record, Sample, Slot, WorkerId};
+use jiff::Timestamp;
+use rusqlite::types::Value;
+use rusqlite::{Connection, Row, params_from_iter};
+use serde::de::DeserializeOwned;
+use std::path::{Path, PathBuf};
+
+/// A store, open for reading. Every call sees one consistent state.
+#[derive(Debug)]
+pub struct Reader {
+    connection: Connection,
+    path: PathBuf,
+}
+
+/// An event as it stands in the store.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// Its number.
+    pub seq: u64,
+    /// Its JSON object, byte for byte what was hashed.
+    pub body: String,
+    /// 64 hexadecimal digits.
+    pub hash: String,
+}
+
+impl Entry {
+    /// The JSON object with `hash` as its last key.
+    pub fn json(&self) -> String {
+        match self.body.strip_suffix('}') {
+            Some(open) => format!("{open},\"hash\":\"{}\"}}", self.hash),
+            // Only a forged body; it must still be seen.
+            None => self.body.clone(),
+        }
+    }
+
+    /// What was recorded; an error if this program does not know the kind, or the body was forged.
+    pub fn record(&self) -> Result<Record, serde_json::Error> {
+        serde_json::from_str(&self.body)
+    }
+}
+
+/// Which events; the default is all.
+#[derive(Clone, Debug, Default)]
+pub struct EventFilter {
+    /// Of this incident only.
+    pub incident: Option<IncidentId>,
+    /// Of this kind only.
+    pub kind: Option<Kind>,
+    /// Of this slot only.
+    pub slot: Option<Slot>,
+    /// Not before this time.
+    pub since: Option<Timestamp>,
+    /// Only so many, the newest.
+    pub last: Option<u32>,
+}
+
+/// Which incidents; the default is all.
+#[derive(Clone, Debug, Default)]
+pub struct IncidentFilter {
+    /// Opened not before this time.
+    pub since: Option<Timestamp>,
+    /// Only so many, the newest.
+    pub last: Option<u32>,
+}
+
+/// An unbroken chain.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Verified {
+    /// How many events it has.
+    pub events: u64,
+    /// Its end.
+    pub head: Head,
+}
+
+/// The first place where the chain is broken.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Break {
+    /// The event that is changed or missing.
+    pub seq: u64,
+    /// What is wrong, a sentence for people.
+    pub why: String,
+}
+
+impl Reader {
+    /// Opens the store at `path`. It is not created, changed, or locked against its writer.
+    pub fn open(path: &Path) -> Result<Reader, StoreError> {
+        Ok(Reader { connection: open_for_reading(path)?, path: path.into() })
+    }
+
+    /// Hands the events to `visit`, oldest first, until it fails.
+    pub fn events<E: From<StoreError>>(
+        &self,
+        filter: &EventFilter,
+        mut visit: impl FnMut(Entry) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let mut query = Query::new("SELECT seq, body, hash FROM events");
+        query.restrict("incident = ?", filter.incident.as_ref().map(|id| id.0.clone()));
+        query.restrict("kind = ?", filter.kind.map(|kind| kind.as_str().to_owned()));
+        query.restrict("slot = ?", filter.slot.map(|slot| i64::from(slot.0)));
+        query.restrict("at >= ?", filter.since.map(text));
+        self.each(query.oldest_first("seq", filter.last), |row| visit(self.read(entry(row))?))
+    }
+
+    /// The incidents, oldest first.
+    pub fn incidents(&self, filter: &IncidentFilter) -> Result<Vec<Incident>, StoreError> {
+        // Of several in one millisecond the first one written is the older one.
+        let mut query = Query::new("SELECT id, body, opened_at, rowid FROM incidents");
+        query.restrict("opened_at >= ?", filter.since.map(text));
+        self.parse_incidents(query.oldest_first("opened_at, rowid", filter.last))
+    }
+
+    /// The incident of this name.
+    pub fn incident(&self, id: &IncidentId) -> Result<Option<Incident>, StoreError> {
+        let mut query = Query::new("SELECT id, body FROM incidents");
+        query.restrict("id = ?", Some(id.0.clone()));
+        Ok(self.parse_incidents(query)?.pop())
+    }
+
+    /// The incidents whose names begin like this, oldest first.
+    pub fn incidents_named(&self, prefix: &str) -> Result<Vec<Incident>, StoreError> {
+        let mut query = Query::new("SELECT id, body, opened_at, rowid FROM incidents");
+        query.restrict("instr(id, ?) = 1", Some(prefix.to_owned()));
+        self.parse_incidents(query.oldest_first("opened_at, rowid", None))
+    }
+
+    /// The last event; the default [`Head`] if there is none.
+    pub fn head(&self) -> Result<Head, StoreError> {
+        let mut head = Head::default();
+        let query = Query::new("SELECT seq, body, hash FROM events").oldest_first("seq", Some(1));
+        self.each(query, |row| {
+            let Entry { seq, hash, .. } = self.read(entry(row))?;
+            head = Head { seq, hash };
+            Ok::<(), StoreError>(())
+        })?;
+        Ok(head)
+    }
+
+    /// Walks the whole chain. `head` is the hash of some event, noted earlier outside the store: if it
+    /// is not in the chain, the tail was cut or the chain computed anew.
+    ///
+    /// The error is for a store that cannot be read at all; a damaged page is a break.
+    pub fn verify(&self, head: Option<&str>) -> Result<Result<Verified, Break>, StoreError> {
+        let mut end = Head::default();
+        let mut head_seen = head.is_none();
+        let outcome = (|| {
+            let mut statement =
+                self.connection.prepare("SELECT seq, body, hash FROM events ORDER BY seq")?;
+            let mut rows = statement.query([])?;
+            while let Some(row) = rows.next()? {
+                let seq: i64 = row.get(0)?;
+                let expected = end.seq + 1;
+                if seq != expected.cast_signed() {
+                    let why = format!("event {expected} is missing, event {seq} follows");
+                    return Ok(Some(Break { seq: expected, why }));
+                }
+                let (Ok(body), Ok(hash)) = (row.get::<_, String>(1), row.get::<_, String>(2))
+                else {
+                    let why = "its body or hash is not text".into();
+                    return Ok(Some(Break { seq: expected, why }));
+                };
+                let next = end.after(&body);
+                if next.hash != hash {
+                    let why = format!(
+                        "its hash is {hash}, but its body and the event before it give {}: it was changed, or does not belong there",
+                        next.hash
+                    );
+                    return Ok(Some(Break { seq: expected, why }));
+                }
+                head_seen |= head.is_some_and(|head| head.eq_ignore_ascii_case(&hash));
+                end = next;
+            }
+            Ok(None)
+        })();
+        Ok(match outcome {
+            Ok(Some(found)) => Err(found),
+            Ok(None) if !head_seen => Err(Break {
+                seq: end.seq + 1,
+                why: format!(
+                    "the chain ends after event {} without the given head: its tail was cut, or it was computed anew",
+                    end.seq
+                ),
+            }),
+            Ok(None) => Ok(Verified { events: end.seq, head: end }),
+            Err(error) if is_damage(&error) => {
+                Err(Break { seq: end.seq + 1, why: format!("the file is damaged: {error}") })
+            }
+            Err(error) => return self.read(Err(error)),
+        })
+    }
+
+    /// The workers that samples are kept of, in order of slot and generation.
+    pub fn sampled_workers(&self) -> Result<Vec<WorkerId>, StoreError> {
+        let mut workers = Vec::new();
+        let query = Query::new("SELECT DISTINCT slot, generation FROM samples")
+            .oldest_first("slot, generation", None);
+        self.each(query, |row| {
+            workers.push(self.read(worker(row))?);
+            Ok::<(), StoreError>(())
+        })?;
+        Ok(workers)
+    }
+
+    /// Hands the samples of a worker to `visit`, oldest first, until it fails.
+    pub fn samples<E: From<StoreError>>(
+        &self,
+        worker: WorkerId,
+        mut visit: impl FnMut(StoredSample) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let mut query = Query::new(
+            "SELECT slot, generation, at_ms, rss_kib, rss_anon_kib, rss_file_kib, rss_shmem_kib,
+             vm_swap_kib, threads, fds, processes, cpu_ticks, connections, load_rps FROM samples",
+        );
+        query.restrict("slot = ?", Some(i64::from(worker.slot.0)));
+        query.restrict("generation = ?", Some(worker.generation.0.cast_signed()));
+        self.each(query.oldest_first("rowid", None), |row| visit(self.read(sample(row))?))
+    }
+
+    fn parse_incidents(&self, query: Query) -> Result<Vec<Incident>, StoreError> {
+        let mut incidents = Vec::new();
+        self.each(query, |row| {
+            let (id, body): (String, String) =
+                self.read(row.get(0).and_then(|id| Ok((id, row.get(1)?))))?;
+            incidents.push(self.parse(&format!("an incident {id}"), &body)?);
+            Ok::<(), StoreError>(())
+        })?;
+        Ok(incidents)
+    }
+
+    fn parse<T: DeserializeOwned>(&self, what: &str, body: &str) -> Result<T, StoreError> {
+        serde_json::from_str(body).map_err(|source| StoreError::Entry {
+            path: self.path.clone(),
+            what: what.into(),
+            source,
+        })
+    }
+
+    fn each<E: From<StoreError>>(
+        &self,
+        query: Query,
+        mut visit: impl FnMut(&Row<'_>) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let mut statement = self.read(self.connection.prepare(&query.sql))?;
+        let mut rows = self.read(statement.query(params_from_iter(query.values)))?;
+        while let Some(row) = self.read(rows.next())? {
+            visit(row)?;
+        }
+        Ok(())
+    }
+
+    fn read<T>(&self, outcome: rusqlite::Result<T>) -> Result<T, StoreError> {
+        outcome.map_err(|source| {
+            refine(&self.path, source, |path, source| StoreError::Read { path, source })
+        })
+    }
+}
+
+/// A `SELECT` under construction.
+struct Query {
+    sql: String,
+    values: Vec<Value>,
+}
+
+impl Query {
+    fn new(sql: &str) -> Query {
+        Query { sql: sql.into(), values: Vec::new() }
+    }
+
+    /// Adds a condition, if there is a value for its `?`.
+    fn restrict(&mut self, condition: &str, value: Option<impl Into<Value>>) {
+        if let Some(value) = value {
+            let word = if self.values.is_empty() { "WHERE" } else { "AND" };
+            self.values.push(value.into());
+            self.sql +=
+                &format!(" {word} {}", condition.replace('?', &format!("?{}", self.values.len())));
+        }
+    }
+
+    /// Orders by the columns; with `last`, only so many rows with the highest ones.
+    fn oldest_first(mut self, columns: &str, last: Option<u32>) -> Query {
+        match last {
+            None => self.sql += &format!(" ORDER BY {columns}"),
+            Some(last) => {
+                let newest_first = columns.replace(',', " DESC,") + " DESC";
+                self.sql = format!(
+                    "SELECT * FROM ({} ORDER BY {newest_first} LIMIT {last}) ORDER BY {columns}",
+                    self.sql
+                );
+            }
+        }
+        self
+    }
+}
+
+/// As in the events' JSON; the text sorts as the time does.
+fn text(at: Timestamp) -> String {
+    format!("{at:.3}")
+}
+
+fn entry(row: &Row<'_>) -> rusqlite::Result<Entry> {
+    Ok(Entry { seq: row.get::<_, i64>(0)?.unsigned_abs(), body: row.get(1)?, hash: row.get(2)? })
+}
+
+fn worker(row: &Row<'_>) -> rusqlite::Result<WorkerId> {
+    Ok(WorkerId::new(row.get(0)?, row.get::<_, i64>(1)?.unsigned_abs()))
+}
+
+fn sample(row: &Row<'_>) -> rusqlite::Result<StoredSample> {
+    let whole = |at| row.get::<_, Option<i64>>(at).map(|figure| figure.map(i64::unsigned_abs));
+    let at_ms = row.get(2)?;
+    Ok(StoredSample {
+        worker: worker(row)?,
+        at: Timestamp::from_millisecond(at_ms)
+            .map_err(|_| rusqlite::Error::IntegralValueOutOfRange(2, at_ms))?,
+        sample: Sample {
+            rss_kib: whole(3)?,
+            rss_anon_kib: whole(4)?,
+            rss_file_kib: whole(5)?,
+            rss_shmem_kib: whole(6)?,
+            vm_swap_kib: whole(7)?,
+            threads: whole(8)?,
+            fds: whole(9)?,
+            processes: whole(10)?,
+            cpu_ticks: whole(11)?,
+            connections: whole(12)?,
+            load_rps: row.get(13)?,
+        },
+    })
+}

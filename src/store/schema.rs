@@ -1,0 +1,231 @@
+//! The tables, and how a file becomes an open store without harm to files that are not one.
+//!
+//! Before anything is written to a file it is looked at through a connection that cannot write
+//! (`mode=ro`), and where no `-wal` file lies beside it even without locks or side files
+//! (`immutable=1`): a store of a newer stanch, a foreign database, or a damaged file stays
+//! byte-identical. Paths go to SQLite as `file:` URIs because only those carry `immutable`.
+
+use super::{StoreError, beside};
+use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, TransactionBehavior};
+use std::fmt::Write;
+use std::fs::{self, OpenOptions};
+use std::io::ErrorKind;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+use std::time::Duration;
+
+/// Entry `n` leads from schema version `n` to `n + 1`. Entries are only ever added.
+///
+/// `events` is written once and never changed; all its columns but three are computed from `body`,
+/// so that nothing outside the hash can disagree with what is inside. `samples` has no index on time:
+/// its rows are in the order of time, which retention relies on.
+const MIGRATIONS: &[&str] = &["
+    CREATE TABLE meta (key TEXT PRIMARY KEY, value) WITHOUT ROWID;
+    INSERT INTO meta VALUES ('schema_version', 0);
+    CREATE TABLE events (
+        seq INTEGER PRIMARY KEY,
+        body TEXT NOT NULL,
+        hash TEXT NOT NULL,
+        at TEXT GENERATED ALWAYS AS (json_extract(body, '$.at')) VIRTUAL,
+        kind TEXT GENERATED ALWAYS AS (json_extract(body, '$.kind')) VIRTUAL,
+        incident TEXT GENERATED ALWAYS AS (json_extract(body, '$.incident')) VIRTUAL,
+        slot INTEGER GENERATED ALWAYS AS (json_extract(body, '$.slot')) VIRTUAL
+    );
+    CREATE INDEX events_at ON events (at);
+    CREATE INDEX events_incident ON events (incident) WHERE incident IS NOT NULL;
+    CREATE TABLE incidents (
+        id TEXT PRIMARY KEY,
+        body TEXT NOT NULL,
+        opened_at TEXT GENERATED ALWAYS AS (json_extract(body, '$.opened_at')) VIRTUAL
+    );
+    CREATE TABLE samples (
+        at_ms INTEGER NOT NULL,
+        slot INTEGER NOT NULL,
+        generation INTEGER NOT NULL,
+        rss_kib INTEGER, rss_anon_kib INTEGER, rss_file_kib INTEGER, rss_shmem_kib INTEGER,
+        vm_swap_kib INTEGER, threads INTEGER, fds INTEGER, processes INTEGER, cpu_ticks INTEGER,
+        connections INTEGER, load_rps REAL
+    );
+    CREATE INDEX samples_worker ON samples (slot, generation);
+"];
+
+/// The newest schema version that this program knows.
+pub(super) const VERSION: i64 = MIGRATIONS.len() as i64;
+
+/// How long to wait for another process's lock: a reader that recovers the log of a killed writer,
+/// a person with a database shell.
+const BUSY: Duration = Duration::from_secs(1);
+/// A checkpoint cuts the `-wal` file back to this.
+const WAL_LIMIT_BYTES: i64 = 16 * 1024 * 1024;
+
+/// Opens the store for writing, made or brought to [`VERSION`] where needed. The caller holds the
+/// lock of the store.
+pub(super) fn open_for_writing(path: &Path) -> Result<Connection, StoreError> {
+    look(path)?;
+    let open = |source| refine(path, source, |path, source| StoreError::Open { path, source });
+    OpenOptions::new()
+        .append(true)
+        .create(true)
+        .mode(0o640)
+        .open(path)
+        .map_err(|source| StoreError::Create { path: path.into(), source })?;
+    let mut connection = connect(path, "rw").map_err(open)?;
+    connection.pragma_update(None, "journal_mode", "WAL").map_err(open)?;
+    // An event is durable when its commit returns, not when the next checkpoint does.
+    connection.pragma_update(None, "synchronous", "FULL").map_err(open)?;
+    connection.pragma_update(None, "journal_size_limit", WAL_LIMIT_BYTES).map_err(open)?;
+    migrate(&mut connection).map_err(|source| StoreError::Migrate {
+        path: path.into(),
+        to: VERSION,
+        source,
+    })?;
+    Ok(connection)
+}
+
+/// Opens the store for reading only; a writer may be at work. Where the folder cannot be written
+/// SQLite cannot make the index (`-shm`) that it shares with a writer; if no `-wal` file lies there
+/// either, nobody writes and the file is read as it is (`immutable=1`).
+pub(super) fn open_for_reading(path: &Path) -> Result<Connection, StoreError> {
+    if !path.exists() {
+        return Err(StoreError::Missing { path: path.into() });
+    }
+    let shared = connect(path, "ro").and_then(|c| version(&c).map(|version| (c, version)));
+    let (connection, version) = match shared {
+        Err(error) if cannot_share(&error) => {
+            if unsettled(path) {
+                return Err(StoreError::Unsettled { path: path.into(), source: error });
+            }
+            connect(path, "ro&immutable=1").and_then(|c| version(&c).map(|version| (c, version)))
+        }
+        outcome => outcome,
+    }
+    .map_err(|source| refine(path, source, |path, source| StoreError::Open { path, source }))?;
+    judge(path, version)?;
+    Ok(connection)
+}
+
+/// Refuses a file that this program must not write, without touching it.
+fn look(path: &Path) -> Result<(), StoreError> {
+    match fs::metadata(path) {
+        Ok(file) if file.len() > 0 => {}
+        Ok(_) => return Ok(()),
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+        Err(source) => return Err(StoreError::Create { path: path.into(), source }),
+    }
+    let mode = if unsettled(path) { "ro" } else { "ro&immutable=1" };
+    let found = connect(path, mode)
+        .and_then(|connection| version(&connection))
+        .map_err(|source| refine(path, source, |path, source| StoreError::Open { path, source }))?;
+    match judge(path, found) {
+        // A stanch that was killed between the creation of the file and that of its tables.
+        Err(StoreError::NotAStore { .. }) if found == Version::Empty => Ok(()),
+        judged => judged,
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Version {
+    /// A database without tables.
+    Empty,
+    /// A database of something else.
+    Foreign,
+    /// A store.
+    Schema(i64),
+}
+
+fn version(connection: &Connection) -> rusqlite::Result<Version> {
+    let count = |sql| connection.query_row(sql, [], |row| row.get::<_, i64>(0));
+    if count("SELECT count(*) FROM sqlite_schema")? == 0 {
+        return Ok(Version::Empty);
+    }
+    if count("SELECT count(*) FROM sqlite_schema WHERE name IN ('meta', 'events')")? < 2 {
+        return Ok(Version::Foreign);
+    }
+    let version = connection
+        .query_row("SELECT value FROM meta WHERE key = 'schema_version'", [], |row| row.get(0))
+        .optional()?;
+    Ok(version.map_or(Version::Foreign, Version::Schema))
+}
+
+fn judge(path: &Path, found: Version) -> Result<(), StoreError> {
+    match found {
+        Version::Schema(version) if version <= VERSION => Ok(()),
+        Version::Schema(found) => {
+            Err(StoreError::Newer { path: path.into(), found, known: VERSION })
+        }
+        Version::Empty | Version::Foreign => Err(StoreError::NotAStore { path: path.into() }),
+    }
+}
+
+fn migrate(connection: &mut Connection) -> rusqlite::Result<()> {
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    let found = match version(&transaction)? {
+        Version::Schema(version) => version,
+        Version::Empty | Version::Foreign => 0,
+    };
+    for migration in MIGRATIONS.iter().skip(usize::try_from(found).unwrap_or(0)) {
+        transaction.execute_batch(migration)?;
+    }
+    if found < VERSION {
+        transaction
+            .execute("UPDATE meta SET value = ?1 WHERE key = 'schema_version'", [VERSION])?;
+    }
+    transaction.commit()
+}
+
+/// Whether commits may lie in the `-wal` file that are not in the store itself.
+fn unsettled(path: &Path) -> bool {
+    fs::metadata(beside(path, "-wal")).is_ok_and(|file| file.len() > 0)
+}
+
+/// Opens the file; `mode` is the value of SQLite's `mode` URI parameter, and more parameters.
+fn connect(path: &Path, mode: &str) -> rusqlite::Result<Connection> {
+    let mut uri = String::from("file:");
+    for &byte in path.as_os_str().as_bytes() {
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'/' | b'.' | b'_' | b'-' => {
+                uri.push(byte.into());
+            }
+            // Writing to a string cannot fail.
+            _ => drop(write!(uri, "%{byte:02X}")),
+        }
+    }
+    let _ = write!(uri, "?mode={mode}");
+    // The flags only bound what `mode` may ask for; each connection stays in one thread.
+    let access = if mode.starts_with("ro") {
+        OpenFlags::SQLITE_OPEN_READ_ONLY
+    } else {
+        OpenFlags::SQLITE_OPEN_READ_WRITE
+    };
+    let flags = access | OpenFlags::SQLITE_OPEN_URI | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(uri, flags)?;
+    connection.busy_timeout(BUSY)?;
+    Ok(connection)
+}
+
+/// Whether SQLite could not make or use the files that readers and writers share.
+fn cannot_share(error: &rusqlite::Error) -> bool {
+    matches!(
+        error.sqlite_error_code(),
+        Some(ErrorCode::CannotOpen | ErrorCode::ReadOnly | ErrorCode::SystemIoFailure)
+    )
+}
+
+/// An error about the file's content is that, whatever was being done.
+pub(super) fn refine(
+    path: &Path,
+    source: rusqlite::Error,
+    otherwise: impl FnOnce(std::path::PathBuf, rusqlite::Error) -> StoreError,
+) -> StoreError {
+    if is_damage(&source) {
+        StoreError::Damaged { path: path.into(), source }
+    } else {
+        otherwise(path.into(), source)
+    }
+}
+
+/// Whether SQLite says that the file's content is broken.
+pub(super) fn is_damage(error: &rusqlite::Error) -> bool {
+    matches!(error.sqlite_error_code(), Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase))
+}

@@ -1,0 +1,155 @@
+//! Whatever is done to the log afterwards is found.
+
+use super::*;
+use proptest::prelude::*;
+use rusqlite::Connection;
+
+const EVENTS: u64 = 12;
+
+#[derive(Clone, Debug)]
+enum Tamper {
+    Edit { seq: u64, byte: usize },
+    EditAndRehash { seq: u64 },
+    Hash { seq: u64 },
+    Remove { seq: u64 },
+    RemoveAndRenumber { seq: u64 },
+    Swap { one: u64, other: u64 },
+    Insert { seq: u64 },
+    Blank { seq: u64 },
+    CutTail { from: u64 },
+}
+
+fn tamper() -> impl Strategy<Value = Tamper> {
+    let seq = || 1..=EVENTS;
+    prop_oneof![
+        (seq(), any::<usize>()).prop_map(|(seq, byte)| Tamper::Edit { seq, byte }),
+        (1..EVENTS).prop_map(|seq| Tamper::EditAndRehash { seq }),
+        seq().prop_map(|seq| Tamper::Hash { seq }),
+        (1..EVENTS).prop_map(|seq| Tamper::Remove { seq }),
+        (1..EVENTS).prop_map(|seq| Tamper::RemoveAndRenumber { seq }),
+        (seq(), seq())
+            .prop_filter("two places", |(one, other)| one != other)
+            .prop_map(|(one, other)| Tamper::Swap { one, other }),
+        seq().prop_map(|seq| Tamper::Insert { seq }),
+        seq().prop_map(|seq| Tamper::Blank { seq }),
+        seq().prop_map(|from| Tamper::CutTail { from }),
+    ]
+}
+
+/// Does it, and returns the number of the first event that is not what it was.
+fn apply(connection: &Connection, tamper: &Tamper) -> u64 {
+    let execute = |sql: &str, values: &[u64]| {
+        let values = values.iter().map(|value| value.cast_signed());
+        connection.execute(sql, rusqlite::params_from_iter(values)).unwrap();
+    };
+    let rehash = |seq: u64| {
+        let text = |seq: u64, column: &str| {
+            let sql = format!("SELECT {column} FROM events WHERE seq = {seq}");
+            connection.query_row(&sql, [], |row| row.get::<_, String>(0)).unwrap_or_default()
+        };
+        let place = Head { seq: seq - 1, hash: text(seq - 1, "hash") }.after(&text(seq, "body"));
+        let sql = "UPDATE events SET hash = ?1 WHERE seq = ?2";
+        connection.execute(sql, rusqlite::params![place.hash, seq as i64]).unwrap();
+    };
+    match *tamper {
+        Tamper::Edit { seq, byte } => {
+            // A byte of the reason, so that the JSON stays well-formed.
+            let sql = "UPDATE events SET body = replace(body, 'record', ?2) WHERE seq = ?1";
+            let mut word = *b"record";
+            word[byte % 6] ^= 1;
+            let word = str::from_utf8(&word).unwrap();
+            connection.execute(sql, rusqlite::params![seq as i64, word]).unwrap();
+            seq
+        }
+        Tamper::EditAndRehash { seq } => {
+            execute("UPDATE events SET body = replace(body, '4242', '1') WHERE seq = ?1", &[seq]);
+            rehash(seq);
+            seq + 1
+        }
+        Tamper::Hash { seq } => {
+            execute(
+                "UPDATE events SET hash = replace(hash, substr(hash, 9, 1), 'x') WHERE seq = ?1",
+                &[seq],
+            );
+            seq
+        }
+        Tamper::Remove { seq } => {
+            execute("DELETE FROM events WHERE seq = ?1", &[seq]);
+            seq
+        }
+        Tamper::RemoveAndRenumber { seq } => {
+            execute("DELETE FROM events WHERE seq = ?1", &[seq]);
+            for later in seq + 1..=EVENTS {
+                execute("UPDATE events SET seq = seq - 1 WHERE seq = ?1", &[later]);
+            }
+            seq
+        }
+        Tamper::Swap { one, other } => {
+            execute("UPDATE events SET seq = -seq WHERE seq IN (?1, ?2)", &[one, other]);
+            execute("UPDATE events SET seq = ?1 + ?2 + seq WHERE seq < 0", &[one, other]);
+            one.min(other)
+        }
+        Tamper::Insert { seq } => {
+            for later in (seq..=EVENTS).rev() {
+                execute("UPDATE events SET seq = seq + 1 WHERE seq = ?1", &[later]);
+            }
+            execute(
+                "INSERT INTO events SELECT ?1, body, hash FROM events WHERE seq = ?1 + 1",
+                &[seq],
+            );
+            // The first place cannot be told from its copy; the second one is out of order.
+            seq + 1
+        }
+        Tamper::Blank { seq } => {
+            execute("UPDATE events SET body = CAST(body AS BLOB) WHERE seq = ?1", &[seq]);
+            seq
+        }
+        Tamper::CutTail { from } => {
+            execute("DELETE FROM events WHERE seq >= ?1", &[from]);
+            from
+        }
+    }
+}
+
+#[test]
+fn every_change_of_the_past_is_found_where_it_is() {
+    let folder = tempfile::tempdir().unwrap();
+    let original = folder.path().join("original.db");
+    store_with(&original, EVENTS);
+    let whole = verify(&original, None).unwrap();
+    assert_eq!(whole.events, EVENTS);
+    let noted = &whole.head.hash;
+    assert_eq!(verify(&original, Some(noted)).as_ref(), Ok(&whole));
+    // An older note is as good, in capitals too; the log has only grown since.
+    let older = entries(&original, &EventFilter::default()).remove(3).hash.to_uppercase();
+    assert_eq!(verify(&original, Some(&older)).as_ref(), Ok(&whole));
+
+    let copy = folder.path().join("copy.db");
+    let config = ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(200) };
+    proptest!(config, |(tamper in tamper())| {
+        std::fs::copy(&original, &copy).unwrap();
+        let connection = Connection::open(&copy).unwrap();
+        let first = apply(&connection, &tamper);
+        drop(connection);
+        if let Tamper::CutTail { from } = tamper {
+            // All that a chain without its end can show:
+            prop_assert_eq!(verify(&copy, None).unwrap().events, from - 1);
+        } else {
+            prop_assert_eq!(verify(&copy, None).unwrap_err().seq, first);
+        }
+        prop_assert_eq!(verify(&copy, Some(noted)).unwrap_err().seq, first);
+    });
+}
+
+#[test]
+fn a_damaged_page_breaks_the_chain_there() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("s.db");
+    store_with(&path, 2_000);
+    let mut bytes = std::fs::read(&path).unwrap();
+    let middle = bytes.len() / 4096 / 2 * 4096;
+    bytes[middle..middle + 4096].fill(0xff);
+    std::fs::write(&path, bytes).unwrap();
+    let broken = verify(&path, None).unwrap_err();
+    assert!(broken.seq > 1 && broken.seq <= 2_000, "{broken:?}");
+}

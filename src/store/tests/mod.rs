@@ -1,0 +1,81 @@
+//! Tests of the store as a whole, on real files.
+
+mod chain;
+mod child;
+mod file;
+mod flow;
+
+use super::*;
+use crate::core::{
+    Figures, Generation, Incident, IncidentId, IncidentState, Kind, Record, Severity, Slot,
+};
+use std::time::Duration;
+use tokio::time::timeout;
+
+const RETENTION: Duration = Duration::from_secs(3600);
+/// No state here takes long; a machine under load may.
+const DEADLINE: Duration = Duration::from_secs(60);
+
+pub(super) fn record(number: u64) -> Record {
+    Record {
+        number,
+        at: "2026-11-21T15:30:12.123456Z".parse().unwrap(),
+        kind: Kind::WorkerStarted,
+        incident: None,
+        slot: Some(Slot(number as u32 % 4)),
+        pid: Some(4242),
+        generation: Some(Generation(number)),
+        release: Some("r1".into()),
+        cause: None,
+        reason: format!("record {number}"),
+        figures: Figures::new(),
+    }
+}
+
+fn incident(id: &str, summary: &str) -> Incident {
+    Incident {
+        id: IncidentId(id.into()),
+        kind: "leak".into(),
+        severity: Severity::Major,
+        state: IncidentState::Open,
+        opened_at: "2026-11-21T15:30:12.123456Z".parse().unwrap(),
+        resolved_at: None,
+        release: None,
+        slots: vec![Slot(1)],
+        interventions: 1,
+        impact: Figures::new(),
+        summary: summary.into(),
+    }
+}
+
+async fn written(durable: Durable) -> Head {
+    timeout(DEADLINE, durable).await.expect("in time").expect("written")
+}
+
+async fn health(store: &mut Store) -> Health {
+    timeout(DEADLINE, store.health()).await.expect("in time").expect("the thread lives")
+}
+
+/// Writes so many records into a new store and closes it.
+fn store_with(path: &Path, records: u64) {
+    let store = Store::open(path, RETENTION).unwrap();
+    let writer = store.writer();
+    for number in 1..=records {
+        drop(writer.append(record(number)));
+    }
+    assert_eq!(store.close(DEADLINE), 0);
+}
+
+fn entries(path: &Path, filter: &EventFilter) -> Vec<Entry> {
+    let mut entries = Vec::new();
+    let visit = |entry| {
+        entries.push(entry);
+        Ok::<(), StoreError>(())
+    };
+    Reader::open(path).unwrap().events(filter, visit).unwrap();
+    entries
+}
+
+fn verify(path: &Path, head: Option<&str>) -> Result<Verified, Break> {
+    Reader::open(path).unwrap().verify(head).unwrap()
+}
