@@ -1,12 +1,206 @@
-//! `stanch replay`.
+//! `stanch replay`: recorded memory traces through the leak detector, sample by sample, exactly as
+//! the live supervisor would feed it.
+
+mod trace;
 
 use super::Failure;
+use crate::core::Moment;
+use crate::core::leak::{Detector, DetectorSettings, Dial, Judgement, Verdict};
+use serde::Serialize;
+use std::io::{BufRead, BufReader};
+use std::time::Duration;
+use trace::{Trace, TraceError};
 
-/// replay
+/// Times beyond this (2001, in Unix time) are dates, not ages.
+const DATES_S: f64 = 1e9;
+
+/// Run the leak detector over recorded memory traces.
+///
+/// A trace is CSV with a header: t_s and a memory column (rss_anon_kib or rss_kib), and where known
+/// rss_shmem_kib, vm_swap_kib, cpu_ticks, load_rps. Empty means unknown; t_s counts from the start of
+/// the process (or is Unix time).
 #[derive(clap::Args)]
-pub struct Args {}
-
-/// Runs `stanch replay`.
-pub fn run(_args: Args) -> Result<(), Failure> {
-    Ok(())
+pub struct Args {
+    /// One JSON object a file
+    #[arg(long)]
+    json: bool,
+    /// Memory limit that the forecast is held against, e.g. 512MiB
+    #[arg(long, value_name = "SIZE", value_parser = size_kib)]
+    limit: Option<u64>,
+    /// Age up to which a worker is expected to grow
+    #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = duration)]
+    warm_up: Duration,
+    /// Exit with 1 if a leak is found
+    #[arg(long)]
+    fail_on_leak: bool,
+    /// Trace files; `-` is standard input
+    #[arg(required = true, value_name = "FILE")]
+    files: Vec<String>,
 }
+
+/// Runs `stanch replay`. A file that cannot be read is told at the end; the others are judged.
+pub fn run(args: Args) -> Result<(), Failure> {
+    let settings = DetectorSettings { limit_kib: args.limit, warm_up: args.warm_up };
+    let (mut leak, mut faults) = (false, Vec::new());
+    for file in &args.files {
+        match open(file).and_then(|source| judge(file, source, settings)) {
+            Ok(report) => {
+                leak |= report.verdict == Verdict::Leak.as_str();
+                if args.json {
+                    let line = serde_json::to_string(&report)
+                        .map_err(|error| Failure::Fault(format!("no JSON for {file}: {error}")))?;
+                    println!("{line}");
+                } else {
+                    println!("{}", report.line());
+                }
+            }
+            Err(error) => faults.push(describe(&error)),
+        }
+    }
+    if !faults.is_empty() {
+        return Err(Failure::Usage(faults.join("\nstanch: ")));
+    }
+    if leak && args.fail_on_leak { Err(Failure::No) } else { Ok(()) }
+}
+
+/// The error and what is behind it, on one line.
+fn describe(error: &dyn std::error::Error) -> String {
+    match error.source() {
+        Some(source) => format!("{error}: {source}"),
+        None => error.to_string(),
+    }
+}
+
+fn open(file: &str) -> Result<Box<dyn BufRead>, TraceError> {
+    if file == "-" {
+        return Ok(Box::new(BufReader::new(std::io::stdin())));
+    }
+    match std::fs::File::open(file) {
+        Ok(source) => Ok(Box::new(BufReader::new(source))),
+        Err(source) => Err(TraceError::Open { file: file.to_owned(), source }),
+    }
+}
+
+/// What is said of a file; the keys of `--json`.
+#[derive(Debug, Serialize)]
+struct Report {
+    file: String,
+    verdict: &'static str,
+    /// When the live supervisor would have confirmed it.
+    detected_at_s: Option<f64>,
+    /// As of then.
+    slope_kib_s: Option<f64>,
+    eta_s: Option<f64>,
+    kind: Option<&'static str>,
+    reason: String,
+}
+
+impl Report {
+    fn line(&self) -> String {
+        let at = self.detected_at_s.map(|at| format!(" at t+{at:.0}s")).unwrap_or_default();
+        let kind = self.kind.map(|kind| format!(" ({kind})")).unwrap_or_default();
+        format!("{}: {}{kind}{at}: {}", self.file, self.verdict, self.reason)
+    }
+}
+
+/// Feeds a whole trace. The first confirmation counts; a later change of mind does not undo it.
+fn judge(
+    file: &str,
+    source: impl BufRead,
+    settings: DetectorSettings,
+) -> Result<Report, TraceError> {
+    let mut trace = Trace::open(file, source)?;
+    let mut detector = None;
+    let mut first_leak: Option<Judgement> = None;
+    while let Some((t_s, sample)) = trace.next()? {
+        let at = Moment(Duration::try_from_secs_f64(t_s).unwrap_or(Duration::MAX));
+        let born = if t_s < DATES_S { Moment::default() } else { at };
+        let detector = detector.get_or_insert_with(|| Detector::new(settings, born));
+        detector.observe(at, &sample);
+        let judgement = detector.judgement();
+        if first_leak.is_none() && judgement.verdict == Verdict::Leak {
+            first_leak = Some(*judgement);
+        }
+    }
+    let last = detector.as_ref().map(|detector| *detector.judgement());
+    let mut report = Report {
+        file: file.to_owned(),
+        verdict: Verdict::Unjudged.as_str(),
+        detected_at_s: None,
+        slope_kib_s: None,
+        eta_s: None,
+        kind: None,
+        reason: "no samples".to_owned(),
+    };
+    if let Some(judgement) = first_leak.or(last) {
+        report.reason = judgement.reason(Dial::Trace);
+        report.slope_kib_s = judgement.slope_per_s;
+        report.eta_s = judgement.eta.map(|eta| eta.as_secs_f64());
+        report.kind = judgement.kind.map(|kind| kind.as_str());
+        match judgement.verdict {
+            Verdict::Leak => {
+                report.verdict = Verdict::Leak.as_str();
+                report.detected_at_s = Some(judgement.at.as_secs_f64());
+            }
+            Verdict::Healthy => report.verdict = Verdict::Healthy.as_str(),
+            // The trace ended before the suspicion was decided.
+            Verdict::Suspect => report.reason.insert_str(0, "undecided at the end: "),
+            Verdict::Unjudged => {}
+        }
+    }
+    if trace.went_back > 0 {
+        report.reason.push_str(&format!(" (time went back {} times)", trace.went_back));
+    }
+    if trace.without_memory > 0 {
+        report.reason.push_str(&format!(" ({} rows without memory)", trace.without_memory));
+    }
+    Ok(report)
+}
+
+// LEAD: replace by crate::core::units once that is merged.
+fn size_kib(text: &str) -> Result<u64, String> {
+    let (number, unit) = split_unit(text);
+    let per_unit = match unit {
+        "KiB" => 1.0,
+        "MiB" => 1024.0,
+        "GiB" => 1024.0 * 1024.0,
+        "TiB" => 1024.0 * 1024.0 * 1024.0,
+        "kB" | "KB" => 1e3 / 1024.0,
+        "MB" => 1e6 / 1024.0,
+        "GB" => 1e9 / 1024.0,
+        "" => return Err(format!("a size needs a unit: did you mean {text}MiB?")),
+        _ => return Err(format!("unknown unit {unit:?}: use KiB, MiB, GiB")),
+    };
+    let kib = number * per_unit;
+    if kib >= 1.0 && kib < 2f64.powi(53) {
+        Ok(kib as u64)
+    } else {
+        Err(format!("{text} is no size"))
+    }
+}
+
+// LEAD: replace by crate::core::units once that is merged.
+fn duration(text: &str) -> Result<Duration, String> {
+    let (number, unit) = split_unit(text);
+    let per_unit = match unit {
+        "ms" => 1e-3,
+        "s" => 1.0,
+        "m" | "min" => 60.0,
+        "h" => 3600.0,
+        "d" => 86400.0,
+        "" => return Err(format!("a duration needs a unit: did you mean {text}s?")),
+        _ => return Err(format!("unknown unit {unit:?}: use ms, s, min, h, d")),
+    };
+    Duration::try_from_secs_f64(number * per_unit).map_err(|_| format!("{text} is no duration"))
+}
+
+/// The number (NaN if there is none) and what follows.
+fn split_unit(text: &str) -> (f64, &str) {
+    let text = text.trim();
+    let end = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
+    let (number, unit) = text.split_at(end);
+    (number.parse().unwrap_or(f64::NAN), unit.trim())
+}
+
+#[cfg(test)]
+mod tests;

@@ -100,7 +100,6 @@ impl Book {
             return Seen { id: entry.incident.id.clone(), opened: false };
         }
         let id = self.next_id(now);
-        let (text | IncidentSummary::Always(text)) = summary;
         self.entries.push(Entry {
             topic,
             incident: Incident {

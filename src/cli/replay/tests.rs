@@ -1,0 +1,90 @@
+use super::*;
+
+fn settings(limit_mib: u64) -> DetectorSettings {
+    DetectorSettings { limit_kib: Some(limit_mib * 1024), warm_up: Duration::from_secs(60) }
+}
+
+fn judged(text: &str) -> Result<Report, TraceError> {
+    judge("a.csv", text.as_bytes(), settings(512))
+}
+
+fn climb(from: u32, to: u32, kib_a_second: u32) -> String {
+    (from..to).map(|t| format!("{t},{}\n", 100_000 + (t - from) * kib_a_second)).collect()
+}
+
+#[test]
+fn a_leak_is_named_with_its_time_and_forecast() {
+    let report = judged(&format!("t_s,rss_anon_kib\n{}", climb(0, 300, 1000))).unwrap();
+    assert_eq!(report.verdict, "leak");
+    let at = report.detected_at_s.unwrap();
+    // The quarter of the way is at 106 s.
+    assert!((60.0..=106.0).contains(&at), "{at}");
+    assert!((report.slope_kib_s.unwrap() - 1000.0).abs() < 20.0);
+    let end = at + report.eta_s.unwrap();
+    assert!((end - 424.0).abs() < 10.0, "{end}");
+    assert_eq!(report.kind, Some("steady"));
+}
+
+#[test]
+fn constant_memory_is_healthy() {
+    let report = judged(&format!("t_s,rss_anon_kib\n{}", climb(0, 300, 0))).unwrap();
+    assert_eq!((report.verdict, report.detected_at_s), ("healthy", None));
+}
+
+#[test]
+fn a_few_samples_are_unjudged() {
+    let report = judged("t_s,rss_kib\n0,1000\n1,2000\n").unwrap();
+    assert_eq!(report.verdict, "unjudged");
+    assert!(report.reason.contains("warm-up"), "{}", report.reason);
+    assert_eq!(judged("t_s,rss_kib\n").unwrap().reason, "no samples");
+}
+
+#[test]
+fn errors_name_file_and_line() {
+    let message = |text: &str| describe(&judged(text).err().unwrap());
+    assert!(message("").starts_with("a.csv: is empty"));
+    assert!(message("rss_kib\n1\n").starts_with("a.csv, line 1: no column t_s"));
+    assert!(message("t_s,threads\n1,2\n").starts_with("a.csv, line 1: no memory column"));
+    assert_eq!(
+        message("t_s,rss_kib\n0,1\n1,two\n"),
+        "a.csv, line 3: rss_kib is \"two\", which is not a number of 0 or more"
+    );
+    assert!(message("t_s,rss_kib\n,1\n").contains("line 2: t_s is \"\""));
+    assert!(message("t_s,rss_kib\n0,NaN\n").contains("line 2: rss_kib"));
+    assert!(message("t_s,rss_kib\n0,1\n1\n").contains("line 3: 1 fields, but the header names 2"));
+}
+
+#[test]
+fn columns_may_stand_in_any_order_and_be_unknown_or_empty() {
+    let mut text = String::from("\u{feff}colour, rss_anon_kib ,cpu_ticks,t_s\r\n");
+    for t in 0..300 {
+        text.push_str(&format!("red,{},,{t}\r\n", 100_000 + t * 1000));
+    }
+    assert_eq!(judged(&text).unwrap().verdict, "leak");
+}
+
+#[test]
+fn time_that_goes_back_is_counted_and_does_not_end_the_judging() {
+    let rows = climb(0, 100, 0) + &climb(20, 320, 1000);
+    let report = judged(&format!("t_s,rss_anon_kib\n{rows}")).unwrap();
+    assert_eq!(report.verdict, "leak");
+    assert!(report.reason.ends_with("(time went back 1 times)"), "{}", report.reason);
+}
+
+#[test]
+fn dates_are_not_ages() {
+    // By age this worker would be fifty years old and out of its warm-up.
+    let report = judged("t_s,rss_kib\n1800000000,1000\n1800000001,2000\n").unwrap();
+    assert!(report.reason.contains("warm-up for 59 s"), "{}", report.reason);
+}
+
+#[test]
+fn sizes_and_durations_need_a_unit() {
+    assert_eq!(size_kib("512MiB"), Ok(512 * 1024));
+    assert_eq!(size_kib("1.5 GiB"), Ok(1536 * 1024));
+    assert!(size_kib("512").unwrap_err().contains("512MiB"));
+    assert!(size_kib("MiB").is_err() && size_kib("5 bushels").is_err());
+    assert_eq!(duration("90s"), Ok(Duration::from_secs(90)));
+    assert_eq!(duration("1.5h"), Ok(Duration::from_secs(5400)));
+    assert!(duration("60").is_err());
+}

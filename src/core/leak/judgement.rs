@@ -1,0 +1,296 @@
+//! What the detector says, and how it says it to people.
+
+use crate::core::{Moment, Now};
+use std::fmt::Write;
+use std::time::Duration;
+
+macro_rules! words {
+    ($(#[$doc:meta])* $name:ident { $($(#[$vdoc:meta])* $variant:ident => $word:literal,)* }) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        pub enum $name { $($(#[$vdoc])* $variant,)* }
+
+        impl $name {
+            /// The word in JSON and in tables.
+            pub fn as_str(self) -> &'static str {
+                match self { $($name::$variant => $word,)* }
+            }
+        }
+    };
+}
+
+words! {
+    /// The answer.
+    Verdict {
+        /// Too little evidence.
+        Unjudged => "unjudged",
+        /// No leak in what was seen.
+        Healthy => "healthy",
+        /// Climbs in a way that may be a leak.
+        Suspect => "suspect",
+        /// A leak.
+        Leak => "leak",
+    }
+}
+
+words! {
+    /// How a leak grows.
+    Kind {
+        /// At one rate.
+        Steady => "steady",
+        /// Faster and faster.
+        Accelerating => "accelerating",
+        /// In steps.
+        Stepwise => "stepwise",
+        /// Only while there is work.
+        LoadBound => "load_bound",
+        /// It began after a long time without growth.
+        Late => "late",
+    }
+}
+
+words! {
+    /// What a series that is no leak looks like.
+    Shape {
+        /// No trend.
+        Flat => "flat",
+        /// Goes down.
+        Falling => "falling",
+        /// Climbs ever more slowly and ends below the limit.
+        Saturating => "saturating",
+        /// Climbed, and does no longer.
+        Settled => "settled",
+        /// Climbs and falls back.
+        Sawtooth => "sawtooth",
+        /// Does what the work does.
+        FollowsWork => "follows_work",
+        /// Grows by too little for its time to be told from chance or warm-up.
+        Slow => "slow",
+    }
+}
+
+/// How to name moments in a reason.
+#[derive(Clone, Copy, Debug)]
+pub enum Dial {
+    /// By the clock, UTC, `14:03`; with both clocks as of now.
+    Utc(Now),
+    /// By the time of a trace, `t+310s`.
+    Trace,
+}
+
+impl Dial {
+    fn name(self, at: Moment) -> String {
+        match self {
+            Dial::Trace => format!("t+{:.0}s", at.as_secs_f64()),
+            Dial::Utc(now) => {
+                let offset = at.as_secs_f64() - now.mono.as_secs_f64();
+                let offset = jiff::SignedDuration::try_from_secs_f64(offset).unwrap_or_default();
+                let Ok(wall) = now.wall.checked_add(offset) else {
+                    return "another age".to_owned();
+                };
+                // Only a time of another day needs its date.
+                let text = wall.to_string();
+                let today = now.wall.to_string();
+                match (text.get(..10), text.get(11..16)) {
+                    (Some(day), Some(time)) if today.starts_with(day) => time.to_owned(),
+                    (Some(day), Some(time)) => format!("{day} {time}"),
+                    _ => text,
+                }
+            }
+        }
+    }
+}
+
+/// What is judged, and so its unit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Quantity {
+    /// Anonymous + shared + swapped memory, in KiB.
+    Memory,
+    /// Open file descriptors.
+    Fds,
+    /// Threads.
+    Threads,
+}
+
+impl Quantity {
+    fn amount(self, value: f64) -> String {
+        match self {
+            Quantity::Memory if value.abs() < 1024.0 => format!("{value:.0} KiB"),
+            Quantity::Memory if value.abs() < 1024.0 * 1024.0 => {
+                let mib = value / 1024.0;
+                format!("{mib:.*} MiB", usize::from(mib.abs() < 100.0))
+            }
+            Quantity::Memory => format!("{:.1} GiB", value / 1024.0 / 1024.0),
+            Quantity::Fds => format!("{value:.0} descriptors"),
+            Quantity::Threads => format!("{value:.0} threads"),
+        }
+    }
+}
+
+/// The detector's answer and what it rests on. Slopes are in the unit of the quantity (KiB, or a
+/// count) a second.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Judgement {
+    /// The answer.
+    pub verdict: Verdict,
+    /// How it grows, of a leak.
+    pub kind: Option<Kind>,
+    /// What it looks like, where it is no leak.
+    pub shape: Option<Shape>,
+    /// Growth a second now.
+    pub slope_per_s: Option<f64>,
+    /// Lower end of the 95% interval of the growth.
+    pub slope_low_per_s: Option<f64>,
+    /// Upper end.
+    pub slope_high_per_s: Option<f64>,
+    /// Until the limit is reached, of a suspect or a leak with a known limit.
+    pub eta: Option<Duration>,
+    /// At the upper end of the growth.
+    pub eta_low: Option<Duration>,
+    /// At the lower end.
+    pub eta_high: Option<Duration>,
+    /// 0 to 1: how sure the verdict is.
+    pub confidence: f64,
+    /// When the growth began, as far as is remembered.
+    pub since: Option<Moment>,
+    /// When the verdict was last given or confirmed.
+    pub at: Moment,
+    pub(super) quantity: Quantity,
+    pub(super) evidence: Evidence,
+}
+
+/// Figures of the reason.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(super) struct Evidence {
+    pub level: f64,
+    pub gain: f64,
+    pub needed: f64,
+    pub span_s: f64,
+    pub points: usize,
+    pub falls: usize,
+    pub plateau: Option<f64>,
+    pub work_ratio: Option<f64>,
+    pub waits_s: Option<f64>,
+}
+
+impl Judgement {
+    pub(super) fn unjudged(quantity: Quantity, at: Moment, waits_s: Option<f64>) -> Self {
+        Self {
+            verdict: Verdict::Unjudged,
+            kind: None,
+            shape: None,
+            slope_per_s: None,
+            slope_low_per_s: None,
+            slope_high_per_s: None,
+            eta: None,
+            eta_low: None,
+            eta_high: None,
+            confidence: 0.0,
+            since: None,
+            at,
+            quantity,
+            evidence: Evidence { waits_s, ..Evidence::default() },
+        }
+    }
+
+    /// One sentence with the figures that the verdict rests on.
+    pub fn reason(&self, dial: Dial) -> String {
+        let e = &self.evidence;
+        let q = self.quantity;
+        let mut text = String::new();
+        // Writing to a string cannot fail.
+        let _ = match (self.verdict, self.shape) {
+            (Verdict::Unjudged, _) => match e.waits_s {
+                Some(seconds) => write!(text, "in warm-up for {} more", span(seconds)),
+                None => write!(text, "too few samples yet"),
+            },
+            (Verdict::Healthy, Some(shape)) => {
+                let over = span(e.span_s);
+                match shape {
+                    Shape::Flat => {
+                        write!(text, "no trend in {over}, floor at {}", q.amount(e.level))
+                    }
+                    Shape::Falling => {
+                        write!(text, "falling for {over}, floor at {}", q.amount(e.level))
+                    }
+                    Shape::Saturating => {
+                        write!(text, "grows ever more slowly: {} in {over}", q.amount(e.gain))
+                    }
+                    Shape::Settled => write!(text, "grew, and stands now at {}", q.amount(e.level)),
+                    Shape::Sawtooth => {
+                        write!(
+                            text,
+                            "climbs and falls back ({} times in memory), floor at {}",
+                            e.falls,
+                            q.amount(e.level)
+                        )
+                    }
+                    Shape::FollowsWork => {
+                        write!(text, "follows the work, floor at {}", q.amount(e.level))
+                    }
+                    Shape::Slow => write!(
+                        text,
+                        "grew by {} in {over}, less than the {} that would tell a leak from warm-up",
+                        q.amount(e.gain),
+                        q.amount(e.needed)
+                    ),
+                }
+            }
+            (Verdict::Healthy, None) => write!(text, "no trend"),
+            (Verdict::Suspect | Verdict::Leak, _) => self.growth(&mut text, dial),
+        };
+        if let (Some(plateau), Verdict::Healthy) = (e.plateau, self.verdict) {
+            let _ = write!(text, ", would end near {}", q.amount(plateau));
+        }
+        text
+    }
+
+    fn growth(&self, text: &mut String, dial: Dial) -> std::fmt::Result {
+        let e = &self.evidence;
+        let q = self.quantity;
+        let slope = self.slope_per_s.unwrap_or(0.0);
+        let (unit, seconds) = [("s", 1.0), ("min", 60.0), ("h", 3600.0)]
+            .into_iter()
+            .find(|(_, seconds)| slope * seconds >= 1024.0)
+            .unwrap_or(("day", 86400.0));
+        write!(text, "grows {}/{unit}", q.amount(slope * seconds))?;
+        if let Some(since) = self.since {
+            write!(text, " since {}", dial.name(since))?;
+        }
+        if let (Some(low), Some(high)) = (self.slope_low_per_s, self.slope_high_per_s) {
+            write!(text, " (95%: {}–{})", q.amount(low * seconds), q.amount(high * seconds))?;
+        }
+        write!(
+            text,
+            ", {} in {}, floor of {} windows rising",
+            q.amount(e.gain),
+            span(e.span_s),
+            e.points
+        )?;
+        if e.falls > 0 {
+            write!(text, " over {} collection cycles", e.falls)?;
+        }
+        match e.work_ratio {
+            Some(ratio) if ratio > 1.2 => {
+                write!(text, ", work ×{ratio:.1}, which does not explain it")?
+            }
+            Some(ratio) if ratio < 0.8 => write!(text, ", work falling")?,
+            Some(_) => write!(text, ", work flat")?,
+            None => {}
+        }
+        if let Some(eta) = self.eta {
+            write!(text, "; limit at {}", dial.name(self.at + eta))?;
+        }
+        Ok(())
+    }
+}
+
+/// A length of time for people.
+fn span(seconds: f64) -> String {
+    match seconds {
+        s if s < 120.0 => format!("{s:.0} s"),
+        s if s < 7200.0 => format!("{:.0} min", s / 60.0),
+        s if s < 2.0 * 86400.0 => format!("{:.1} h", s / 3600.0),
+        s => format!("{:.1} days", s / 86400.0),
+    }
+}
