@@ -125,7 +125,7 @@ impl Stanch {
         wait_until(PATIENCE, what, || {
             let answer = ask(&*self);
             if answer.is_none() {
-                let ended = self.supervisor.try_wait().expect("it is our child");
+                let ended = self.ended();
                 assert!(ended.is_none(), "the supervisor ended ({ended:?}) before: {what}");
             }
             answer
@@ -145,12 +145,15 @@ impl Stanch {
         assert!(seen > workers, "only {seen} processes carry the mark of the test");
     }
 
+    /// How the supervisor ended, if it has.
+    pub fn ended(&mut self) -> Option<ExitStatus> {
+        self.supervisor.try_wait().expect("it is our child")
+    }
+
     /// Waits until the supervisor has ended by itself.
     #[track_caller]
     pub fn wait_end(&mut self) -> ExitStatus {
-        wait_until(PATIENCE, "the supervisor has ended", || {
-            self.supervisor.try_wait().expect("it is our child")
-        })
+        wait_until(PATIENCE, "the supervisor has ended", || self.ended())
     }
 
     /// Stops it with SIGTERM and waits for its end.
