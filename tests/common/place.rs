@@ -1,0 +1,112 @@
+//! A temporary folder for one supervisor and all it touches.
+
+use super::process;
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use tempfile::TempDir;
+
+/// The variable by which the processes of one place are found again, whatever they did to their
+/// group, session and parent.
+const MARK: &str = "STANCH_TEST";
+
+/// Where the output of a supervisor goes.
+pub enum Output {
+    /// To the log file of the place.
+    Log,
+    /// Into a pipe that nobody reads until [`super::Stanch::read_output`].
+    Unread,
+}
+
+/// A folder with the config, socket, store and log of one supervisor; it and every process that was
+/// started in it are gone when it is dropped.
+pub struct Place {
+    directory: TempDir,
+}
+
+impl Place {
+    /// An empty one.
+    pub fn new() -> Self {
+        let directory = tempfile::Builder::new().prefix("stanch-").tempdir();
+        Self { directory: directory.expect("a temporary folder can be made") }
+    }
+
+    /// The folder.
+    pub fn path(&self) -> &Path {
+        self.directory.path()
+    }
+
+    /// A file in the folder.
+    pub fn file(&self, name: &str) -> PathBuf {
+        self.path().join(name)
+    }
+
+    /// The control socket.
+    pub fn socket(&self) -> PathBuf {
+        self.file("control.sock")
+    }
+
+    /// The audit store.
+    pub fn store(&self) -> PathBuf {
+        self.file("store.db")
+    }
+
+    /// What the supervisor wrote so far.
+    pub fn log(&self) -> String {
+        let bytes = fs::read(self.file("log")).unwrap_or_default();
+        String::from_utf8_lossy(&bytes).into_owned()
+    }
+
+    /// The `stanch` command with these arguments, marked as this place's.
+    pub fn stanch(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_stanch"));
+        command.args(arguments).stdin(Stdio::null());
+        command.env(MARK, self.path()).env("NO_COLOR", "1");
+        command
+    }
+
+    /// Writes the config file: the text, and this place's socket and store unless it names others.
+    pub fn write_config(&self, text: &str) -> PathBuf {
+        let mut text = text.to_owned();
+        if !text.contains("[control]") {
+            text += &format!("\n[control]\nsocket = {:?}\n", self.socket());
+        }
+        if !text.contains("[store]") {
+            text += &format!("\n[store]\npath = {:?}\n", self.store());
+        }
+        let path = self.file("stanch.toml");
+        fs::write(&path, text).expect("the config can be written");
+        path
+    }
+
+    /// `stanch run` on a config file, with its output, and the reading end of that where unread.
+    pub fn run(&self, config: &Path, output: Output) -> (Command, Option<io::PipeReader>) {
+        let mut command = self.stanch(&["run", "--config"]);
+        command.arg(config).current_dir(self.path());
+        match output {
+            Output::Log => {
+                let log = File::options().create(true).append(true).open(self.file("log"));
+                let log = log.expect("the log can be written");
+                command.stdout(log.try_clone().expect("a descriptor is free")).stderr(log);
+                (command, None)
+            }
+            Output::Unread => {
+                let (reader, writer) = io::pipe().expect("a pipe can be made");
+                command.stdout(writer.try_clone().expect("a descriptor is free")).stderr(writer);
+                (command, Some(reader))
+            }
+        }
+    }
+
+    /// The processes of this place.
+    pub fn processes(&self) -> Vec<i32> {
+        process::marked(MARK, &self.path().to_string_lossy())
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        process::kill_marked(MARK, &self.path().to_string_lossy());
+    }
+}

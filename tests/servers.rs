@@ -1,0 +1,208 @@
+//! Real servers, unmodified, under `stanch run`: what kills, hangs or leaks one worker of four does
+//! not reach the clients.
+//!
+//! No connection is ever refused. Of a worker that is killed, the requests that it was just
+//! answering are lost, at most one a client; of one that is replaced, none.
+
+mod common;
+
+use common::*;
+use nix::sys::signal::Signal;
+use serde_json::Value;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+const WORKERS: usize = 4;
+const CLIENTS: usize = 4;
+const REQUEST: Duration = Duration::from_secs(20);
+
+/// Four workers of a server, all ready, under load.
+struct Scene {
+    stanch: Stanch,
+    address: SocketAddr,
+    load: Load,
+}
+
+/// One worker as it was before something happened to it.
+struct Victim {
+    slot: u64,
+    generation: u64,
+    leader: i32,
+    /// The process of its tree that answers requests.
+    serving: i32,
+}
+
+impl Scene {
+    fn new(server: Server) -> Self {
+        let address = free_address();
+        let app = server.app(address).toml("scene", 4);
+        let mut stanch = Stanch::start(&format!(
+            r#"{app}
+            [listen]
+            address = ["{address}"]
+            mode = "takeover"
+            [ready]
+            when = "http"
+            path = "/"
+            [health]
+            path = "/"
+            interval = "500ms"
+            timeout = "1s"
+            failures = 3
+            [memory]
+            soft_limit = "200MiB"
+            sample_interval = "250ms"
+            [rolling]
+            drain_timeout = "10s"
+            cooldown = "1s"
+            "#
+        ));
+        stanch.wait_ready(WORKERS);
+        let load = Load::start(address, Style::Connect, CLIENTS);
+        load.wait_for(100);
+        Self { stanch, address, load }
+    }
+
+    /// The worker that answers on this connection.
+    fn victim(&self, connection: &mut Connection) -> Victim {
+        let serving = connection.get("/pid").expect("a worker answers").pid();
+        let workers = self.stanch.workers();
+        let leads = |pid: i32| workers.iter().find(|worker| worker["pid"] == pid);
+        let worker = std::iter::successors(Some(serving), |&pid| parent(pid))
+            .find_map(leads)
+            .unwrap_or_else(|| panic!("pid {serving} answers, and belongs to none of {workers:?}"));
+        let number = |key: &str| worker[key].as_u64().expect("slot and generation are numbers");
+        let leader = worker["pid"].as_i64().expect("it has a pid");
+        Victim {
+            slot: number("slot"),
+            generation: number("generation"),
+            leader: i32::try_from(leader).expect("pids are small"),
+            serving,
+        }
+    }
+
+    fn connect(&self) -> Connection {
+        Connection::open(self.address, REQUEST).expect("connects")
+    }
+
+    /// Waits for an event about this very worker.
+    fn event_of(&mut self, victim: &Victim, kinds: &[&str]) -> Value {
+        self.stanch.wait_until(&format!("{kinds:?} of slot {}", victim.slot), |stanch| {
+            stanch.event(kinds, |event| {
+                event["slot"] == victim.slot && event["generation"] == victim.generation
+            })
+        })
+    }
+
+    /// Waits until another worker stands ready in its place, and all four slots serve.
+    fn replaced(&mut self, victim: &Victim) {
+        let what = format!("a replacement in slot {}", victim.slot);
+        let (slot, generation) = (victim.slot, victim.generation);
+        self.stanch.wait_until(&what, |stanch| stanch.ready_after(slot, generation));
+        self.stanch.wait_ready(WORKERS);
+        let gone = self.stanch.workers().iter().all(|worker| worker["pid"] != victim.leader);
+        assert!(gone, "status still shows the old worker of slot {slot}");
+    }
+
+    /// Ends the load and then the supervisor; no request may have been refused, and no more cut off
+    /// than `cut`.
+    fn end(mut self, cut: usize) {
+        self.load.wait_for(100);
+        let tally = self.load.stop();
+        assert_eq!(tally.refused, 0, "{tally:?}");
+        assert!(tally.failed() <= cut as u64, "more than {cut} failed: {tally:?}");
+        self.stanch.stop_clean();
+    }
+}
+
+/// An incident of this kind that names the slot.
+fn incident(stanch: &mut Stanch, kind: &str, slot: u64) -> Value {
+    stanch.wait_until(&format!("an incident `{kind}` of slot {slot}"), |stanch| {
+        stanch.incidents().into_iter().find(|incident| {
+            let slots = incident["slots"].as_array().expect("slots is a list");
+            incident["kind"] == kind && slots.iter().any(|found| found == slot)
+        })
+    })
+}
+
+fn survives_sigkill(server: Server) {
+    let mut scene = Scene::new(server);
+    let victim = scene.victim(&mut scene.connect());
+    kill(victim.leader, Signal::SIGKILL);
+    let event = scene.event_of(&victim, &["worker_crashed"]);
+    assert!(event["cause"] == "foreign_kill" || event["cause"] == "signal", "{event}");
+    assert_eq!(event["pid"], victim.leader, "{event}");
+    scene.replaced(&victim);
+    incident(&mut scene.stanch, "crash", victim.slot);
+    scene.end(CLIENTS);
+}
+
+fn survives_hang(server: Server) {
+    let mut scene = Scene::new(server);
+    let victim = scene.victim(&mut scene.connect());
+    kill(victim.serving, Signal::SIGSTOP);
+    scene.event_of(&victim, &["worker_hung"]);
+    scene.replaced(&victim);
+    wait_for_end(victim.serving);
+    incident(&mut scene.stanch, "hang", victim.slot);
+    scene.end(CLIENTS);
+}
+
+fn survives_leak(server: Server) {
+    let mut scene = Scene::new(server);
+    // One connection, so that one worker gets it all.
+    let mut connection = scene.connect();
+    let victim = scene.victim(&mut connection);
+    for _ in 0..25 {
+        // A worker that is being replaced already may close the connection.
+        if connection.get("/leak?kib=10240").map_or(true, |response| response.last) {
+            break;
+        }
+    }
+    drop(connection);
+    let seen = scene.event_of(&victim, &["memory_soft_limit", "leak_confirmed"]);
+    let figures = seen["figures"].as_object().expect("figures is an object");
+    assert!(!figures.is_empty(), "an intervention rests on figures: {seen}");
+    scene.replaced(&victim);
+    wait_for_end(victim.serving);
+
+    // With overlap: its successor was ready before it was touched.
+    let left = scene.event_of(&victim, &["drain_started", "worker_retired"]);
+    let successor = Victim { generation: victim.generation + 1, ..victim };
+    let ready = scene.event_of(&successor, &["worker_ready"]);
+    assert!(ready["seq"].as_u64() < left["seq"].as_u64(), "ready {ready}, left {left}");
+    scene.end(0);
+}
+
+/// A test a server and scenario: `gunicorn::survives_sigkill`.
+macro_rules! scenarios {
+    ($($name:ident: $server:expr,)*) => { $(
+        mod $name {
+            use super::Server;
+
+            #[test]
+            fn survives_sigkill() {
+                super::survives_sigkill($server);
+            }
+
+            #[test]
+            fn survives_hang() {
+                super::survives_hang($server);
+            }
+
+            #[test]
+            fn survives_leak() {
+                super::survives_leak($server);
+            }
+        }
+    )* };
+}
+
+scenarios! {
+    node_http: Server::NodeHttp,
+    node_express: Server::NodeExpress,
+    gunicorn: Server::Gunicorn,
+    uvicorn: Server::Uvicorn,
+    go: Server::Go,
+    python_http: Server::PythonHttp,
+}

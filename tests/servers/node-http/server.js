@@ -1,0 +1,30 @@
+// node's own HTTP server. node server.js [HOST [PORT]]
+'use strict';
+const http = require('node:http');
+
+const host = process.argv[2] || '127.0.0.1';
+const port = Number(process.argv[3] || 8000);
+const kept = [];
+
+const server = http.createServer((request, response) => {
+  const url = new URL(request.url, 'http://localhost');
+  const answer = () => response.end(`${process.pid}\n`);
+  switch (url.pathname) {
+    case '/':
+    case '/pid':
+      return answer();
+    case '/leak':
+      kept.push(Buffer.alloc(Number(url.searchParams.get('kib') || 0) * 1024, 1));
+      return answer();
+    case '/slow':
+      return setTimeout(answer, Number(url.searchParams.get('ms') || 0));
+    case '/hang':
+      for (;;);
+    default:
+      response.statusCode = 404;
+      return response.end('not found\n');
+  }
+});
+
+server.listen(port, host);
+process.on('SIGTERM', () => server.close(() => process.exit(0)));
