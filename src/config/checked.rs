@@ -1,0 +1,250 @@
+//! What is meant: a configuration that was judged whole and is ready to use.
+//!
+//! The defaults live in the `Default` impls here and in [`Settings`]; `config/stanch.toml` documents
+//! them, and a test compares the two.
+
+use super::address::ListenAddress;
+use crate::core::Settings;
+use nix::sys::resource::Resource;
+use nix::sys::signal::Signal;
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// A checked configuration. A relative path of the file was made relative to the file's folder.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Config {
+    /// What runs, and how it is started.
+    pub app: App,
+    /// Where it listens.
+    pub listen: Listen,
+    /// When a worker is ready.
+    pub ready: Ready,
+    /// How a worker is probed; how many failures make it hung is in [`Settings::health`].
+    pub health: Health,
+    /// How memory is sampled; the limits are in [`Settings::memory`].
+    pub memory: Memory,
+    /// Resource limits of the workers, at most one of a resource; others are inherited.
+    pub limits: Vec<Rlimit>,
+    /// What is written while running.
+    pub log: Log,
+    /// The audit store.
+    pub store: Store,
+    /// The control socket.
+    pub control: Control,
+    /// What the decisions depend on; also `app.workers`, `app.release`, `ready.timeout` and
+    /// `health.failures`.
+    pub settings: Settings,
+}
+
+/// What runs.
+#[derive(Clone, Debug, PartialEq)]
+pub struct App {
+    /// Names the control socket, the store and the cgroup: letters, digits, `.`, `_`, `-`, at most 64.
+    pub name: String,
+    /// The program and its arguments; never empty.
+    pub command: Vec<String>,
+    /// Where workers run; stanch's own current directory when absent.
+    pub directory: Option<PathBuf>,
+    /// Added to the inherited environment.
+    pub environment: Environment,
+    /// A file of `NAME=VALUE` lines, read at each start of a worker, below `environment`.
+    pub environment_file: Option<PathBuf>,
+    /// As whom workers run: a name or a number.
+    pub user: Option<String>,
+    /// Their group, in place of the user's own: a name or a number.
+    pub group: Option<String>,
+    /// Bits that their new files do not get; inherited when absent.
+    pub umask: Option<u32>,
+    /// Asks a worker to end.
+    pub stop_signal: Signal,
+}
+
+impl Default for App {
+    fn default() -> Self {
+        Self {
+            name: String::new(),
+            command: Vec::new(),
+            directory: None,
+            environment: Environment::default(),
+            environment_file: None,
+            user: None,
+            group: None,
+            umask: None,
+            stop_signal: Signal::SIGTERM,
+        }
+    }
+}
+
+/// Variables for the workers. `Debug` shows the names and never the values, which may be secrets.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct Environment(pub BTreeMap<String, String>);
+
+impl fmt::Debug for Environment {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set().entries(self.0.keys()).finish()
+    }
+}
+
+/// Where the application listens.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Listen {
+    /// The supervised addresses. None in mode `takeover`: whatever TCP port the workers bind. In
+    /// mode `none` they are only probed.
+    pub addresses: Vec<ListenAddress>,
+    /// How workers get their sockets.
+    pub mode: ListenMode,
+    /// Connections that may wait; the kernel caps it at `net.core.somaxconn`.
+    pub backlog: u32,
+}
+
+impl Default for Listen {
+    fn default() -> Self {
+        Self { addresses: Vec::new(), mode: ListenMode::Takeover, backlog: 4096 }
+    }
+}
+
+/// How workers get their listening sockets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ListenMode {
+    /// stanch answers the workers' own `bind`; they need not know.
+    Takeover,
+    /// Handed over as systemd does (`LISTEN_FDS`).
+    Inherit,
+    /// Each slot binds a port of its own, named by `PORT`: the address's port plus the slot.
+    Port,
+    /// Not at all: memory and restarts only.
+    None,
+}
+
+impl ListenMode {
+    /// All of them.
+    pub const ALL: [ListenMode; 4] =
+        [ListenMode::Takeover, ListenMode::Inherit, ListenMode::Port, ListenMode::None];
+
+    /// The word in the configuration and in `status`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            ListenMode::Takeover => "takeover",
+            ListenMode::Inherit => "inherit",
+            ListenMode::Port => "port",
+            ListenMode::None => "none",
+        }
+    }
+}
+
+impl fmt::Display for ListenMode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+/// When a worker is ready; by when it must be is [`Settings::ready_timeout`].
+#[derive(Clone, Debug, PartialEq)]
+pub struct Ready {
+    /// The sign.
+    pub when: ReadyWhen,
+    /// Asked for when the sign is [`ReadyWhen::Http`].
+    pub path: String,
+}
+
+impl Default for Ready {
+    fn default() -> Self {
+        Self { when: ReadyWhen::Listen, path: "/".to_owned() }
+    }
+}
+
+/// The sign that a worker is ready.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReadyWhen {
+    /// It listens, and accepts a connection.
+    Listen,
+    /// It answers an HTTP GET with a status below 400.
+    Http,
+}
+
+/// How a worker is probed while it serves.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Health {
+    /// Asked for by HTTP GET; without it, accepting a connection is enough.
+    pub path: Option<String>,
+    /// From one probe to the next.
+    pub interval: Duration,
+    /// A probe that takes longer has failed.
+    pub timeout: Duration,
+}
+
+impl Default for Health {
+    fn default() -> Self {
+        Self { path: None, interval: Duration::from_secs(10), timeout: Duration::from_secs(5) }
+    }
+}
+
+/// How memory is sampled.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Memory {
+    /// From one sample of a worker to the next, when it is far from any limit.
+    pub sample_interval: Duration,
+}
+
+impl Default for Memory {
+    fn default() -> Self {
+        Self { sample_interval: Duration::from_secs(1) }
+    }
+}
+
+/// A resource limit of the workers (setrlimit(2)); the unit is the resource's: bytes, or a number.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rlimit {
+    /// Of what.
+    pub resource: Resource,
+    /// In force; `None` is unlimited.
+    pub soft: Option<u64>,
+    /// How far a worker may raise the soft one; `None` is unlimited.
+    pub hard: Option<u64>,
+}
+
+/// What is written while running. The workers' output is passed through.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Log {
+    /// How stanch's own lines look.
+    pub format: LogFormat,
+}
+
+impl Default for Log {
+    fn default() -> Self {
+        Self { format: LogFormat::Human }
+    }
+}
+
+/// How log lines look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For people.
+    Human,
+    /// One JSON object a line.
+    Json,
+}
+
+/// The audit store.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Store {
+    /// Its file; a place that follows from the name when absent.
+    pub path: Option<PathBuf>,
+    /// Samples older than this are deleted; events are kept.
+    pub retention: Duration,
+}
+
+impl Default for Store {
+    fn default() -> Self {
+        Self { path: None, retention: Duration::from_secs(30 * 86_400) }
+    }
+}
+
+/// How operators reach the supervisor.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Control {
+    /// The socket; a place that follows from the name when absent.
+    pub socket: Option<PathBuf>,
+}

@@ -1,0 +1,453 @@
+//! From what was typed to what is meant: defaults, ranges, and values that contradict each other.
+
+use super::address::ListenAddress;
+use super::checked::{
+    App, Config, Control, Environment, Health, Listen, ListenMode, Log, Memory, Ready, ReadyWhen,
+    Store,
+};
+use super::error::{ConfigError, Place, Problems};
+use super::name;
+use super::raw::{self, Raw};
+use super::reader::Typed;
+use crate::core::units::{Bytes, Period};
+use crate::core::{LeakAction, LeakSettings, MemorySettings, RestartSettings, RollingSettings};
+use std::fmt::Display;
+use std::ops::RangeInclusive;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// More slots than any host should have, and far below what the steering program can tell apart.
+const WORKERS: RangeInclusive<u32> = 1..=1024;
+/// The kernel keeps a backlog in 16 bits in places.
+const BACKLOG: RangeInclusive<u32> = 1..=65_535;
+/// Sampling costs some microseconds a process; rarer than a minute, no leak is seen in time.
+const SAMPLE_INTERVAL: RangeInclusive<Period> =
+    Period(Duration::from_millis(50))..=Period(Duration::from_secs(60));
+/// No process of a server lives in less.
+const SMALLEST_LIMIT: Bytes = Bytes(1 << 20);
+
+/// Judges the whole; what it returns means something only if no problem was found. Relative paths of
+/// the file become relative to `folder`.
+pub(super) fn judge(raw: Raw, folder: &Path, problems: &mut Problems) -> Config {
+    let mut judge = Judge { folder, problems };
+    let defaults = Config::default();
+    let mut settings = defaults.settings;
+
+    settings.workers = judge.within(&raw.app.workers, &WORKERS, settings.workers);
+    settings.release = judge.label(&raw.app.release);
+    let listen = judge.listen(&raw.listen, settings.workers);
+    settings.ready_timeout = judge.positive(&raw.ready.timeout, settings.ready_timeout);
+    settings.health.failures = given(&raw.health.failures).unwrap_or(settings.health.failures);
+    let probed = may_probe(&listen, settings.workers);
+    if !probed {
+        settings.health.failures = 0;
+    }
+    settings.memory = judge.memory_limits(&raw.memory);
+    settings.leak = judge.leak(&raw.leak, &raw.rolling, settings.leak);
+    settings.rolling = judge.rolling(&raw.rolling, settings.workers, &listen, settings.rolling);
+    settings.restart = judge.restart(&raw.restart, settings.restart);
+    let sampled = Period(defaults.memory.sample_interval);
+    let sampled = judge.within(&raw.memory.sample_interval, &SAMPLE_INTERVAL, sampled);
+    Config {
+        app: judge.app(raw.app, listen.mode),
+        ready: judge.ready(&raw.ready, probed),
+        health: judge.health(&raw.health, probed),
+        memory: Memory { sample_interval: sampled.0 },
+        limits: raw.limits,
+        log: Log { format: given(&raw.log_format).unwrap_or(defaults.log.format) },
+        store: Store {
+            path: judge.path(&raw.store_path),
+            retention: judge.positive(&raw.store_retention, defaults.store.retention),
+        },
+        control: Control { socket: judge.path(&raw.control_socket) },
+        listen,
+        settings,
+    }
+}
+
+struct Judge<'a> {
+    folder: &'a Path,
+    problems: &'a mut Problems,
+}
+
+impl Judge<'_> {
+    fn app(&mut self, raw: raw::App, mode: ListenMode) -> App {
+        let defaults = App::default();
+        let command = self.command(raw.command);
+        let name = match raw.name {
+            Some(typed) => {
+                if let Err(wrong) = name::check(&typed.value) {
+                    let (place, key) = (typed.place, typed.key);
+                    let (message, suggestion) = (wrong.message, wrong.suggestion);
+                    self.problems.add(ConfigError { place, key, message, suggestion });
+                }
+                typed.value
+            }
+            None => name::from_command(&command),
+        };
+        App {
+            name,
+            command,
+            directory: self.path(&raw.directory),
+            environment: self.environment(raw.environment, mode),
+            environment_file: self.path(&raw.environment_file),
+            user: self.label(&raw.user),
+            group: self.label(&raw.group),
+            umask: given(&raw.umask).map(|umask| umask.0),
+            stop_signal: given(&raw.stop_signal).map_or(defaults.stop_signal, |signal| signal.0),
+        }
+    }
+
+    fn command(&mut self, typed: Option<Typed<Vec<String>>>) -> Vec<String> {
+        let how = "write command = [\"node\", \"server.js\"] in [app], or give it at the end of \
+                   the command line, after --";
+        match typed {
+            Some(typed) => {
+                if typed.value.first().is_none_or(String::is_empty) {
+                    self.refuse(&typed, format!("names no program; {how}"));
+                }
+                typed.value
+            }
+            None => {
+                let message = format!("no command to run; {how}");
+                self.conclude(&["app.command"], Place::Nowhere, message);
+                Vec::new()
+            }
+        }
+    }
+
+    fn environment(
+        &mut self,
+        typed: Vec<Typed<(String, String)>>,
+        mode: ListenMode,
+    ) -> Environment {
+        let mut environment = Environment::default();
+        for entry in typed {
+            let name = &entry.value.0;
+            if name.is_empty() || name.contains(['=', '\0']) {
+                self.refuse(&entry, "cannot be the name of a variable".to_owned());
+            } else if name.starts_with("STANCH_") || name.starts_with("LISTEN_") {
+                self.refuse(&entry, "is set by stanch itself; leave it out".to_owned());
+            } else if name == "PORT" && mode == ListenMode::Port {
+                let message = "is set for each slot by listen.mode \"port\"; leave it out";
+                self.refuse(&entry, message.to_owned());
+            }
+            let (name, value) = entry.value;
+            environment.0.insert(name, value);
+        }
+        environment
+    }
+
+    fn listen(&mut self, raw: &raw::Listen, workers: u32) -> Listen {
+        let defaults = Listen::default();
+        let mode = given(&raw.mode).unwrap_or(defaults.mode);
+        let typed: &[Typed<ListenAddress>] = raw.address.as_ref().map_or(&[], |list| &list.value);
+        for (i, address) in typed.iter().enumerate() {
+            if typed[..i].iter().any(|earlier| earlier.value == address.value) {
+                self.refuse(address, format!("{} was given before", address.value));
+            } else if let ListenAddress::Unix(_) = address.value
+                && mode != ListenMode::Inherit
+                && !self.problems.doubt("listen.mode")
+            {
+                let message = "a Unix socket can only be handed over; set mode = \"inherit\", or \
+                               leave it out and let the application bind it";
+                self.refuse(address, message.to_owned());
+            }
+        }
+        let keys = ["listen.address", "listen.mode", "app.workers"];
+        let place = raw.address.as_ref().map(|list| list.place);
+        let place = place.or(raw.mode.as_ref().map(|mode| mode.place)).unwrap_or(Place::Nowhere);
+        match (mode, typed) {
+            (ListenMode::Takeover | ListenMode::None, _) | (ListenMode::Inherit, [_, ..]) => {}
+            (ListenMode::Inherit, []) => {
+                let message = "mode \"inherit\" hands sockets over: name what they listen on, as in \
+                               address = [\"0.0.0.0:8000\"]";
+                self.conclude(&keys, place, message.to_owned());
+            }
+            (ListenMode::Port, [Typed { value: ListenAddress::Tcp(address), .. }]) => {
+                let first = address.port();
+                if u32::from(first) + (workers - 1).min(WORKERS.end() - 1) > u32::from(u16::MAX) {
+                    let message = format!(
+                        "{workers} workers need as many ports, and from {first} to 65535 there are \
+                         not enough"
+                    );
+                    self.conclude(&keys, place, message);
+                }
+            }
+            (ListenMode::Port, _) => {
+                let message = "mode \"port\" needs exactly one address, IP:PORT: slot 0 gets that \
+                               port, slot 1 the next";
+                self.conclude(&keys, place, message.to_owned());
+            }
+        }
+        Listen {
+            addresses: typed.iter().map(|address| address.value.clone()).collect(),
+            mode,
+            backlog: self.within(&raw.backlog, &BACKLOG, defaults.backlog),
+        }
+    }
+
+    fn ready(&mut self, raw: &raw::Ready, probed: bool) -> Ready {
+        let defaults = Ready::default();
+        let path = raw.path.as_ref().map(|path| path.value.0.clone());
+        let when = match (&raw.when, &raw.path) {
+            // A path says it plainly; on the command line also against the file.
+            (None, Some(_)) | (Some(_), Some(Typed { place: Place::Flag(_), .. })) => {
+                ReadyWhen::Http
+            }
+            (Some(when), path) => {
+                if let (ReadyWhen::Listen, Some(path)) = (when.value, path) {
+                    let message = "is asked for only when = \"http\", and when is \"listen\"";
+                    self.refuse(path, message.to_owned());
+                }
+                when.value
+            }
+            (None, None) => defaults.when,
+        };
+        if when == ReadyWhen::Http && !probed {
+            let place = raw.path.as_ref().map(|path| path.place);
+            let place = place.or(raw.when.as_ref().map(|when| when.place));
+            let keys = ["ready.path", "listen.address", "listen.mode", "app.workers"];
+            self.conclude(&keys, place.unwrap_or(Place::Nowhere), NOTHING_TO_PROBE.to_owned());
+        }
+        Ready { when, path: path.unwrap_or(defaults.path) }
+    }
+
+    fn health(&mut self, raw: &raw::Health, probed: bool) -> Health {
+        let defaults = Health::default();
+        if let Some(path) = &raw.path
+            && !probed
+        {
+            let keys = ["health.path", "listen.address", "listen.mode", "app.workers"];
+            self.conclude(&keys, path.place, NOTHING_TO_PROBE.to_owned());
+        }
+        Health {
+            path: raw.path.as_ref().map(|path| path.value.0.clone()),
+            interval: self.positive(&raw.interval, defaults.interval),
+            timeout: self.positive(&raw.timeout, defaults.timeout),
+        }
+    }
+
+    fn memory_limits(&mut self, raw: &raw::Memory) -> MemorySettings {
+        for limit in [&raw.soft_limit, &raw.hard_limit, &raw.total_limit].into_iter().flatten() {
+            if limit.value < SMALLEST_LIMIT {
+                self.refuse(limit, format!("must be at least {SMALLEST_LIMIT}"));
+            }
+        }
+        if let (Some(soft), Some(hard)) = (&raw.soft_limit, &raw.hard_limit)
+            && soft.value >= hard.value
+        {
+            let message = format!(
+                "the soft limit, {}, must be below the hard limit, {}: over the soft one a worker \
+                 is replaced with overlap, over the hard one it is killed",
+                soft.value, hard.value
+            );
+            self.refuse(either(soft, hard), message);
+        }
+        let largest = [("soft", &raw.soft_limit), ("hard", &raw.hard_limit)]
+            .into_iter()
+            .filter_map(|(name, limit)| Some((name, limit.as_ref()?)))
+            .max_by_key(|(_, limit)| limit.value);
+        if let (Some(total), Some((name, limit))) = (&raw.total_limit, largest)
+            && total.value < limit.value
+        {
+            let message = format!(
+                "the limit of all workers together, {}, is below the {name} limit of one, {}",
+                total.value, limit.value
+            );
+            self.refuse(either(total, limit), message);
+        }
+        let kib = |limit: &Option<Typed<Bytes>>| given(limit).map(Bytes::kib);
+        MemorySettings {
+            soft_limit_kib: kib(&raw.soft_limit),
+            hard_limit_kib: kib(&raw.hard_limit),
+            total_limit_kib: kib(&raw.total_limit),
+        }
+    }
+
+    fn leak(
+        &mut self,
+        raw: &raw::Leak,
+        rolling: &raw::Rolling,
+        defaults: LeakSettings,
+    ) -> LeakSettings {
+        let leak = LeakSettings {
+            action: given(&raw.action).unwrap_or(defaults.action),
+            warm_up: given(&raw.warm_up).map_or(defaults.warm_up, |period| period.0),
+            lead_time: given(&raw.lead_time).map_or(defaults.lead_time, |period| period.0),
+        };
+        if let Some(max_age) = &rolling.max_age
+            && leak.action != LeakAction::Off
+            && Duration::ZERO < max_age.value.0
+            && max_age.value.0 <= leak.warm_up
+        {
+            let message = format!(
+                "workers are replaced at the age of {}, and before leak.warm_up, {}, none is judged: \
+                 no leak would ever be seen",
+                max_age.value,
+                Period(leak.warm_up)
+            );
+            self.conclude(&["rolling.max_age", "leak.warm_up"], max_age.place, message);
+        }
+        leak
+    }
+
+    fn rolling(
+        &mut self,
+        raw: &raw::Rolling,
+        workers: u32,
+        listen: &Listen,
+        defaults: RollingSettings,
+    ) -> RollingSettings {
+        // A slot's port cannot be bound by its old and its new worker at once.
+        let by_port = listen.mode == ListenMode::Port;
+        let surge = given(&raw.surge).unwrap_or(defaults.surge && !by_port);
+        let unavailable = if by_port { 1 } else { defaults.max_unavailable };
+        let max_unavailable = given(&raw.max_unavailable).unwrap_or(unavailable);
+        if let Some(typed) = &raw.surge
+            && typed.value
+            && by_port
+        {
+            let message = "in listen.mode \"port\" a replacement cannot start beside the old \
+                           worker, both need the slot's port; set surge = false";
+            self.refuse(typed, message.to_owned());
+        }
+        if !surge && max_unavailable == 0 {
+            let place = raw.surge.as_ref().map(|typed| typed.place);
+            let place = place.or(raw.max_unavailable.as_ref().map(|typed| typed.place));
+            let also = if by_port { "" } else { ", or surge = true" };
+            let message = format!(
+                "without surge and with max_unavailable = 0 no worker can ever be replaced; set \
+                 max_unavailable = 1{also}"
+            );
+            let keys = ["rolling.surge", "rolling.max_unavailable"];
+            self.conclude(&keys, place.unwrap_or(Place::Nowhere), message);
+        }
+        if let Some(typed) = &raw.max_unavailable
+            && typed.value > workers
+        {
+            let message = format!("is {}, of {workers} workers", typed.value);
+            self.conclude(&["rolling.max_unavailable", "app.workers"], typed.place, message);
+        }
+        if let Some(typed) = &raw.drain_timeout
+            && typed.value.0.is_zero()
+        {
+            let message = "must be longer than 0s: it is the time that a worker has to finish its \
+                           requests before it is killed";
+            self.refuse(typed, message.to_owned());
+        }
+        RollingSettings {
+            surge,
+            max_unavailable,
+            drain_timeout: self.positive(&raw.drain_timeout, defaults.drain_timeout),
+            cooldown: given(&raw.cooldown).map_or(defaults.cooldown, |period| period.0),
+            max_age: raw.max_age.as_ref().map(|_| self.positive(&raw.max_age, Duration::ZERO)),
+        }
+    }
+
+    fn restart(&mut self, raw: &raw::Restart, defaults: RestartSettings) -> RestartSettings {
+        let restart = RestartSettings {
+            backoff_initial: self.positive(&raw.backoff_initial, defaults.backoff_initial),
+            backoff_max: self.positive(&raw.backoff_max, defaults.backoff_max),
+            restarts: given(&raw.restarts).unwrap_or(defaults.restarts),
+            within: self.positive(&raw.within, defaults.within),
+            held_pause: defaults.held_pause,
+        };
+        let typed = raw.backoff_initial.as_ref().or(raw.backoff_max.as_ref());
+        if let Some(typed) = typed
+            && restart.backoff_initial > restart.backoff_max
+        {
+            let message = format!(
+                "the first delay, {}, is above the longest, {}",
+                Period(restart.backoff_initial),
+                Period(restart.backoff_max)
+            );
+            let keys = ["restart.backoff_initial", "restart.backoff_max"];
+            self.conclude(&keys, typed.place, message);
+        }
+        restart
+    }
+
+    /// A duration that must not be zero.
+    fn positive(&mut self, typed: &Option<Typed<Period>>, default: Duration) -> Duration {
+        let Some(typed) = typed else { return default };
+        if typed.value.0.is_zero() {
+            self.refuse(typed, "must be longer than 0s".to_owned());
+        }
+        typed.value.0
+    }
+
+    /// A value of a range.
+    fn within<T: Copy + PartialOrd + Display>(
+        &mut self,
+        typed: &Option<Typed<T>>,
+        range: &RangeInclusive<T>,
+        default: T,
+    ) -> T {
+        let Some(typed) = typed else { return default };
+        if !range.contains(&typed.value) {
+            let (start, end) = (range.start(), range.end());
+            let message = format!("must be between {start} and {end}, not {}", typed.value);
+            self.refuse(typed, message);
+        }
+        typed.value
+    }
+
+    /// A short text that goes into tables and logs.
+    fn label(&mut self, typed: &Option<Typed<String>>) -> Option<String> {
+        let typed = typed.as_ref()?;
+        if typed.value.trim().is_empty() || typed.value.chars().any(char::is_control) {
+            let message = "is empty or has control characters; name one, or leave the key out";
+            self.refuse(typed, message.to_owned());
+        }
+        Some(typed.value.clone())
+    }
+
+    /// A path of the file starts at the file's folder, so that the same file means the same from any
+    /// current directory; one of a flag starts where the shell is.
+    fn path(&mut self, typed: &Option<Typed<PathBuf>>) -> Option<PathBuf> {
+        typed.as_ref().map(|typed| match typed.place {
+            Place::Flag(_) => typed.value.clone(),
+            Place::File { .. } | Place::Nowhere => self.folder.join(&typed.value),
+        })
+    }
+
+    fn refuse<T>(&mut self, typed: &Typed<T>, message: String) {
+        self.problems.refuse(typed.place, &typed.key, message);
+    }
+
+    /// Refuses the first of `keys` for what the values of all of them say together, unless one of
+    /// them is in doubt.
+    fn conclude(&mut self, keys: &[&str], place: Place, message: String) {
+        if !keys.iter().any(|key| self.problems.doubt(key)) {
+            self.problems.refuse(place, keys[0], message);
+        }
+    }
+}
+
+const NOTHING_TO_PROBE: &str = "there is nothing to ask: that takes a TCP address under [listen], \
+                                and in mode \"none\" also a single worker";
+
+/// Whether one worker can be reached by a connection of ours.
+fn may_probe(listen: &Listen, workers: u32) -> bool {
+    let tcp = listen.addresses.iter().any(|a| matches!(a, ListenAddress::Tcp(_)));
+    match listen.mode {
+        // Without an address, the one that the workers bind.
+        ListenMode::Takeover => tcp || listen.addresses.is_empty(),
+        ListenMode::Inherit | ListenMode::Port => tcp,
+        ListenMode::None => tcp && workers == 1,
+    }
+}
+
+/// The value, where one was given.
+fn given<T: Copy>(typed: &Option<Typed<T>>) -> Option<T> {
+    typed.as_ref().map(|typed| typed.value)
+}
+
+/// Of two values that contradict each other the one to blame: a flag came last.
+fn either<'t, T>(first: &'t Typed<T>, second: &'t Typed<T>) -> &'t Typed<T> {
+    match second.place {
+        Place::Flag(_) if !matches!(first.place, Place::Flag(_)) => second,
+        _ => first,
+    }
+}
