@@ -262,6 +262,8 @@ impl Judge<'_> {
             soft_limit_kib: kib(&raw.soft_limit),
             hard_limit_kib: kib(&raw.hard_limit),
             total_limit_kib: kib(&raw.total_limit),
+            // The host is asked when supervision begins.
+            host_kib: None,
         }
     }
 

@@ -1,8 +1,6 @@
 //! The book of open incidents: which one a new fact belongs to, and when one is over.
 
-use super::{
-    Figures, Incident, IncidentId, IncidentState, Moment, Now, Severity, Slot,
-};
+use super::{Figures, Incident, IncidentId, IncidentState, Moment, Now, Severity, Slot};
 use std::time::Duration;
 
 /// What an incident is about; at most one of each is open.

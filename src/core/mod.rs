@@ -20,9 +20,7 @@ pub use action::Action;
 pub use event::{Command, Event, ExitStatus, Refusal, Reply, Ticket};
 pub use id::{Generation, Slot, WorkerId};
 pub use moment::{Moment, Now};
-pub use record::{
-    Figures, Incident, IncidentId, IncidentState, Intent, Kind, Record, Severity,
-};
+pub use record::{Figures, Incident, IncidentId, IncidentState, Intent, Kind, Record, Severity};
 pub use sample::Sample;
 pub use settings::{
     HealthSettings, LeakAction, LeakSettings, MemorySettings, RestartSettings, RollingSettings,

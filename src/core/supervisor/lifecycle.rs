@@ -4,8 +4,7 @@ use super::super::incidents::Topic;
 use super::super::slot::{Desired, Verdict, Wait};
 use super::super::worker::{Cause, Due, State, Worker};
 use super::super::{
-    Action, ExitStatus, Figures, IncidentId, Intent, Kind, Moment, Now, Slot,
-    WorkerId,
+    Action, ExitStatus, Figures, IncidentId, Intent, Kind, Moment, Now, Slot, WorkerId,
 };
 use super::{About, Phase, Supervisor, figures};
 use std::time::Duration;
@@ -193,8 +192,7 @@ impl Supervisor {
     /// A worker did not come up.
     fn start_failed(&mut self, now: Now, id: WorkerId, stage: &str, reason: &str) -> Intent {
         let summary = format!("worker {} {reason}", id.slot);
-        let incident =
-            self.see(now, Topic::StartFailure, id.slot, &summary);
+        let incident = self.see(now, Topic::StartFailure, id.slot, &summary);
         let about = About::Worker(id, Some(stage));
         let some = Some(incident.clone());
         let intent = self.record(now, Kind::WorkerStartFailed, about, some, reason, Figures::new());

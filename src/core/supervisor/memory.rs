@@ -2,7 +2,7 @@
 //! replace. Total limit: replace the one that has grown most. Leak: replace before the limit.
 
 use super::super::incidents::Topic;
-use super::super::leak::{Detector, Verdict};
+use super::super::leak::{Detector, Dial, Verdict};
 use super::super::worker::{Cause, Due, State};
 use super::super::{Kind, LeakAction, Now, Sample, WorkerId};
 use super::{About, Phase, Supervisor, figures};
@@ -150,9 +150,9 @@ impl Supervisor {
     fn verdict_changed(&mut self, now: Now, id: WorkerId, before: Verdict, after: Verdict) {
         let Some(worker) = self.workers.get(&id) else { return };
         let judgement = worker.detector.judgement();
-        let reason = worker.detector.reason(now);
+        let reason = worker.detector.judgement().reason(Dial::Utc(now));
         let figures = figures([
-            ("slope_kib_s", judgement.slope_kib_s.into()),
+            ("slope_kib_s", judgement.slope_per_s.into()),
             ("eta_s", judgement.eta.map(|eta| eta.as_secs_f64()).into()),
             ("confidence", judgement.confidence.into()),
             ("growth_kib", worker.growth_kib().into()),
@@ -189,7 +189,7 @@ impl Supervisor {
         if eta.is_none_or(|eta| eta > lead_time) {
             return;
         }
-        let reason = worker.detector.reason(now);
+        let reason = worker.detector.judgement().reason(Dial::Utc(now));
         let incident = self.book.on(Topic::Leak).map(|incident| incident.id.clone());
         self.make_due(id, Due { cause: Cause::Leak, incident, reason });
     }

@@ -18,8 +18,8 @@ use super::roll::Roll;
 use super::slot::{Desired, SlotEntry, Wait};
 use super::worker::{Cause, State, Worker};
 use super::{
-    Action, Event, Figures, Generation, Incident, IncidentId, IncidentState,
-    Intent, Kind, Moment, Now, Record, Settings, Slot, WorkerId,
+    Action, Event, Figures, Generation, Incident, IncidentId, IncidentState, Intent, Kind, Moment,
+    Now, Record, Settings, Slot, WorkerId,
 };
 use commands::Waiter;
 use std::collections::BTreeMap;
@@ -218,10 +218,11 @@ impl Supervisor {
         slot: Slot,
         incident: Option<IncidentId>,
     ) -> Option<WorkerId> {
-        let detector = Detector::new(DetectorSettings {
+        let settings = DetectorSettings {
             limit_kib: self.settings.forecast_limit_kib(),
             warm_up: self.settings.leak.warm_up,
-        });
+        };
+        let detector = Detector::new(settings, now.mono);
         let entry = self.slots.get_mut(&slot)?;
         entry.generation = Generation(entry.generation.0 + 1);
         entry.wait = Wait::None;
@@ -290,13 +291,7 @@ impl Supervisor {
     }
 
     /// Notes a fact on a topic: opens its incident (and says so) or joins the open one.
-    fn see(
-        &mut self,
-        now: Now,
-        topic: Topic,
-        slot: Slot,
-        summary: &str,
-    ) -> IncidentId {
+    fn see(&mut self, now: Now, topic: Topic, slot: Slot, summary: &str) -> IncidentId {
         let worker = self.workers.values().rev().find(|worker| worker.id.slot == slot);
         let age = worker.map_or(now.mono.0, |worker| now.mono.since(worker.started));
         let release = worker.map_or(self.settings.release.clone(), |worker| worker.release.clone());

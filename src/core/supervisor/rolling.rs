@@ -4,9 +4,7 @@ use super::super::incidents::Topic;
 use super::super::roll::{Roll, Step};
 use super::super::slot::Desired;
 use super::super::worker::{Cause, Due, State};
-use super::super::{
-    Action, Figures, Kind, Moment, Now, Refusal, Slot, Ticket, WorkerId,
-};
+use super::super::{Action, Figures, Kind, Moment, Now, Refusal, Slot, Ticket, WorkerId};
 use super::{About, Phase, Supervisor, figures};
 use std::time::Duration;
 

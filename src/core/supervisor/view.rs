@@ -5,7 +5,7 @@ use super::super::worker::Worker;
 use super::super::{Sample, Slot};
 use super::{Phase, Supervisor};
 use crate::core::Now;
-use crate::core::leak::Verdict;
+use crate::core::leak::{Dial, Verdict};
 
 /// The state of everything at one moment.
 #[derive(Clone, Debug, PartialEq)]
@@ -121,10 +121,10 @@ impl Supervisor {
             restarts,
             leak: LeakView {
                 verdict: judgement.verdict,
-                slope_kib_s: judgement.slope_kib_s,
+                slope_kib_s: judgement.slope_per_s,
                 eta_s: judgement.eta.map(|eta| eta.as_secs_f64()),
                 confidence: Some(judgement.confidence),
-                reason: worker.detector.reason(now),
+                reason: judgement.reason(Dial::Utc(now)),
             },
         }
     }
