@@ -51,8 +51,10 @@ fn status() -> Status {
 type Seen = Arc<Mutex<Vec<(String, core::Command)>>>;
 
 /// Answers like an engine: restarts are done at once, slot 9 does not exist, a drain takes for ever,
-/// and after a stop the engine is gone and the supervisor shuts down.
+/// and after a stop the engine is gone. The supervisor shuts down at a stop, and the answer to it
+/// comes when the server has already begun to end.
 async fn engine(
+    path: PathBuf,
     mut requests: tokio::sync::mpsc::Receiver<Request>,
     seen: Seen,
     shutdown: oneshot::Sender<()>,
@@ -69,8 +71,14 @@ async fn engine(
                     }
                     core::Command::Drain { .. } => draining.push(reply),
                     core::Command::Stop => {
-                        drop(reply.send(Ok("stopped, 1 worker drained".into())));
                         let _ = shutdown.send(());
+                        let ending = async {
+                            while UnixStream::connect(&path).is_ok() {
+                                tokio::task::yield_now().await;
+                            }
+                        };
+                        tokio::time::timeout(DEADLINE, ending).await.unwrap();
+                        drop(reply.send(Ok("stopped, 1 worker drained".into())));
                         return;
                     }
                     other => drop(reply.send(Ok(format!("done: {other:?}")))),
@@ -96,13 +104,13 @@ impl Rig {
         let control = http::bind(&path).unwrap();
         let seen = Seen::default();
         let (end, ended) = oneshot::channel();
-        let log = seen.clone();
+        let (log, place) = (seen.clone(), path.clone());
         let server = std::thread::spawn(move || {
             let runtime = tokio::runtime::Runtime::new().unwrap();
             runtime.block_on(async move {
                 let (handle, requests) = Handle::new(8);
                 let (stop, stopped) = oneshot::channel();
-                tokio::spawn(engine(requests, log, stop));
+                tokio::spawn(engine(place, requests, log, stop));
                 let shutdown = async {
                     tokio::select! {
                         Ok(()) = stopped => {}
@@ -327,9 +335,11 @@ fn foreign_users_are_refused_even_if_the_mode_lets_them_in() {
         return;
     }
     let rig = Rig::new();
-    // A copy of the command that everybody can reach, wherever the build folder is.
+    // A copy of the command that everybody can reach, wherever the build folder is. Copied by another
+    // process: a file that a fork of this one still holds open for writing cannot be executed.
     let command = rig.folder.path().join("stanch");
-    std::fs::copy(env!("CARGO_BIN_EXE_stanch"), &command).unwrap();
+    let copied = Command::new("cp").arg(env!("CARGO_BIN_EXE_stanch")).arg(&command).status();
+    assert!(copied.unwrap().success());
     let open = |path: &Path, mode| {
         std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap()
     };

@@ -137,7 +137,8 @@ fn admit(stream: &UnixStream, owner: u32, routes: impl Fn(String) -> Router) -> 
         }
     };
     let uid = peer.uid();
-    let by = match peer.pid() {
+    // A process outside of our pid namespace is shown as 0.
+    let by = match peer.pid().filter(|pid| *pid > 0) {
         Some(pid) => format!("uid {uid} (pid {pid})"),
         None => format!("uid {uid}"),
     };

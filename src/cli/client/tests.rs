@@ -174,3 +174,26 @@ fn a_supervisor_that_goes_away_has_stopped_but_not_restarted() {
     assert_eq!(failure.code(), 3);
     assert!(failure.message().unwrap().contains("went away before it answered"), "{failure:?}");
 }
+
+#[test]
+fn stop_returns_when_the_socket_is_gone() {
+    let root = tempfile::tempdir().unwrap();
+    let path = root.path().join("shop.sock");
+    let listener = UnixListener::bind(&path).unwrap();
+    let place = path.clone();
+    let server = std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        let _ = stream.read(&mut [0; 4096]).unwrap();
+        let body = r#"{"ok":true,"message":"stopped"}"#;
+        let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", body.len());
+        stream.write_all((head + body).as_bytes()).unwrap();
+        // The client looks whether the socket is still there, and looks again.
+        listener.accept().unwrap();
+        listener.accept().unwrap();
+        std::fs::remove_file(place).unwrap();
+    });
+    let target = Target { socket: Some(path.clone()), config: None };
+    stop(StopArgs { target, patience: Patience { no_wait: false } }).unwrap();
+    assert!(!path.exists());
+    server.join().unwrap();
+}
