@@ -1,6 +1,8 @@
 //! The traffic plane with real processes: servers of many habits, started under the real filter,
 //! handed over again and again. Python and node are wanted; what is not installed is skipped.
 
+mod confined;
+mod inherit;
 mod stage;
 
 use nix::errno::Errno;
@@ -91,20 +93,20 @@ servers! {
     tries_the_port_first: "rebind" on "127.0.0.1",
 }
 
-fn node(script: &str, port: u16) -> Option<Vec<String>> {
+fn node(arguments: &[&str]) -> Option<Vec<String>> {
     let found = std::process::Command::new("node").arg("--version").output().is_ok();
     if !found {
         eprintln!("skipped: no node");
     }
-    let script = script.replace("PORT", &port.to_string());
-    found.then(|| ["node", "-e", &script].map(String::from).to_vec())
+    found.then(|| [&["node"], arguments].concat().into_iter().map(String::from).collect())
 }
 
 #[test]
 fn hands_over_node() {
     let port = free_port();
-    let script = "require('net').createServer(c => c.end(process.env.PLANE_ID)).listen(PORT)";
-    if let Some(command) = node(script, port) {
+    let listen = format!("listen({port})");
+    let script = "require('net').createServer(c => c.end(process.env.PLANE_ID)).".to_owned();
+    if let Some(command) = node(&["-e", &(script + &listen)]) {
         hands_over(&command, "::", port);
     }
 }
@@ -112,10 +114,8 @@ fn hands_over_node() {
 #[test]
 fn hands_over_a_node_cluster() {
     let port = free_port();
-    let script = "const cluster = require('cluster');
-        if (cluster.isPrimary) { cluster.fork(); cluster.fork(); process.on('SIGTERM', () => 0) }
-        else require('net').createServer(c => c.end(process.env.PLANE_ID)).listen(PORT)";
-    if let Some(command) = node(script, port) {
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/plane/cluster.js");
+    if let Some(command) = node(&[script, &port.to_string()]) {
         hands_over(&command, "::", port);
     }
 }

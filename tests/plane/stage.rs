@@ -79,13 +79,7 @@ impl Stage {
             }
             let events = &self.events;
             assert!(start.elapsed() < PATIENCE, "never: {what}; events: {events:?}");
-            // A call of a worker ends the wait; `done` may also depend on what no descriptor tells.
-            let mut fds: Vec<PollFd> = self
-                .workers
-                .iter()
-                .map(|worker| PollFd::new(worker.notify.as_fd(), PollFlags::POLLIN))
-                .collect();
-            poll(&mut fds, 5u8).unwrap();
+            self.wait();
         }
     }
 
@@ -122,11 +116,29 @@ impl Stage {
         heard(through(target).unwrap()).unwrap()
     }
 
-    /// Asks until a worker answers, answering system calls meanwhile.
+    /// Asks until this worker answers. In a thread, since the worker may need answers meanwhile.
     pub fn ask_until(&mut self, address: SocketAddr, answer: &str) {
-        self.until(&format!("{answer} answers on {address}"), |_| {
-            ask(address).is_ok_and(|said| said == answer)
+        self.until(&format!("{answer} answers on {address}"), |stage| {
+            let said = std::thread::scope(|scope| {
+                let asked = scope.spawn(|| ask(address));
+                while !asked.is_finished() {
+                    stage.turn();
+                    stage.wait();
+                }
+                asked.join().unwrap()
+            });
+            said.is_ok_and(|said| said == answer)
         });
+    }
+
+    /// Until a worker calls, but not for long: what is waited for may come without a call.
+    fn wait(&self) {
+        let mut fds: Vec<PollFd> = self
+            .workers
+            .iter()
+            .map(|worker| PollFd::new(worker.notify.as_fd(), PollFlags::POLLIN))
+            .collect();
+        poll(&mut fds, 5u8).unwrap();
     }
 }
 
