@@ -277,7 +277,7 @@ fn show(
         ("resolved", resolved),
         ("release", incident.release.as_deref().map_or("-".into(), clean)),
         ("slots", slots(incident)),
-        ("acted on", format!("{} workers", incident.interventions)),
+        ("workers", format!("{} acted on", incident.interventions)),
         ("impact", figures(&incident.impact)),
         ("summary", clean(&incident.summary)),
     ] {
