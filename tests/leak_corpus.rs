@@ -75,7 +75,10 @@ fn corpus(seed: u64, count: u64) -> Score {
                     score.hits += 1;
                     if std::env::var_os("STANCH_CORPUS_HITS").is_some() {
                         let way = (at - leak.start_s) / (leak.limit_s - leak.start_s);
-                        println!("    {} +{k} {way:.2}: {}\n      {}", shape.name, trace.about, outcome.reason);
+                        println!(
+                            "    {} +{k} {way:.2}: {}\n      {}",
+                            shape.name, trace.about, outcome.reason
+                        );
                     }
                     score.fractions.push((at - leak.start_s) / (leak.limit_s - leak.start_s));
                 }
