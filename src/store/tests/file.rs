@@ -36,7 +36,11 @@ fn a_newer_store_is_refused_unharmed() {
     let error = Store::open(&killed_path, RETENTION).unwrap_err();
     assert!(matches!(error, StoreError::Newer { found: 99, .. }), "{error:?}");
 
-    // One that keeps another journal: a switch to WAL would be harm.
+    // One that ended in order, and one that keeps another journal, which a switch to WAL would harm.
+    drop(newer);
+    let error = refused(&path);
+    assert!(matches!(error, StoreError::Newer { found: 99, .. }), "{error:?}");
+    let newer = Connection::open(&path).unwrap();
     newer.pragma_update(None, "journal_mode", "DELETE").unwrap();
     drop(newer);
     let error = refused(&path);
