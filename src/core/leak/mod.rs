@@ -12,14 +12,21 @@ use history::{History, Reading, SCALES, WINDOWS};
 use look::{Finding, Frame, Outcome, Span, look};
 use std::time::Duration;
 
-/// CPU below this is idling and explains no memory: 5% of one processor.
-const IDLE_TICKS_S: f64 = 5.0;
+/// CPU below this is idling and explains no memory: half a percent of one processor.
+const IDLE_TICKS_S: f64 = 0.5;
 /// As many requests a second are idling.
 const IDLE_RPS: f64 = 0.5;
+/// A process that boots grows from nothing; that part of the warm-up, and at most so long, is not
+/// looked at, lest the boot pass for the steep beginning of a climb that slows down.
+const BOOT_PART: f64 = 0.25;
+const BOOT_MOST_S: f64 = 5.0;
 /// Growth that matters where no limit is known, in KiB.
 const MATTERS_KIB: f64 = 256.0 * 1024.0;
-/// A finding must be made again by the next window of its scale.
-const CONFIRMATIONS: u8 = 2;
+/// Health is told by the longest span, or one of nearly its length.
+const LONGEST_PART: f64 = 0.9;
+/// A leak that was found must go on: it is confirmed when it is found again by a later window whose
+/// floor is higher by this part of what the slope gains in a window.
+const GOES_ON: f64 = 0.4;
 
 /// What the detector holds a series against.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -47,8 +54,9 @@ pub struct Detector {
     history: History,
     last: Option<Moment>,
     meter: Meter,
-    /// Leaking findings in a row, for each scale, over all and over half of its windows.
-    streaks: [[u8; 2]; SCALES],
+    /// Floor at which a leak was first found and has been found since, for each scale, over all and
+    /// over half of its windows.
+    found: [[Option<f32>; 2]; SCALES],
     /// The span that the suspicion rests on.
     source: Option<Span>,
     judgement: Judgement,
@@ -63,7 +71,7 @@ impl Detector {
             history: History::new(),
             last: None,
             meter: Meter::default(),
-            streaks: [[0; 2]; SCALES],
+            found: [[None; 2]; SCALES],
             source: None,
             judgement: Judgement::unjudged(Quantity::Memory, born, None),
         }
@@ -93,7 +101,9 @@ impl Detector {
         if unit_changed {
             self.history.forget_work();
         }
-        let closed = self.history.add(&Reading { age_s, level, work });
+        let boot_s = (BOOT_PART * self.settings.warm_up.as_secs_f64()).min(BOOT_MOST_S);
+        let closed =
+            if age_s < boot_s { 0 } else { self.history.add(&Reading { age_s, level, work }) };
         let before = self.judgement.verdict;
         if before == Verdict::Unjudged {
             let waits_s = self.settings.warm_up.as_secs_f64() - age_s;
@@ -118,15 +128,18 @@ impl Detector {
             age_s,
         };
         let Some(finding) = look(&self.history, span, &frame) else {
-            self.streaks[span.scale][half] = 0;
+            self.found[span.scale][half] = None;
             return;
         };
-        let streak = &mut self.streaks[span.scale][half];
-        *streak = match finding.outcome {
-            Outcome::Leaking(_) => streak.saturating_add(1),
-            Outcome::Quiet(_) | Outcome::Rising => 0,
-        };
-        let confirmed = *streak >= CONFIRMATIONS;
+        let found = &mut self.found[span.scale][half];
+        let mut confirmed = false;
+        if let Outcome::Leaking(_) = finding.outcome {
+            let step = finding.trend.slope * self.history.scale(span.scale).width_s();
+            let first = *found.get_or_insert(finding.floor as f32);
+            confirmed = finding.floor >= f64::from(first) + GOES_ON * step;
+        } else {
+            *found = None;
+        }
         let leak = self.judgement.verdict == Verdict::Leak;
         match finding.outcome {
             Outcome::Leaking(kind) if confirmed => {
@@ -141,7 +154,9 @@ impl Detector {
             Outcome::Quiet(shape) => {
                 // A suspicion ends where it began; a verdict of health comes from the longest span.
                 let cleared = self.source == Some(span);
-                let free = self.source.is_none() && age_s >= frame.warm_up_s;
+                let free = self.source.is_none()
+                    && age_s >= frame.warm_up_s
+                    && finding.span_s >= LONGEST_PART * self.judgement.evidence.span_s;
                 if cleared || free {
                     self.source = None;
                     self.rests(at, shape, &finding);
@@ -188,7 +203,7 @@ impl Detector {
             shape: Some(shape),
             confidence: finding.points as f64 / WINDOWS as f64,
             evidence: evidence(finding),
-            slope_per_s: Some(finding.trend.slope),
+            slope_per_s: Some(finding.gain / finding.span_s),
             ..Judgement::unjudged(Quantity::Memory, at, None)
         };
     }
@@ -199,7 +214,7 @@ fn evidence(finding: &Finding) -> judgement::Evidence {
         level: finding.floor,
         gain: finding.gain,
         needed: finding.needed,
-        span_s: finding.trend.span_s,
+        span_s: finding.span_s,
         points: finding.points,
         falls: finding.falls,
         plateau: finding.plateau,
