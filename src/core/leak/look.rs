@@ -38,6 +38,11 @@ const SOME_FALLS: usize = 3;
 const NOISE_PART: f64 = 0.025;
 /// The part of a gain required that makes a suspect.
 const SUSPECT_PART: f64 = 0.6;
+/// A climb that slows down is none to worry about if it ends before this part of what is left to the
+/// limit; one that would end closer to it is a leak to all intents.
+const LEFT_PART: f64 = 0.7;
+/// Growth of less than this part of the slope is none beside it.
+const CLIMB_PART: f64 = 0.25;
 /// Standard errors that are taken against a climb when it is asked whether it slows down.
 const DOUBT: f64 = 0.5;
 
@@ -79,7 +84,7 @@ pub(super) struct Finding {
     pub outcome: Outcome,
     pub trend: Trend,
     pub span_s: f64,
-    /// Age at the first point.
+    /// Age at which the growth began: at the first point, or earlier.
     pub since_s: f64,
     /// The newest floor and ceiling.
     pub floor: f64,
@@ -135,6 +140,7 @@ pub(super) fn look(history: &History, span: Span, frame: &Frame) -> Option<Findi
     let trend = Trend::of(points, frame.idle_work)?;
     let gain = (0.5 * (trend.early + trend.late) * trend.span_s).min(trend.rise);
     let left = frame.limit.map_or(headroom - gain, |limit| limit - last.y).max(0.0);
+    let far = LEFT_PART * left;
     let remaining = trend.remaining(DOUBT);
     (finding.trend, finding.gain) = (trend, gain);
     finding.outcome = if trend.high < 0.0 {
@@ -145,18 +151,20 @@ pub(super) fn look(history: &History, span: Span, frame: &Frame) -> Option<Findi
         Outcome::Quiet(Shape::FollowsWork)
     } else if trend.stairs || trend.late * trend.span_s / 2.0 < LATE_PART * gain {
         Outcome::Quiet(Shape::Settled)
-    } else if remaining < left {
+    } else if remaining < far {
         finding.plateau = Some(last.y + remaining);
         Outcome::Quiet(Shape::Saturating)
     } else if gain < SUSPECT_PART * needed {
         Outcome::Quiet(Shape::Slow)
-    } else if let Some(more) = ends_in_the_long_run(history, span, first.t, left, frame) {
+    } else if let Some(more) = ends_in_the_long_run(history, span, first.t, far, frame) {
         finding.plateau = Some(last.y + more);
         Outcome::Quiet(Shape::Saturating)
     } else if gain < NEWS * news(history, span, &run, frame) {
         Outcome::Quiet(Shape::Sawtooth)
     } else if gain >= needed && out_of_warm_up(frame, gain, headroom, left, trend.late) {
-        Outcome::Leaking(kind(&trend))
+        let (since_s, late) = onset(history, span, first, trend.slope);
+        finding.since_s = since_s;
+        Outcome::Leaking(kind(&trend, late))
     } else {
         Outcome::Rising
     };
@@ -164,12 +172,12 @@ pub(super) fn look(history: &History, span: Span, frame: &Frame) -> Option<Findi
 }
 
 /// The late part of a climb that slows down is straight in itself; the wider scales, which have seen
-/// where it began, tell. How much is left to gain, if that is less than what is left to the limit.
+/// where it began, tell. How much is left to gain, if that is less than `far`.
 fn ends_in_the_long_run(
     history: &History,
     span: Span,
     since_s: f64,
-    left: f64,
+    far: f64,
     frame: &Frame,
 ) -> Option<f64> {
     [0, 1, 2].into_iter().find_map(|coarser| {
@@ -180,7 +188,7 @@ fn ends_in_the_long_run(
         }
         let trend = Trend::of(wider.points(), frame.idle_work)?;
         let remaining = trend.remaining(0.0);
-        (trend.low > 0.0 && remaining < left).then_some(remaining)
+        (trend.low > 0.0 && remaining < far).then_some(remaining)
     })
 }
 
@@ -255,9 +263,44 @@ fn out_of_warm_up(frame: &Frame, gain: f64, headroom: f64, left: f64, slope: f64
     frame.age_s >= frame.warm_up_s || (gain >= headroom / 4.0 && left / slope < frame.warm_up_s)
 }
 
-fn kind(trend: &Trend) -> Kind {
-    if trend.late > 1.5 * trend.early.max(0.0) + 2.0 * trend.half_error {
+/// Age at which the climb began: back along the wider scales, as long as they climb as well; and
+/// whether a time without growth went before.
+fn onset(history: &History, span: Span, first: Point, slope: f64) -> (f64, bool) {
+    let (mut since, mut flat_before) = (first, false);
+    for coarser in [0, 1, 2] {
+        let wider = Run::of(history, span.scale + coarser, WINDOWS);
+        let end_s = since.t;
+        let earlier = wider.points().iter().rev().skip_while(|point| point.t >= end_s);
+        let mut climbs = true;
+        for point in earlier {
+            let climbed = (since.y - point.y) / (since.t - point.t);
+            climbs &= climbed > CLIMB_PART * slope;
+            if climbs {
+                since = *point;
+            } else {
+                // From the onset back as far as the climb is long, or further.
+                let apart = first.t.max(since.t) - point.t;
+                flat_before |=
+                    climbed.abs() < CLIMB_PART * slope && apart >= span_s(history, span) / 2.0;
+            }
+        }
+    }
+    (since.t, flat_before)
+}
+
+fn span_s(history: &History, span: Span) -> f64 {
+    span.windows as f64 * history.scale(span.scale).width_s()
+}
+
+fn kind(trend: &Trend, late: bool) -> Kind {
+    if late {
+        Kind::Late
+    } else if trend.idle_growth.is_some_and(|part| part < CLIMB_PART) {
+        Kind::LoadBound
+    } else if trend.late > 1.5 * trend.early.max(0.0) + 2.0 * trend.half_error {
         Kind::Accelerating
+    } else if trend.still >= 0.5 {
+        Kind::Stepwise
     } else {
         Kind::Steady
     }

@@ -22,6 +22,8 @@ const PAIRS: usize = WINDOWS * (WINDOWS - 1) / 2;
 const SMOOTH: usize = 2;
 /// Rates that differ by less than this factor do not tell what memory a unit of work takes.
 const OTHER_WORK: f64 = 1.05;
+/// Work varies if its rates differ by this factor.
+const VARIED_WORK: f64 = 2.0;
 /// Part of the points that must know their work; the others take their neighbour's.
 const KNOWN_PART: f64 = 0.75;
 /// Part of the mean work that is added before rates are compared: what happens near idle explains
@@ -65,6 +67,10 @@ pub(super) struct Trend {
     pub comparable: f64,
     /// The points stand on one or two steps, not on a slope.
     pub stairs: bool,
+    /// Part of the steps from window to window in which next to nothing was gained.
+    pub still: f64,
+    /// Growth in the windows of less work over growth in those of more, where work went up and down.
+    pub idle_growth: Option<f64>,
     /// Work of the second half over work of the first, where known.
     pub work_ratio: Option<f64>,
 }
@@ -129,6 +135,8 @@ impl Trend {
             half_error,
             comparable,
             stairs: is_stairs(points, &levels),
+            still: still(&levels[..n]),
+            idle_growth: works.idle_growth(points, &levels),
             work_ratio: works.ratio(n),
         })
     }
@@ -237,6 +245,26 @@ impl Works {
         axis
     }
 
+    fn idle_growth(&self, points: &[Point], levels: &[f64; WINDOWS]) -> Option<f64> {
+        let n = points.len();
+        let rates = &self.rates[..n];
+        let (low, high) =
+            rates.iter().fold((f64::INFINITY, 0.0), |(low, high): (f64, f64), rate| {
+                (low.min(*rate), high.max(*rate))
+            });
+        if !self.known || high < VARIED_WORK * low {
+            return None;
+        }
+        let mut growth = [(0.0, 0.0); 2];
+        for k in 1..n {
+            let (gain, time) = &mut growth[usize::from(rates[k] > (low + high) / 2.0)];
+            *gain += levels[k] - levels[k - 1];
+            *time += points[k].t - points[k - 1].t;
+        }
+        let [(idle, idle_s), (busy, busy_s)] = growth;
+        (idle_s > 0.0 && busy > 0.0).then(|| idle / idle_s / (busy / busy_s))
+    }
+
     fn ratio(&self, n: usize) -> Option<f64> {
         let (early, late) = self.rates[..n].split_at(n / 2);
         let mean = |half: &[f64]| half.iter().sum::<f64>() / half.len() as f64;
@@ -283,6 +311,14 @@ fn is_stairs(points: &[Point], levels: &[f64; WINDOWS]) -> bool {
         .map(|(a, b)| level(0, a) + level(a, b) + level(b, n))
         .fold(f64::INFINITY, f64::min);
     one_step < line || two_steps < FAR_BETTER * line
+}
+
+/// The part of the steps that gain less than a fifth of the mean step.
+fn still(levels: &[f64]) -> f64 {
+    let steps = levels.len() as f64 - 1.0;
+    let mean = (levels[levels.len() - 1] - levels[0]) / steps;
+    let still = levels.windows(2).filter(|pair| (pair[1] - pair[0]).abs() < mean / 5.0).count();
+    still as f64 / steps
 }
 
 /// All pairs i < j below n.
