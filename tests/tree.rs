@@ -342,6 +342,33 @@ both!(other_workers_and_other_children_are_left_alone, |mut world| {
 });
 
 #[test]
+fn the_cgroup_knows_whom_kinship_cannot() {
+    let Some(mut world) = World::with_cgroups() else { return };
+    let mut worker = world.start(
+        r#"
+def run():
+    say("unknown")
+    os.execvp("env", ["env", "-i", "sleep", "1000"])
+daemon(run)
+pause()
+"#,
+    );
+    let unknown = world.said("unknown");
+    let procfs = Procfs::default();
+    until("it is an orphan without an environment", || {
+        std::fs::read_to_string(format!("/proc/{unknown}/comm")).unwrap() == "sleep\n"
+            && procfs.stat(unknown).unwrap().parent == getpid()
+    });
+    // The first sample looks everywhere, the second only where it is cheap.
+    for _ in 0..2 {
+        assert_eq!(worker.tree.sample().processes, Some(2));
+    }
+    assert_eq!(worker.pids(), set([worker.leader.pid, unknown]));
+    let mut without = Tree::new(procfs, worker.leader, "test:0.1".into(), None);
+    assert_eq!(without.members(), [worker.leader]);
+}
+
+#[test]
 fn what_left_its_cgroup_is_found_by_kinship() {
     let Some(mut world) = World::with_cgroups() else { return };
     let mut worker = world.start(
@@ -423,6 +450,27 @@ pause()
     world.said("grown");
     near(worker.tree.sample().rss_anon_kib.unwrap() - before, 50);
 });
+
+#[test]
+fn pages_of_a_new_program_count_whole() {
+    let mut world = World::plain();
+    let mut worker = world.start(
+        r#"
+data = b"x" * (100 << 20)
+script = """
+import os, signal
+data = b"y" * (60 << 20)
+open(os.environ["FOLDER"] + "/running", "w").close()
+signal.pause()
+"""
+child(lambda: os.execvp("python3", ["python3", "-c", script]))
+pause()
+"#,
+    );
+    until("the program runs", || world.folder.path().join("running").exists());
+    let anon = worker.tree.sample().rss_anon_kib.unwrap();
+    assert!(anon > 150 * MIB_IN_KIB, "{anon} KiB");
+}
 
 #[test]
 fn a_fork_does_not_look_as_if_the_tree_had_doubled() {
