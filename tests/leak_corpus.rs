@@ -117,7 +117,7 @@ fn corpus(seed: u64, count: u64) -> Score {
 fn precision_recall_and_earliness() {
     let mut score = corpus(
         number("STANCH_CORPUS_SEED").unwrap_or(2026),
-        number("STANCH_CORPUS_COUNT").unwrap_or(12),
+        number("STANCH_CORPUS_COUNT").unwrap_or(3),
     );
     let precision = f64::from(score.hits) / f64::from(score.hits + score.false_alarms);
     let recall = f64::from(score.hits) / f64::from(score.hits + score.misses);
