@@ -64,7 +64,7 @@ fn a_fast_leak_is_seen_even_in_the_warm_up() {
 #[test]
 fn growth_in_the_warm_up_that_can_wait_is_not_judged() {
     let mut d = detector(Some(512), 600);
-    assert!(confirmed(&mut d, 1.0, 599.0, |t| mib(60.0 + 0.2 * t)).is_none());
+    assert!(confirmed(&mut d, 1.0, 599.0, |t| mib(60.0 + 0.35 * t)).is_none());
     assert_eq!(d.judgement().verdict, Verdict::Unjudged);
     assert_eq!(d.judgement().reason(Dial::Trace), "in warm-up for 2 s more");
 }
@@ -184,17 +184,54 @@ fn reasons_name_the_time_of_day() {
 }
 
 #[test]
-fn samples_out_of_time_or_without_memory_are_passed_over() {
-    let mut d = detector(Some(512), 60);
-    for k in 0..2000 {
+fn samples_out_of_time_or_without_memory_change_nothing() {
+    let (mut d, mut undisturbed) = (detector(Some(512), 60), detector(Some(512), 60));
+    for k in 0..500 {
         let t = f64::from(k);
+        undisturbed.observe(at(t), &mib(100.0));
         d.observe(at(t), &mib(100.0));
-        // Would be a leak, were they believed.
         d.observe(at(t), &mib(100.0 + t));
         d.observe(at(t / 2.0), &mib(100.0 + t));
         d.observe(at(t + 0.5), &Sample { cpu_ticks: Some(k as u64), ..Sample::default() });
     }
-    assert_eq!(d.judgement().verdict, Verdict::Healthy);
+    assert_eq!(format!("{d:?}"), format!("{undisturbed:?}"));
+}
+
+#[test]
+fn what_was_before_a_gap_is_forgotten_by_the_fine_scales() {
+    let mut history = History::new();
+    for t in (0..40).chain(1000..1003) {
+        history.add(&Reading { age_s: f64::from(t), level: 1.0, work: None });
+    }
+    assert_eq!(history.scale(0).closed(WINDOWS).count(), 2);
+    assert!(history.scale(5).closed(WINDOWS).count() > 0);
+}
+
+#[test]
+fn a_step_is_no_leak() {
+    // With some unrest: without it every slope beside the step is zero.
+    let unrest = |t: f64| (t * 7919.0) % 13.0 / 4.0;
+    let step = |t: f64| mib(unrest(t) + if t < 1000.0 { 60.0 } else { 260.0 });
+    assert!(confirmed(&mut detector(Some(512), 60), 1.0, 3000.0, step).is_none());
+    let two = |t: f64| mib(unrest(t) + 60.0 + 90.0 * ((t / 400.0).floor() - 1.0).clamp(0.0, 2.0));
+    assert!(confirmed(&mut detector(Some(512), 60), 1.0, 3000.0, two).is_none());
+}
+
+#[test]
+fn a_climb_back_from_a_fall_is_no_leak() {
+    // Teeth of two hours that take a third of the way; the first that is seen is a short one.
+    let tooth = |t: f64| mib(60.0 + 150.0 * (t / 7200.0 + 0.9).fract());
+    assert!(confirmed(&mut detector(Some(512), 60), 10.0, 50_000.0, tooth).is_none());
+}
+
+#[test]
+fn a_cache_that_fills_is_no_leak() {
+    // Half of the way to the limit, ever more slowly: within minutes, an hour, a day.
+    for tau_s in [100.0, 1000.0, 20_000.0] {
+        let fill = |t: f64| mib(60.0 + 226.0 * (1.0 - (-t / tau_s).exp()));
+        let mut d = detector(Some(512), 60);
+        assert!(confirmed(&mut d, tau_s / 200.0, tau_s * 6.0, fill).is_none(), "{tau_s}");
+    }
 }
 
 #[test]
