@@ -161,7 +161,7 @@ impl Drop for World {
         let mut rounds_without_life = 0;
         while rounds_without_life < 10 {
             rounds_without_life += 1;
-            for pid in procfs.children(getpid()).into_iter().filter(|&pid| is_alive(pid)) {
+            for pid in living_children() {
                 let _ = kill(pid, Signal::SIGKILL);
                 rounds_without_life = 0;
             }
@@ -187,6 +187,11 @@ fn set<const N: usize>(pids: [Pid; N]) -> BTreeSet<Pid> {
 
 fn is_alive(pid: Pid) -> bool {
     Procfs::default().stat(pid).is_some_and(|stat| stat.is_alive())
+}
+
+/// Orphans included.
+fn living_children() -> Vec<Pid> {
+    Procfs::default().children(getpid()).into_iter().filter(|&pid| is_alive(pid)).collect()
 }
 
 /// A test without a cgroup and one with, of the same body.
@@ -613,6 +618,37 @@ fn the_next_owner_of_a_pid_is_not_touched() {
     process.wait().unwrap();
 }
 
+both!(children_that_only_their_parent_tells_are_killed_too, |mut world| {
+    world.reap();
+    // Once their parent is dead nothing tells whose they are; and before it there are many others to
+    // be killed, in which time it has more.
+    let mut worker = world.start(
+        r#"
+def run():
+    os.setsid()
+    os.execvp("env", ["env", "-i", "sleep", "1000"])
+def parent():
+    say("parent")
+    for number in range(1500):
+        child(run)
+        time.sleep(0.002)
+    say("done")
+    pause()
+for number in range(200):
+    child(pause)
+child(parent)
+pause()
+"#,
+    );
+    world.said("parent");
+    until("it forks", || worker.pids().len() > 220);
+    worker.tree.kill_all();
+    until("all are dead", || worker.tree.is_empty());
+    assert_eq!(living_children(), []);
+    // It was stopped, not waited out.
+    assert!(!world.folder.path().join("done").exists());
+});
+
 both!(a_tree_that_keeps_forking_is_killed_whole, |mut world| {
     world.reap();
     // Four families: each member forks a successor, hands on, and ends; some daemonize on the way.
@@ -645,10 +681,6 @@ while True:
     assert!(worker.tree.kill_all() > 0);
     until("all are dead", || worker.tree.is_empty());
     let then = born();
-    // Nobody is left to fork: every child of ours is dead.
-    let procfs = Procfs::default();
-    let alive: Vec<_> =
-        procfs.children(getpid()).into_iter().filter(|&pid| is_alive(pid)).collect();
-    assert_eq!(alive, []);
+    assert_eq!(living_children(), []);
     assert_eq!(born(), then);
 });

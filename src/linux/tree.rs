@@ -25,9 +25,9 @@
 //! # The end of a tree
 //!
 //! Killing one by one loses against a tree that forks: the children of a dead parent lose the kinship
-//! by which they are known. So all are stopped first (a process with a pending SIGSTOP does not fork)
-//! until looks bring no news, and then killed; and then one looks again, because the other threads of a
-//! process still run for a moment when it is being stopped. Where `cgroup.kill` exists it comes on
+//! by which they are known. So all are stopped first, until looks bring no news, and then killed: SIGKILL,
+//! other than SIGSTOP, also ends a fork that has begun. And then one looks again, because the other
+//! threads of a process may still run when its first one is stopped. Where `cgroup.kill` exists it comes on
 //! top, because it holds against concurrent forks.
 
 mod pidfd;
@@ -48,7 +48,7 @@ pub const MARK_VARIABLE: &str = "STANCH_WORKER";
 const KEPT_OPEN_MAX: usize = 32;
 
 /// Looks in one [`Tree::kill_all`], so that it comes to an end whatever the tree does.
-const LOOKS_MAX: u32 = 1000;
+const LOOKS_MAX: u32 = 200;
 
 /// Looks in a row without news before all are believed to be found: a list of children that is read
 /// while others end can skip one.
@@ -117,13 +117,14 @@ impl Tree {
     /// The live processes of the tree, the zombies left out.
     pub fn members(&mut self) -> Vec<ProcessId> {
         self.look_everywhere();
-        self.live()
+        self.live().map(|stat| stat.id).collect()
     }
 
     /// Whether no process of the tree lives. False also while that is uncertain, because somebody
     /// came or ended during the look: ask again.
     pub fn is_empty(&mut self) -> bool {
-        (0..QUIET_LOOKS).all(|_| self.look_everywhere() == News::None && self.live().is_empty())
+        (0..QUIET_LOOKS)
+            .all(|_| self.look_everywhere() == News::None && self.live().next().is_none())
     }
 
     /// The state letter of the leader, see [`Stat::state`]; `None` when it was reaped.
@@ -143,44 +144,44 @@ impl Tree {
         let mut killed = HashSet::new();
         let mut quiet_looks = 0;
         for _ in 0..LOOKS_MAX {
-            let news = self.look_everywhere();
-            let live = self.live();
-            for member in self.members.values() {
-                // Also those of before: the kernel continues a stopped process group that has lost
-                // its parents.
-                if member.stat.is_alive() && member.stat.state != 'T' {
-                    pidfd::send(&self.procfs, member.stat.id, Signal::SIGSTOP);
+            let mut quiet = self.look_everywhere() == News::None;
+            for stat in self.live() {
+                if !killed.contains(&stat.id) && !matches!(stat.state, 'T' | 't') {
+                    // Not only the new ones: a fork that has begun is still finished, and the kernel
+                    // continues a stopped process group that has lost its parents.
+                    pidfd::send(&self.procfs, stat.id, Signal::SIGSTOP);
+                    quiet = false;
                 }
             }
-            quiet_looks = if news == News::None { quiet_looks + 1 } else { 0 };
+            quiet_looks = if quiet { quiet_looks + 1 } else { 0 };
             if quiet_looks < QUIET_LOOKS {
                 continue;
             }
-            if live.iter().all(|id| killed.contains(id)) {
+            if self.live().all(|stat| killed.contains(&stat.id)) {
                 return killed.len();
             }
-            self.kill_now(&live, &mut killed);
+            self.kill_now(&mut killed);
             quiet_looks = 0;
         }
-        // It outran the stopping. Nobody stays stopped, and the caller calls again.
-        let live = self.members();
-        self.kill_now(&live, &mut killed);
+        // It outran the stopping, or hangs in the kernel and does not stop. The caller calls again.
+        self.look_everywhere();
+        self.kill_now(&mut killed);
         killed.len()
     }
 
-    fn kill_now(&self, live: &[ProcessId], killed: &mut HashSet<ProcessId>) {
+    fn kill_now(&self, killed: &mut HashSet<ProcessId>) {
         if let Some(leaf) = &self.leaf {
             leaf.kill();
         }
-        for &id in live {
-            if killed.insert(id) {
-                pidfd::send(&self.procfs, id, Signal::SIGKILL);
+        for stat in self.live() {
+            if killed.insert(stat.id) {
+                pidfd::send(&self.procfs, stat.id, Signal::SIGKILL);
             }
         }
     }
 
-    fn live(&self) -> Vec<ProcessId> {
-        self.members.values().filter(|m| m.stat.is_alive()).map(|m| m.stat.id).collect()
+    fn live(&self) -> impl Iterator<Item = &Stat> {
+        self.members.values().map(|member| &member.stat).filter(|stat| stat.is_alive())
     }
 
     /// Finds every member.
@@ -188,7 +189,7 @@ impl Tree {
         self.news = News::None;
         self.look_at_members_and_leaf();
         // Children before orphans: who loses its parent in between shows up among the orphans.
-        self.look_for_children(self.live());
+        self.look_for_children(self.live().map(|stat| stat.id).collect());
         let orphans = self.look_for_orphans();
         self.look_for_children(orphans);
         self.news

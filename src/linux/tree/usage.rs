@@ -124,7 +124,7 @@ impl Tree {
         let cpu_ticks = (!self.members.is_empty()).then_some(cpu_ticks);
         self.read_memory();
         let mut sample = Sample { processes: Some(0), cpu_ticks, ..Sample::default() };
-        let alone = self.live().len() == 1;
+        let alone = self.live().count() == 1;
         for (&pid, member) in self.members.iter().filter(|(_, member)| member.stat.is_alive()) {
             let memory = &member.memory;
             let excess = member.excess.filter(|_| !alone).unwrap_or_default();
@@ -148,7 +148,7 @@ impl Tree {
     fn read_memory(&mut self) {
         let started = Instant::now();
         let measure = self.usage.excess_is_stale
-            && self.live().len() > 1
+            && self.live().count() > 1
             && self.usage.next_measurement.is_none_or(|next| started >= next);
         for (&pid, member) in &mut self.members {
             let share = if measure { self.procfs.share(pid) } else { None };
