@@ -316,3 +316,107 @@ impl Tree {
         self.usage.tree_changed();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LEADER: i32 = 5000;
+    const PARENT_OF_LEADER: i32 = 1;
+    const ORPHAN: i32 = 5077;
+    const EXITING: u64 = 4;
+
+    /// Processes on paper: the moments that real ones pass too quickly.
+    struct Paper(tempfile::TempDir);
+
+    impl Paper {
+        fn write(&self, pid: i32, name: &str, text: &str) {
+            let path = self.0.path().join(pid.to_string()).join(name);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, text).unwrap();
+        }
+
+        fn process(&self, pid: i32, parent: i32, state: char, flags: u64) {
+            let stat = format!(
+                "{pid} (app) {state} {parent} 9 9 0 -1 {flags} 0 0 0 0 1 1 0 0 20 0 1 0 {pid}"
+            );
+            self.write(pid, "stat", &stat);
+            self.write(pid, "status", "");
+        }
+
+        fn children(&self, pid: i32, children: &[i32]) {
+            let text: String = children.iter().map(|child| format!("{child} ")).collect();
+            self.write(pid, "task/1/children", &text);
+        }
+
+        /// A tree whose leader is long gone.
+        fn tree(&self) -> Tree {
+            let leader = ProcessId { pid: Pid::from_raw(LEADER), start_time_ticks: LEADER as u64 };
+            Tree::new(Procfs::new(self.0.path()), leader, "app:0.1".into(), None)
+        }
+    }
+
+    fn paper() -> (Paper, i32) {
+        (Paper(tempfile::tempdir().unwrap()), getpid().as_raw())
+    }
+
+    #[test]
+    fn a_tree_is_not_empty_while_an_orphan_ends_that_cannot_be_told() {
+        let (paper, supervisor) = paper();
+        paper.children(supervisor, &[ORPHAN]);
+        let mut tree = paper.tree();
+        // Listed, and gone when asked.
+        assert!(!tree.is_empty());
+        // It has no environment any more and its children are not the supervisor's yet.
+        paper.process(ORPHAN, supervisor, 'R', EXITING);
+        assert!(!tree.is_empty());
+        assert!(!tree.is_empty());
+        // Now they are, but the list is older.
+        paper.process(ORPHAN, supervisor, 'Z', EXITING);
+        assert!(!tree.is_empty());
+        assert!(tree.is_empty());
+    }
+
+    #[test]
+    fn a_child_of_the_supervisor_without_a_mark_is_a_bystander() {
+        let (paper, supervisor) = paper();
+        paper.children(supervisor, &[ORPHAN]);
+        paper.process(ORPHAN, supervisor, 'S', 0);
+        paper.write(ORPHAN, "environ", "PATH=/bin\0");
+        assert!(paper.tree().is_empty());
+    }
+
+    #[test]
+    fn orphans_of_an_adopted_worker_are_found_at_its_parent() {
+        let (paper, _) = paper();
+        paper.process(LEADER, PARENT_OF_LEADER, 'S', 0);
+        paper.children(PARENT_OF_LEADER, &[LEADER, ORPHAN]);
+        paper.process(ORPHAN, PARENT_OF_LEADER, 'S', 0);
+        paper.write(ORPHAN, "environ", "PATH=/bin\0STANCH_WORKER=app:0.1\0");
+        let mut tree = paper.tree();
+        let pids: Vec<i32> = tree.members().iter().map(|id| id.pid.as_raw()).collect();
+        assert_eq!(pids, [LEADER, ORPHAN]);
+
+        // One more, after the leader's end.
+        paper.write(LEADER, "stat", "");
+        paper.children(PARENT_OF_LEADER, &[ORPHAN, ORPHAN + 1]);
+        paper.process(ORPHAN + 1, PARENT_OF_LEADER, 'S', 0);
+        paper.write(ORPHAN + 1, "environ", "STANCH_WORKER=app:0.1\0");
+        let pids: Vec<i32> = tree.members().iter().map(|id| id.pid.as_raw()).collect();
+        assert_eq!(pids, [ORPHAN, ORPHAN + 1]);
+    }
+
+    #[test]
+    fn a_pid_whose_parent_is_another_one_by_now_is_not_a_member() {
+        let (paper, supervisor) = paper();
+        paper.process(LEADER, supervisor, 'S', 0);
+        paper.children(LEADER, &[ORPHAN]);
+        paper.process(ORPHAN, PARENT_OF_LEADER, 'S', 0);
+        assert_eq!(paper.tree().members().len(), 1);
+
+        paper.children(LEADER, &[]);
+        paper.children(supervisor, &[ORPHAN]);
+        paper.write(ORPHAN, "environ", "STANCH_WORKER=app:0.1\0");
+        assert_eq!(paper.tree().members().len(), 1);
+    }
+}
