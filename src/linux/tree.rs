@@ -15,8 +15,8 @@
 //!
 //! Without a cgroup one can get away: a process that, between two looks, forks twice, begins a session
 //! and executes with a cleared environment (or is just executing: its environment is empty then for a
-//! moment). With a cgroup only one that may leave it can, and kinship,
-//! which is looked at as well, finds that one while its parent lives.
+//! moment). With a cgroup only one that may leave it can, and kinship, which is looked at as well, finds
+//! that one while its parent lives.
 //!
 //! Every look reads a pid first and the process behind it later, when the pid may have been given to
 //! another. So what made a process a member is always confirmed by a second reading after its start
@@ -25,10 +25,10 @@
 //! # The end of a tree
 //!
 //! Killing one by one loses against a tree that forks: the children of a dead parent lose the kinship
-//! by which they are known. So all are stopped first, until looks bring no news, and then killed: SIGKILL,
-//! other than SIGSTOP, also ends a fork that has begun. And then one looks again, because the other
-//! threads of a process may still run when its first one is stopped. Where `cgroup.kill` exists it comes on
-//! top, because it holds against concurrent forks.
+//! by which they are known. So all are stopped first, until looks bring no [`News`], and then killed:
+//! SIGKILL, unlike SIGSTOP, also ends a fork that has begun. And then one looks again, because the other
+//! threads of a process may still run when its first one is stopped. Where `cgroup.kill` exists it comes
+//! on top, because it holds against concurrent forks.
 
 mod pidfd;
 mod usage;

@@ -104,9 +104,12 @@ impl Excess {
 }
 
 impl Tree {
-    /// Reads what the tree uses now. It blocks: tens of microseconds a process as a rule, and up to
-    /// the time of `smaps_rollup` over the tree (10 ms a GiB) for 1% of the time. Figures that no
-    /// member has are `None`; connections and load are never known here.
+    /// Reads what the tree uses now. Figures that no member has are `None`; connections and load are
+    /// never known here.
+    ///
+    /// It blocks: 45 µs for one process, 15 to 25 µs for each further one, and without a cgroup 5 µs
+    /// for each thread, whose children have to be asked for (Linux 6.18). A measurement of the excess
+    /// takes `smaps_rollup` over the tree, 20 ms for nine processes of 100 MB.
     pub fn sample(&mut self) -> Sample {
         let slow = self.usage.is_slow_look();
         if slow {
