@@ -25,7 +25,7 @@
 //! # The end of a tree
 //!
 //! Killing one by one loses against a tree that forks: the children of a dead parent lose the kinship
-//! by which they are known. So all are stopped first, until looks bring no [`News`], and then killed:
+//! by which they are known. So all are stopped first, until looks bring no news, and then killed:
 //! SIGKILL, unlike SIGSTOP, also ends a fork that has begun. And then one looks again, because the other
 //! threads of a process may still run when its first one is stopped. Where `cgroup.kill` exists it comes
 //! on top, because it holds against concurrent forks.
