@@ -1,12 +1,318 @@
 //! `stanch check`.
 
 use super::Failure;
+use crate::config::{self, Config, ConfigError, ListenAddress, ListenMode, Place, ReadyWhen};
+use crate::core::LeakAction;
+use crate::core::units::{Bytes, Period};
+use nix::unistd::{AccessFlags, Group, User, access};
+use serde::Serialize;
+use std::error::Error as _;
+use std::fmt::Write as _;
+use std::io::{self, Read as _, Write as _};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-/// check
+/// Read a configuration and list every error in it.
+///
+/// Each error is a line `FILE:LINE:COLUMN: key: what is wrong (did you mean …?)` on standard error,
+/// and the exit code is 2. A configuration without one is told back in words. What would make `run`
+/// fail on this host (a missing directory, an unknown user) is only warned of: the file may be meant
+/// for another host.
 #[derive(clap::Args)]
-pub struct Args {}
+pub struct Args {
+    /// The configuration file
+    file: PathBuf,
+    /// Print one JSON object: {"ok":true}, or {"ok":false,"errors":[…]}
+    #[arg(long)]
+    json: bool,
+}
 
 /// Runs `stanch check`.
-pub fn run(_args: Args) -> Result<(), Failure> {
-    Ok(())
+pub fn run(args: Args) -> Result<(), Failure> {
+    let name = args.file.display();
+    let text = read(&args.file).or_else(|error| {
+        let cause = error.source().map(|cause| format!(": {cause}"));
+        let message = format!("{error}{}", cause.unwrap_or_default());
+        if args.json {
+            let message = message.clone();
+            let mistake =
+                Mistake { line: None, column: None, key: None, message, suggestion: None };
+            Answer { ok: false, errors: vec![mistake] }.print()?;
+        }
+        Err(Failure::Usage(message))
+    })?;
+    match config::parse(&text, &args.file) {
+        Ok(config) => {
+            match args.json {
+                true => Answer { ok: true, errors: Vec::new() }.print()?,
+                false => print(format!("{name}: ok\n{}", summary(&config)).trim_end())?,
+            }
+            for warning in warnings(&config) {
+                eprintln!("{name}: warning: {warning}");
+            }
+            Ok(())
+        }
+        Err(errors) => {
+            let failure = Failure::Usage(match errors.errors.len() {
+                1 => format!("{name} has an error"),
+                count => format!("{name} has {count} errors"),
+            });
+            if args.json {
+                let errors = errors.errors.into_iter().map(Mistake::from).collect();
+                Answer { ok: false, errors }.print()?;
+            } else {
+                eprintln!("{errors}");
+            }
+            Err(failure)
+        }
+    }
+}
+
+/// Why a configuration file could not be read.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum ReadError {
+    /// The file system says no.
+    #[error("cannot read the configuration {}", path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// Not a text.
+    #[error("the configuration {} is not UTF-8 text (line {line})", path.display())]
+    NotText {
+        /// The file.
+        path: PathBuf,
+        /// Where the first byte stands that is not.
+        line: usize,
+    },
+    /// Not a configuration either.
+    #[error("{} is larger than {}: not a configuration", path.display(), Bytes(LARGEST))]
+    TooLarge {
+        /// The file.
+        path: PathBuf,
+    },
+}
+
+/// No configuration is larger, and a wrong path (`/dev/zero`) ends here.
+const LARGEST: u64 = 1 << 20;
+
+/// The text of a configuration file.
+pub(super) fn read(path: &Path) -> Result<String, ReadError> {
+    let mut bytes = Vec::new();
+    std::fs::File::open(path)
+        .and_then(|file| file.take(LARGEST + 1).read_to_end(&mut bytes))
+        .map_err(|source| ReadError::Io { path: path.to_owned(), source })?;
+    if bytes.len() as u64 > LARGEST {
+        return Err(ReadError::TooLarge { path: path.to_owned() });
+    }
+    String::from_utf8(bytes).map_err(|error| {
+        let good = &error.as_bytes()[..error.utf8_error().valid_up_to()];
+        let line = good.iter().filter(|byte| **byte == b'\n').count() + 1;
+        ReadError::NotText { path: path.to_owned(), line }
+    })
+}
+
+fn print(text: &str) -> Result<(), Failure> {
+    match writeln!(io::stdout(), "{text}") {
+        // A reader that has seen enough is no fault.
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            Err(Failure::Fault(format!("cannot write the answer: {error}")))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The answer of `--json`.
+#[derive(Serialize)]
+struct Answer {
+    ok: bool,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    errors: Vec<Mistake>,
+}
+
+/// An error in the answer of `--json`; what does not apply is null.
+#[derive(Serialize)]
+struct Mistake {
+    line: Option<usize>,
+    column: Option<usize>,
+    key: Option<String>,
+    message: String,
+    suggestion: Option<String>,
+}
+
+impl From<ConfigError> for Mistake {
+    fn from(error: ConfigError) -> Self {
+        let (line, column) = match error.place {
+            Place::File { line, column } => (Some(line), Some(column)),
+            Place::Flag(_) | Place::Nowhere => (None, None),
+        };
+        let key = Some(error.key).filter(|key| !key.is_empty());
+        Mistake { line, column, key, message: error.message, suggestion: error.suggestion }
+    }
+}
+
+impl Answer {
+    fn print(&self) -> Result<(), Failure> {
+        let text = serde_json::to_string(self);
+        let text = text.map_err(|error| Failure::Fault(format!("cannot write JSON: {error}")))?;
+        print(&text)
+    }
+}
+
+/// What a configuration means, in words.
+fn summary(config: &Config) -> String {
+    let (app, settings) = (&config.app, &config.settings);
+    let period = |duration: Duration| Period(duration).to_string();
+    let mut lines = Vec::new();
+    let release = settings.release.as_ref().map(|release| format!(", release {release}"));
+    lines.push(("app", format!("{}{}", app.name, release.unwrap_or_default())));
+    let words = app.command.iter().map(|word| {
+        let plain = |c: char| c.is_ascii_graphic() && !"\"'\\$`".contains(c);
+        if word.chars().all(plain) && !word.is_empty() { word.clone() } else { format!("{word:?}") }
+    });
+    lines.push(("command", words.collect::<Vec<_>>().join(" ")));
+    lines.push(("workers", settings.workers.to_string()));
+    lines.push(("listen", listen(config)));
+    let sign = match config.ready.when {
+        ReadyWhen::Listen if config.listen.mode == ListenMode::None => "started".to_owned(),
+        ReadyWhen::Listen => "it accepts a connection".to_owned(),
+        ReadyWhen::Http => format!("GET {} succeeds", config.ready.path),
+    };
+    lines.push(("ready", format!("when {sign}, within {}", period(settings.ready_timeout))));
+    let health = &config.health;
+    lines.push((
+        "health",
+        match (settings.health.failures, &health.path) {
+            (0, _) => "not probed".to_owned(),
+            (failures, path) => format!(
+                "{} every {}, {} to answer; hung after {failures} failures in a row",
+                path.as_ref().map_or("a connection".to_owned(), |path| format!("GET {path}")),
+                period(health.interval),
+                period(health.timeout),
+            ),
+        },
+    ));
+    let memory = &settings.memory;
+    let limits = [
+        (memory.soft_limit_kib, "a worker is replaced over"),
+        (memory.hard_limit_kib, "killed over"),
+        (memory.total_limit_kib, "all together kept below"),
+    ];
+    let limits: Vec<_> = limits
+        .into_iter()
+        .filter_map(|(kib, what)| Some(format!("{what} {}", Bytes::from_kib(kib?))))
+        .collect();
+    let limits = if limits.is_empty() { "no limit".to_owned() } else { limits.join(", ") };
+    lines.push(("memory", limits));
+    lines.push(("leak", leak(config)));
+    let rolling = &settings.rolling;
+    let order = if rolling.surge { "replacement first" } else { "old worker first" };
+    let mut roll = format!("{order}, {} to finish requests", period(rolling.drain_timeout));
+    if let Some(age) = rolling.max_age {
+        let _ = write!(roll, ", each worker at the age of {}", period(age));
+    }
+    lines.push(("rolling", roll));
+    lines.into_iter().fold(String::new(), |mut text, (name, said)| {
+        let _ = writeln!(text, "  {name:<8} {said}");
+        text
+    })
+}
+
+fn listen(config: &Config) -> String {
+    let listen = &config.listen;
+    let addresses: Vec<_> = listen.addresses.iter().map(ListenAddress::to_string).collect();
+    let addresses = addresses.join(", ");
+    match listen.mode {
+        ListenMode::None if addresses.is_empty() => "not supervised".to_owned(),
+        ListenMode::None => format!("not supervised; {addresses} is probed"),
+        ListenMode::Takeover if addresses.is_empty() => {
+            "whatever TCP port the workers bind (takeover)".to_owned()
+        }
+        mode => format!("{addresses} ({mode})"),
+    }
+}
+
+fn leak(config: &Config) -> String {
+    let leak = &config.settings.leak;
+    let memory = &config.settings.memory;
+    let judged = format!("judged from the age of {}", Period(leak.warm_up));
+    let limited = memory.soft_limit_kib.is_some() || memory.hard_limit_kib.is_some();
+    match leak.action {
+        LeakAction::Off => "not judged".to_owned(),
+        LeakAction::Alert => format!("{judged}; written down, nothing is touched"),
+        LeakAction::Restart if limited => format!(
+            "{judged}; replaced at the latest {} before the limit would be reached",
+            Period(leak.lead_time)
+        ),
+        LeakAction::Restart => format!(
+            "{judged}; without a memory limit no time can be forecast (set memory.soft_limit)"
+        ),
+    }
+}
+
+/// What would make `run` fail on this host, or surprise.
+fn warnings(config: &Config) -> Vec<String> {
+    let app = &config.app;
+    let mut warnings = Vec::new();
+    if let Some(directory) = app.directory.as_ref().filter(|directory| !directory.is_dir()) {
+        warnings.push(format!("app.directory: no directory {} here", directory.display()));
+    }
+    if let Some(file) = app.environment_file.as_ref().filter(|file| !file.is_file()) {
+        warnings.push(format!("app.environment_file: no file {} here", file.display()));
+    }
+    if let Some(user) = &app.user
+        && user.parse::<u32>().is_err()
+        && matches!(User::from_name(user), Ok(None))
+    {
+        warnings.push(format!("app.user: no user {user} here"));
+    }
+    if let Some(group) = &app.group
+        && group.parse::<u32>().is_err()
+        && matches!(Group::from_name(group), Ok(None))
+    {
+        warnings.push(format!("app.group: no group {group} here"));
+    }
+    warnings.extend(missing_command(config));
+    let memory = &config.settings.memory;
+    if let (Some(total), Some(soft)) = (memory.total_limit_kib, memory.soft_limit_kib)
+        && let Some(sum) = soft.checked_mul(u64::from(config.settings.workers))
+        && total < sum
+    {
+        warnings.push(format!(
+            "memory.total_limit: {} is less than {} workers may have together below their soft \
+             limits, {}",
+            Bytes::from_kib(total),
+            config.settings.workers,
+            Bytes::from_kib(sum)
+        ));
+    }
+    warnings
+}
+
+/// Whether the program cannot be found as a worker would look for it: in the worker's `PATH`, or, if
+/// its name has a slash, from the worker's directory.
+fn missing_command(config: &Config) -> Option<String> {
+    let program = config.app.command.first()?;
+    let executable = |path: &Path| path.is_file() && access(path, AccessFlags::X_OK).is_ok();
+    let directory = config.app.directory.as_deref().unwrap_or(Path::new(""));
+    if program.contains('/') {
+        let path = directory.join(program);
+        let problem = match () {
+            () if directory != Path::new("") && !directory.is_dir() => return None,
+            () if !path.exists() => "does not exist here",
+            () if !executable(&path) => "cannot be executed here",
+            () => return None,
+        };
+        return Some(format!("app.command: {} {problem}", path.display()));
+    }
+    // The file may set PATH too, but whether it does is known only where it is read.
+    if config.app.environment_file.is_some() {
+        return None;
+    }
+    let configured = config.app.environment.0.get("PATH").map(Into::into);
+    let path = configured.or_else(|| std::env::var_os("PATH")).unwrap_or_default();
+    let found = std::env::split_paths(&path).any(|folder| executable(&folder.join(program)));
+    (!found).then(|| format!("app.command: no program {program} in PATH here"))
 }

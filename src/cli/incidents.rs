@@ -1,12 +1,524 @@
-//! `stanch incidents`.
+//! `stanch incidents`: reads the audit store, whether or not a supervisor is running.
 
 use super::Failure;
+use super::output::{Cell, Colour, Paint, Stop, Table, clean, explain, print, wrap};
+use crate::core::{Figures, Generation, Incident, IncidentState, Kind, Severity, Slot, WorkerId};
+use crate::store::{
+    self, Entry, EventFilter, IncidentFilter, Reader, StoreError, StoredSample, Verified,
+};
+use clap::builder::{PossibleValuesParser, TypedValueParser};
+use clap::{Args as ClapArgs, Subcommand};
+use jiff::{SignedDuration, Span, SpanRelativeTo, Timestamp};
+use serde::Deserialize;
+use std::io::Write;
+use std::path::{Path, PathBuf};
 
-/// incidents
-#[derive(clap::Args)]
-pub struct Args {}
+/// Read the audit log: incidents, events, memory samples
+#[derive(ClapArgs)]
+pub struct Args {
+    /// The store to read
+    #[arg(long, value_name = "PATH", global = true, conflicts_with = "config")]
+    store: Option<PathBuf>,
+    /// Read the store of this configuration
+    #[arg(long, value_name = "FILE", global = true)]
+    config: Option<PathBuf>,
+    #[command(subcommand)]
+    question: Question,
+}
+
+#[derive(Subcommand)]
+enum Question {
+    /// List incidents, oldest first
+    List {
+        #[command(flatten)]
+        part: Part,
+        /// One JSON object a line
+        #[arg(long)]
+        json: bool,
+    },
+    /// Tell one incident with all its events
+    Show {
+        /// Its name, the beginning of it, or `last`
+        id: String,
+        /// One JSON object, the events in `events`
+        #[arg(long)]
+        json: bool,
+    },
+    /// List events, oldest first
+    Events {
+        /// Only of this kind
+        #[arg(long, value_parser = kind())]
+        kind: Option<Kind>,
+        /// Only of this slot
+        #[arg(long)]
+        slot: Option<u32>,
+        /// Only of this incident: its name, the beginning of it, or `last`
+        #[arg(long, value_name = "ID")]
+        incident: Option<String>,
+        #[command(flatten)]
+        part: Part,
+        /// One JSON object a line
+        #[arg(long)]
+        json: bool,
+    },
+    /// Check that no event was changed or removed; exit code 1 if one was
+    Verify {
+        /// A head hash noted earlier (they are in logs and alerts): shows a cut tail too
+        #[arg(long, value_name = "HASH", value_parser = hash)]
+        head: Option<String>,
+        /// One JSON object
+        #[arg(long)]
+        json: bool,
+    },
+    /// Write all events as JSON lines, or the memory samples of one worker as CSV
+    Export {
+        /// Samples instead of events
+        #[arg(long)]
+        samples: bool,
+        /// Of this slot; needed where samples of several are kept
+        #[arg(long, requires = "samples")]
+        slot: Option<u32>,
+        /// Of this life of the slot; default: the newest
+        #[arg(long, requires = "samples")]
+        generation: Option<u64>,
+    },
+}
+
+#[derive(ClapArgs)]
+struct Part {
+    /// Only the newest N
+    #[arg(long, value_name = "N")]
+    last: Option<u32>,
+    /// Only from this time on: RFC 3339, or so long ago (`2h`, `1d 12h`)
+    #[arg(long, value_name = "TIME", value_parser = since)]
+    since: Option<Timestamp>,
+}
 
 /// Runs `stanch incidents`.
-pub fn run(_args: Args) -> Result<(), Failure> {
+pub fn run(args: Args) -> Result<(), Failure> {
+    let reader = Reader::open(&store_path(args.store, args.config)?)?;
+    match args.question {
+        Question::List { part: Part { last, since }, json } => {
+            let incidents = reader.incidents(&IncidentFilter { since, last })?;
+            print(|out| list(out, &incidents, json))
+        }
+        Question::Show { id, json } => {
+            let incident = find(&reader, &id)?;
+            let mut events = Vec::new();
+            let filter =
+                EventFilter { incident: Some(incident.id.clone()), ..EventFilter::default() };
+            reader.events(&filter, |entry| {
+                events.push(entry);
+                Ok::<(), StoreError>(())
+            })?;
+            print(|out| show(out, &incident, &events, json))
+        }
+        Question::Events { kind, slot, incident, part: Part { last, since }, json } => {
+            let incident = incident.map(|id| find(&reader, &id)).transpose()?.map(|i| i.id);
+            let filter = EventFilter { incident, kind, slot: slot.map(Slot), since, last };
+            print(|out| events(out, &reader, &filter, json))
+        }
+        Question::Verify { head, json } => verify(&reader, head.as_deref(), json),
+        Question::Export { samples: false, .. } => {
+            print(|out| events(out, &reader, &EventFilter::default(), true))
+        }
+        Question::Export { samples: true, slot, generation } => {
+            let worker = choose(&reader.sampled_workers()?, slot, generation)?;
+            print(|out| samples(out, &reader, worker))
+        }
+    }
+}
+
+impl From<StoreError> for Failure {
+    fn from(error: StoreError) -> Failure {
+        let text = explain(&error);
+        match error {
+            StoreError::Missing { .. } | StoreError::NotAStore { .. } => Failure::Usage(text),
+            StoreError::Damaged { .. } => Failure::Refused(text),
+            _ => Failure::Fault(text),
+        }
+    }
+}
+
+impl From<StoreError> for Stop {
+    fn from(error: StoreError) -> Stop {
+        Stop::Failed(error.into())
+    }
+}
+
+fn store_path(store: Option<PathBuf>, config: Option<PathBuf>) -> Result<PathBuf, Failure> {
+    if let Some(path) = store {
+        return Ok(path);
+    }
+    if let Some(path) = config {
+        return store_of(&path);
+    }
+    let found = store::stores(|name| std::env::var_os(name));
+    match found.as_slice() {
+        [only] => Ok(only.clone()),
+        [] => Err(Failure::Usage(format!(
+            "no store found (the default place is {}); say which one with --store PATH or --config FILE",
+            store::default_path("NAME", |name| std::env::var_os(name)).display()
+        ))),
+        several => {
+            let names: Vec<_> = several.iter().map(|path| path.display().to_string()).collect();
+            let names = names.join(", ");
+            Err(Failure::Usage(format!("several stores found ({names}); choose one with --store")))
+        }
+    }
+}
+
+/// The store that this configuration names.
+fn store_of(config: &Path) -> Result<PathBuf, Failure> {
+    Err(Failure::Usage(format!("cannot read {}: use --store PATH", config.display())))
+}
+
+fn since(text: &str) -> Result<Timestamp, String> {
+    let ago = |text: &str| {
+        // `2h ago` is a span of -2 hours.
+        let span = text.parse::<Span>()?.abs();
+        Timestamp::now().checked_sub(span.to_duration(SpanRelativeTo::days_are_24_hours())?)
+    };
+    text.parse().or_else(|_| ago(text)).map_err(|_| {
+        "neither a time (2026-11-21T15:30:00Z) nor so long ago (90s, 30m, 2h, 1d 12h)".into()
+    })
+}
+
+fn kind() -> impl TypedValueParser<Value = Kind> {
+    PossibleValuesParser::new(Kind::ALL.iter().map(|kind| kind.as_str())).try_map(|word| {
+        let found = Kind::ALL.iter().find(|kind| kind.as_str() == word);
+        found.copied().ok_or("no such kind")
+    })
+}
+
+fn hash(text: &str) -> Result<String, &'static str> {
+    if text.len() == 64 && text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+        Ok(text.into())
+    } else {
+        Err("a hash has 64 hexadecimal digits")
+    }
+}
+
+fn find(reader: &Reader, id: &str) -> Result<Incident, Failure> {
+    let mut found = match id {
+        "last" => reader.incidents(&IncidentFilter { last: Some(1), since: None })?,
+        prefix => reader.incidents_named(prefix)?,
+    };
+    // The first incident of a second has a name that the others of that second begin with.
+    if let Some(exact) = found.iter().position(|incident| incident.id.0 == id) {
+        return Ok(found.swap_remove(exact));
+    }
+    match found.len() {
+        1 => Ok(found.swap_remove(0)),
+        0 if id == "last" => Err(Failure::Refused("there is no incident in the store".into())),
+        0 => Err(Failure::Refused(format!(
+            "there is no incident {id} (`stanch incidents list` names them)"
+        ))),
+        _ => {
+            let names: Vec<_> = found.iter().map(|incident| incident.id.0.as_str()).collect();
+            Err(Failure::Refused(format!("{id} can be any of {}", names.join(", "))))
+        }
+    }
+}
+
+fn list(out: &mut dyn Write, incidents: &[Incident], json: bool) -> Result<(), Stop> {
+    if json {
+        for incident in incidents {
+            writeln!(out, "{}", json_of(incident)?)?;
+        }
+        return Ok(());
+    }
+    let mut table = Table::new(&[
+        "ID", "KIND", "SEVERITY", "STATE", "OPENED", "LASTED", "SLOTS", "ACTED", "SUMMARY",
+    ]);
+    for incident in incidents {
+        table.row(vec![
+            Cell::text(&incident.id.0),
+            Cell::text(&incident.kind),
+            Cell::text(incident.severity.as_str()).coloured(severity_colour(incident.severity)),
+            Cell::text(incident.state.as_str()).coloured(Some(state_colour(incident.state))),
+            Cell::text(format!("{} {}", day(incident.opened_at), second(incident.opened_at))),
+            Cell::figure(incident.resolved_at.map(|end| lasted(incident.opened_at, end))),
+            Cell::text(slots(incident)),
+            Cell::figure(Some(incident.interventions)),
+            Cell::text(&incident.summary),
+        ]);
+    }
+    Ok(table.write(out, Paint::of_stdout())?)
+}
+
+fn show(
+    out: &mut dyn Write,
+    incident: &Incident,
+    events: &[Entry],
+    json: bool,
+) -> Result<(), Stop> {
+    if json {
+        let incident = json_of(incident)?;
+        let open = incident.strip_suffix('}').unwrap_or(&incident);
+        let events: Vec<String> = events.iter().map(Entry::json).collect();
+        return Ok(writeln!(out, "{open},\"events\":[{}]}}", events.join(","))?);
+    }
+    let paint = Paint::of_stdout();
+    writeln!(out, "{}", paint.text(Colour::Bold, &format!("Incident {}", incident.id)))?;
+    let at = |at| format!("{} {} UTC", day(at), second(at));
+    let resolved = match incident.resolved_at {
+        Some(end) => format!("{}, after {}", at(end), lasted(incident.opened_at, end)),
+        None => "not yet".into(),
+    };
+    let severity = severity_colour(incident.severity)
+        .map_or(incident.severity.to_string(), |c| paint.text(c, incident.severity.as_str()));
+    let state = paint.text(state_colour(incident.state), incident.state.as_str());
+    for (name, value) in [
+        ("kind", clean(&incident.kind)),
+        ("severity", severity),
+        ("state", state),
+        ("opened", at(incident.opened_at)),
+        ("resolved", resolved),
+        ("release", incident.release.as_deref().map_or("-".into(), clean)),
+        ("slots", slots(incident)),
+        ("workers", format!("{} acted on", incident.interventions)),
+        ("impact", figures(&incident.impact)),
+        ("summary", clean(&incident.summary)),
+    ] {
+        let mut lines = wrap(&value, 80 - 12).into_iter();
+        writeln!(out, "  {name:<10}{}", lines.next().unwrap_or_else(|| "-".into()))?;
+        for line in lines {
+            writeln!(out, "  {:10}{line}", "")?;
+        }
+    }
+    let mut date = String::new();
+    for line in events.iter().map(Line::of) {
+        let today = line.at.map_or_else(|| "unknown day".into(), day);
+        if today != date {
+            writeln!(out, "\n{}", paint.text(Colour::Dim, &today))?;
+            date = today;
+        }
+        let time = line.at.map_or_else(|| "?".into(), millisecond);
+        let kind = paint.text(Colour::Bold, &clean(&line.kind));
+        writeln!(out, "{time:<12}  {kind}{}", line.place())?;
+        let text = clean(&line.reason);
+        for text in wrap(&text, 80 - 14).into_iter().chain(wrap(&line.evidence(), 80 - 14)) {
+            writeln!(out, "{:14}{text}", "")?;
+        }
+    }
     Ok(())
+}
+
+fn events(
+    out: &mut dyn Write,
+    reader: &Reader,
+    filter: &EventFilter,
+    json: bool,
+) -> Result<(), Stop> {
+    if json {
+        return reader.events(filter, |entry| Ok(writeln!(out, "{}", entry.json())?));
+    }
+    let mut table = Table::new(&["SEQ", "AT (UTC)", "KIND", "WORKER", "PID", "REASON"]);
+    reader.events::<StoreError>(filter, |entry| {
+        let line = Line::of(&entry);
+        let at =
+            line.at.map_or_else(|| "?".into(), |at| format!("{} {}", day(at), millisecond(at)));
+        table.row(vec![
+            Cell::figure(Some(entry.seq)),
+            Cell::text(at),
+            Cell::text(&line.kind),
+            Cell::figure(line.worker()),
+            Cell::figure(line.pid),
+            Cell::text(&line.reason),
+        ]);
+        Ok(())
+    })?;
+    Ok(table.write(out, Paint::of_stdout())?)
+}
+
+fn verify(reader: &Reader, head: Option<&str>, json: bool) -> Result<(), Failure> {
+    let paint = Paint::of_stdout();
+    match reader.verify(head)? {
+        Ok(Verified { events, head }) => print(|out| {
+            if json {
+                let answer = serde_json::json!({"ok": true, "events": events, "head": head.hash});
+                writeln!(out, "{answer}")?;
+            } else {
+                let whole = paint.text(Colour::Green, "whole");
+                writeln!(out, "{whole}: {events} events, head {}", head.hash)?;
+            }
+            Ok(())
+        }),
+        Err(broken) => {
+            print(|out| {
+                if json {
+                    let answer =
+                        serde_json::json!({"ok": false, "seq": broken.seq, "why": broken.why});
+                    writeln!(out, "{answer}")?;
+                } else {
+                    let word = paint.text(Colour::Red, "broken");
+                    writeln!(out, "{word} at event {}: {}", broken.seq, clean(&broken.why))?;
+                }
+                Ok(())
+            })?;
+            Err(Failure::No)
+        }
+    }
+}
+
+/// A trace is the recording of one worker: two would not make one curve.
+fn choose(
+    workers: &[WorkerId],
+    slot: Option<u32>,
+    generation: Option<u64>,
+) -> Result<WorkerId, Failure> {
+    let fits = |worker: &&WorkerId| {
+        slot.is_none_or(|slot| worker.slot == Slot(slot))
+            && generation.is_none_or(|generation| worker.generation == Generation(generation))
+    };
+    let fitting: Vec<&WorkerId> = workers.iter().filter(fits).collect();
+    let names = |workers: &mut dyn Iterator<Item = String>| workers.collect::<Vec<_>>().join(", ");
+    match fitting.iter().max_by_key(|worker| worker.generation) {
+        Some(newest) if fitting.iter().all(|worker| worker.slot == newest.slot) => Ok(**newest),
+        Some(_) => Err(Failure::Usage(format!(
+            "choose one of several workers with --slot and --generation; samples are kept of SLOT.GENERATION {}",
+            names(&mut fitting.iter().map(ToString::to_string))
+        ))),
+        None if workers.is_empty() => {
+            Err(Failure::Refused("there are no samples in the store".into()))
+        }
+        None => Err(Failure::Refused(format!(
+            "there are no samples of that worker; there are of SLOT.GENERATION {}",
+            names(&mut workers.iter().map(ToString::to_string))
+        ))),
+    }
+}
+
+/// Writes the trace; `t_s` counts from the worker's first sample.
+fn samples(out: &mut dyn Write, reader: &Reader, worker: WorkerId) -> Result<(), Stop> {
+    writeln!(
+        out,
+        "t_s,rss_kib,rss_anon_kib,rss_file_kib,rss_shmem_kib,vm_swap_kib,threads,fds,cpu_ticks,load_rps"
+    )?;
+    let mut first = None;
+    reader.samples(worker, |StoredSample { at, sample, .. }| {
+        let t_s = at.duration_since(*first.get_or_insert(at)).as_secs_f64();
+        write!(out, "{t_s}")?;
+        for figure in [
+            sample.rss_kib,
+            sample.rss_anon_kib,
+            sample.rss_file_kib,
+            sample.rss_shmem_kib,
+            sample.vm_swap_kib,
+            sample.threads,
+            sample.fds,
+            sample.cpu_ticks,
+        ] {
+            write!(out, ",{}", figure.map(|figure| figure.to_string()).unwrap_or_default())?;
+        }
+        let load_rps = sample.load_rps.map(|load| load.to_string()).unwrap_or_default();
+        Ok(writeln!(out, ",{load_rps}")?)
+    })
+}
+
+/// What people see of an event. Looser than a [`crate::core::Record`], so that an event of a newer
+/// stanch, or a forged one, is still shown.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Line {
+    at: Option<Timestamp>,
+    kind: String,
+    slot: Option<u32>,
+    pid: Option<i32>,
+    generation: Option<u64>,
+    release: Option<String>,
+    cause: Option<String>,
+    reason: String,
+    figures: Figures,
+}
+
+impl Line {
+    fn of(entry: &Entry) -> Line {
+        serde_json::from_str(&entry.body).unwrap_or_else(|error| Line {
+            kind: "?".into(),
+            reason: format!("not an event ({error}): {}", entry.body),
+            ..Line::default()
+        })
+    }
+
+    fn worker(&self) -> Option<String> {
+        let slot = self.slot?;
+        Some(match self.generation {
+            Some(generation) => WorkerId::new(slot, generation).to_string(),
+            None => slot.to_string(),
+        })
+    }
+
+    fn place(&self) -> String {
+        let mut place = String::new();
+        if let Some(cause) = &self.cause {
+            place += &format!(" ({})", clean(cause));
+        }
+        if let Some(worker) = self.worker() {
+            place += &format!("  worker {worker}");
+        }
+        if let Some(pid) = self.pid {
+            place += &format!("  pid {pid}");
+        }
+        if let Some(release) = &self.release {
+            place += &format!("  release {}", clean(release));
+        }
+        place
+    }
+
+    fn evidence(&self) -> String {
+        if self.figures.is_empty() { String::new() } else { figures(&self.figures) }
+    }
+}
+
+/// `key=value`, the units are in the keys.
+fn figures(figures: &Figures) -> String {
+    let figure = |(key, value): (&String, &serde_json::Value)| match value {
+        serde_json::Value::String(text) => format!("{}={}", clean(key), clean(text)),
+        value => format!("{}={value}", clean(key)),
+    };
+    figures.iter().map(figure).collect::<Vec<_>>().join(", ")
+}
+
+fn slots(incident: &Incident) -> String {
+    let slots: Vec<_> = incident.slots.iter().map(ToString::to_string).collect();
+    if slots.is_empty() { "-".into() } else { slots.join(",") }
+}
+
+fn json_of(incident: &Incident) -> Result<String, Failure> {
+    serde_json::to_string(incident).map_err(|error| Failure::Fault(error.to_string()))
+}
+
+fn day(at: Timestamp) -> String {
+    format!("{at:.3}").chars().take(10).collect()
+}
+
+fn second(at: Timestamp) -> String {
+    millisecond(at).chars().take(8).collect()
+}
+
+fn millisecond(at: Timestamp) -> String {
+    format!("{at:.3}").chars().skip(11).take(12).collect()
+}
+
+/// To the second, as people say it: `1h 2m 3s`.
+fn lasted(from: Timestamp, to: Timestamp) -> String {
+    format!("{:#}", SignedDuration::from_secs(to.duration_since(from).as_secs()))
+}
+
+fn severity_colour(severity: Severity) -> Option<Colour> {
+    match severity {
+        Severity::Minor => None,
+        Severity::Major => Some(Colour::Yellow),
+        Severity::Critical => Some(Colour::Red),
+    }
+}
+
+fn state_colour(state: IncidentState) -> Colour {
+    match state {
+        IncidentState::Open => Colour::Red,
+        IncidentState::Mitigated => Colour::Yellow,
+        IncidentState::Resolved => Colour::Green,
+    }
 }

@@ -110,7 +110,7 @@ mod tests {
 
     #[test]
     fn a_unix_path_fits_its_socket_address() {
-        let longest = format!("unix:/{}", "x".repeat(UNIX_PATH_MAX - 1));
+        let longest = format!("unix:/{}", "x".repeat(106));
         assert!(ListenAddress::from_text(&longest).is_ok());
         assert!(ListenAddress::from_text(&format!("{longest}x")).is_err());
     }

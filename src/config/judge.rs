@@ -8,7 +8,7 @@ use super::checked::{
 use super::error::{ConfigError, Place, Problems};
 use super::name;
 use super::raw::{self, Raw};
-use super::reader::Typed;
+use super::reader::{At, Typed};
 use crate::core::units::{Bytes, Period};
 use crate::core::{LeakAction, LeakSettings, MemorySettings, RestartSettings, RollingSettings};
 use std::fmt::Display;
@@ -104,13 +104,13 @@ impl Judge<'_> {
         match typed {
             Some(typed) => {
                 if typed.value.first().is_none_or(String::is_empty) {
-                    self.refuse(&typed, format!("names no program; {how}"));
+                    self.conclude(typed.at(), &[], format!("names no program; {how}"));
                 }
                 typed.value
             }
             None => {
-                let message = format!("no command to run; {how}");
-                self.conclude(&["app.command"], Place::Nowhere, message);
+                let missing = At { key: "app.command", place: Place::Nowhere };
+                self.conclude(missing, &[], format!("no command to run; {how}"));
                 Vec::new()
             }
         }
@@ -154,30 +154,31 @@ impl Judge<'_> {
                 self.refuse(address, message.to_owned());
             }
         }
-        let keys = ["listen.address", "listen.mode", "app.workers"];
-        let place = raw.address.as_ref().map(|list| list.place);
-        let place = place.or(raw.mode.as_ref().map(|mode| mode.place)).unwrap_or(Place::Nowhere);
+        let others = ["listen.address", "listen.mode", "app.workers"];
+        let at = raw.address.as_ref().map(Typed::at).or(raw.mode.as_ref().map(Typed::at));
+        let at = at.unwrap_or(At { key: "listen.mode", place: Place::Nowhere });
         match (mode, typed) {
             (ListenMode::Takeover | ListenMode::None, _) | (ListenMode::Inherit, [_, ..]) => {}
             (ListenMode::Inherit, []) => {
                 let message = "mode \"inherit\" hands sockets over: name what they listen on, as in \
                                address = [\"0.0.0.0:8000\"]";
-                self.conclude(&keys, place, message.to_owned());
+                self.conclude(at, &others, message.to_owned());
             }
             (ListenMode::Port, [Typed { value: ListenAddress::Tcp(address), .. }]) => {
                 let first = address.port();
-                if u32::from(first) + (workers - 1).min(WORKERS.end() - 1) > u32::from(u16::MAX) {
+                let free = u32::from(u16::MAX) - u32::from(first) + 1;
+                if workers > free {
                     let message = format!(
                         "{workers} workers need as many ports, and from {first} to 65535 there are \
                          not enough"
                     );
-                    self.conclude(&keys, place, message);
+                    self.conclude(at, &others, message);
                 }
             }
             (ListenMode::Port, _) => {
                 let message = "mode \"port\" needs exactly one address, IP:PORT: slot 0 gets that \
                                port, slot 1 the next";
-                self.conclude(&keys, place, message.to_owned());
+                self.conclude(at, &others, message.to_owned());
             }
         }
         Listen {
@@ -205,10 +206,10 @@ impl Judge<'_> {
             (None, None) => defaults.when,
         };
         if when == ReadyWhen::Http && !probed {
-            let place = raw.path.as_ref().map(|path| path.place);
-            let place = place.or(raw.when.as_ref().map(|when| when.place));
-            let keys = ["ready.path", "listen.address", "listen.mode", "app.workers"];
-            self.conclude(&keys, place.unwrap_or(Place::Nowhere), NOTHING_TO_PROBE.to_owned());
+            let at = raw.path.as_ref().map(Typed::at).or(raw.when.as_ref().map(Typed::at));
+            if let Some(at) = at {
+                self.conclude(at, &PROBE_KEYS, NOTHING_TO_PROBE.to_owned());
+            }
         }
         Ready { when, path: path.unwrap_or(defaults.path) }
     }
@@ -218,8 +219,7 @@ impl Judge<'_> {
         if let Some(path) = &raw.path
             && !probed
         {
-            let keys = ["health.path", "listen.address", "listen.mode", "app.workers"];
-            self.conclude(&keys, path.place, NOTHING_TO_PROBE.to_owned());
+            self.conclude(path.at(), &PROBE_KEYS, NOTHING_TO_PROBE.to_owned());
         }
         Health {
             path: raw.path.as_ref().map(|path| path.value.0.clone()),
@@ -289,7 +289,7 @@ impl Judge<'_> {
                 max_age.value,
                 Period(leak.warm_up)
             );
-            self.conclude(&["rolling.max_age", "leak.warm_up"], max_age.place, message);
+            self.conclude(max_age.at(), &["leak.warm_up", "leak.action"], message);
         }
         leak
     }
@@ -315,21 +315,22 @@ impl Judge<'_> {
             self.refuse(typed, message.to_owned());
         }
         if !surge && max_unavailable == 0 {
-            let place = raw.surge.as_ref().map(|typed| typed.place);
-            let place = place.or(raw.max_unavailable.as_ref().map(|typed| typed.place));
+            let at = raw.surge.as_ref().map(Typed::at);
+            let at = at.or(raw.max_unavailable.as_ref().map(Typed::at));
+            let at = at.unwrap_or(At { key: "rolling.surge", place: Place::Nowhere });
             let also = if by_port { "" } else { ", or surge = true" };
             let message = format!(
                 "without surge and with max_unavailable = 0 no worker can ever be replaced; set \
                  max_unavailable = 1{also}"
             );
-            let keys = ["rolling.surge", "rolling.max_unavailable"];
-            self.conclude(&keys, place.unwrap_or(Place::Nowhere), message);
+            let others = ["rolling.surge", "rolling.max_unavailable", "listen.mode"];
+            self.conclude(at, &others, message);
         }
         if let Some(typed) = &raw.max_unavailable
             && typed.value > workers
         {
-            let message = format!("is {}, of {workers} workers", typed.value);
-            self.conclude(&["rolling.max_unavailable", "app.workers"], typed.place, message);
+            let message = format!("{} is more than app.workers, {workers}", typed.value);
+            self.conclude(typed.at(), &["app.workers"], message);
         }
         if let Some(typed) = &raw.drain_timeout
             && typed.value.0.is_zero()
@@ -364,8 +365,8 @@ impl Judge<'_> {
                 Period(restart.backoff_initial),
                 Period(restart.backoff_max)
             );
-            let keys = ["restart.backoff_initial", "restart.backoff_max"];
-            self.conclude(&keys, typed.place, message);
+            let others = ["restart.backoff_initial", "restart.backoff_max"];
+            self.conclude(typed.at(), &others, message);
         }
         restart
     }
@@ -418,17 +419,20 @@ impl Judge<'_> {
         self.problems.refuse(typed.place, &typed.key, message);
     }
 
-    /// Refuses the first of `keys` for what the values of all of them say together, unless one of
+    /// Refuses what is at `at` for what it says together with the values of `others`, unless one of
     /// them is in doubt.
-    fn conclude(&mut self, keys: &[&str], place: Place, message: String) {
-        if !keys.iter().any(|key| self.problems.doubt(key)) {
-            self.problems.refuse(place, keys[0], message);
+    fn conclude(&mut self, at: At<'_>, others: &[&str], message: String) {
+        if !self.problems.doubt(at.key) && !others.iter().any(|key| self.problems.doubt(key)) {
+            self.problems.refuse(at.place, at.key, message);
         }
     }
 }
 
 const NOTHING_TO_PROBE: &str = "there is nothing to ask: that takes a TCP address under [listen], \
                                 and in mode \"none\" also a single worker";
+
+/// What [`may_probe`] looks at.
+const PROBE_KEYS: [&str; 3] = ["listen.address", "listen.mode", "app.workers"];
 
 /// Whether one worker can be reached by a connection of ours.
 fn may_probe(listen: &Listen, workers: u32) -> bool {

@@ -19,6 +19,20 @@ pub(super) struct Typed<T> {
     pub place: Place,
 }
 
+impl<T> Typed<T> {
+    /// What to blame when this value turns out wrong.
+    pub fn at(&self) -> At<'_> {
+        At { key: &self.key, place: self.place }
+    }
+}
+
+/// A key and where its value was given.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct At<'k> {
+    pub key: &'k str,
+    pub place: Place,
+}
+
 /// Why a text is not what a key needs.
 #[derive(Debug, Default, PartialEq)]
 pub(super) struct Wrong {
@@ -75,14 +89,21 @@ impl<'i> Document<'i> {
             known: Vec::new(),
             unknown: Vec::new(),
         };
-        for error in errors {
+        for (i, error) in errors.iter().enumerate() {
+            // An array without its end swallows the lines below it and finds no comma in any.
+            let message = error.message();
+            if message.starts_with("missing comma")
+                && errors[..i].iter().any(|earlier| earlier.message() == message)
+            {
+                continue;
+            }
             let span = error.span().unwrap_or(text.len()..text.len());
             let place = document.place(&span);
             // One slip often makes several errors; the first of a line is the one that says it.
             if let Place::File { line, .. } = place
                 && document.broken.insert(line)
             {
-                document.problems.refuse(place, "", syntax_message(&error, text.get(span)));
+                document.problems.refuse(place, "", syntax_message(error, text.get(span)));
             }
         }
         document
@@ -112,7 +133,12 @@ impl<'i> Document<'i> {
 
     /// Reports what nobody asked for, and gives all that was found wrong.
     pub fn finish(mut self) -> Problems {
-        for (key, value) in std::mem::take(&mut self.root) {
+        let mut unplaced = std::mem::take(&mut self.root);
+        if !self.broken.is_empty() {
+            // Behind a broken header, keys stand in the wrong section or in none.
+            unplaced.clear();
+        }
+        for (key, value) in unplaced {
             let place = self.place(&key.span());
             let kind = if value.get_ref().is_table() { "section" } else { "key" };
             let key = key.into_inner();
@@ -209,14 +235,14 @@ impl<'i> Section<'_, 'i> {
         self.read_text(key, &value)
     }
 
-    /// A list of strings that mean a `T` each; one string stands for a list of one where `T` allows.
+    /// A list of strings that mean a `T` each, those that can be read; one string alone is a list of
+    /// one.
     pub fn list<T: FromText>(&mut self, key: &str) -> Option<Typed<Vec<Typed<T>>>> {
         let value = self.take(key)?;
         let place = self.document.place(&value.span());
         let items = match value.get_ref() {
             DeValue::Array(items) => {
-                let read: Vec<_> = items.iter().map(|item| self.read_text(key, item)).collect();
-                read.into_iter().collect::<Option<Vec<_>>>()?
+                items.iter().filter_map(|item| self.read_text(key, item)).collect()
             }
             DeValue::String(_) => vec![self.read_text(key, &value)?],
             other => {
@@ -259,7 +285,10 @@ impl<'i> Section<'_, 'i> {
             DeValue::Integer(number) => {
                 match u32::from_str_radix(number.as_str(), number.radix()) {
                     Ok(value) => return Some(Typed { value, key: self.key(key), place }),
-                    Err(_) => format!("must be between 0 and {}", u32::MAX).into(),
+                    Err(_) if number.as_str().starts_with('-') => {
+                        "must not be negative".to_owned().into()
+                    }
+                    Err(_) => "is too large".to_owned().into(),
                 }
             }
             DeValue::String(text) => Wrong {

@@ -60,12 +60,12 @@ fn word<T: Copy>(text: &str, words: &[(&str, T)], later: &[&str]) -> Result<T, W
     }
     let list: Vec<_> = words.iter().map(|(word, _)| format!("{word:?}")).collect();
     let list = match list.split_last() {
-        Some((last, rest)) if !rest.is_empty() => format!("{} or {last}", rest.join(", ")),
+        Some((last, rest)) if !rest.is_empty() => format!("{} and {last}", rest.join(", ")),
         _ => list.concat(),
     };
     let shown: String = text.chars().take(40).collect();
     Err(Wrong {
-        message: format!("{shown:?} is not one of its words; write {list}"),
+        message: format!("{shown:?} is none of {list}"),
         suggestion: nearest(text, words.iter().map(|(word, _)| *word)).map(|w| format!("{w:?}")),
     })
 }

@@ -22,6 +22,14 @@ pub enum Event {
         /// What the kernel said, on what.
         error: String,
     },
+    /// Something stands in the way of the worker's becoming ready; it goes into the reason if it does
+    /// not become so.
+    Obstacle {
+        /// Which worker.
+        worker: WorkerId,
+        /// What: `127.0.0.1:8000 is in use by nginx (pid 7)`.
+        error: String,
+    },
     /// The worker was verified ready.
     Ready {
         /// Which worker.
@@ -61,6 +69,18 @@ pub enum Event {
         worker: WorkerId,
         /// The reading.
         sample: Sample,
+    },
+    /// The audit log cannot be written; its records are kept until it can.
+    StoreDegraded {
+        /// Why.
+        error: String,
+    },
+    /// The audit log is written again.
+    StoreRestored {
+        /// Records that had waited.
+        buffered: u64,
+        /// Records that found no room.
+        lost: u64,
     },
     /// An operator asks for something; the answer carries the ticket back.
     Command {

@@ -7,6 +7,7 @@ mod id;
 mod incidents;
 pub mod leak;
 mod moment;
+pub mod pace;
 mod record;
 mod roll;
 mod sample;

@@ -131,6 +131,8 @@ pub struct Worker {
     pub started: Moment,
     /// The incident that led to its start, if any.
     pub incident: Option<IncidentId>,
+    /// What stood in the way of its becoming ready, when last heard.
+    pub obstacle: Option<String>,
     /// Failed liveness probes in a row.
     pub failed_probes: u32,
     /// Why it must be replaced, if it must.

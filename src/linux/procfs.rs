@@ -23,7 +23,8 @@
 //!   for a slow rate only. It and `environ` need the right to ptrace the process.
 
 use nix::unistd::Pid;
-use std::fs::File;
+use std::collections::HashSet;
+use std::fs::{self, File};
 use std::io::Read;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
@@ -210,6 +211,19 @@ impl Procfs {
         text.split(|&byte| byte == 0)
             .find_map(|entry| entry.strip_prefix(name.as_bytes())?.strip_prefix(b"="))
             .map(<[u8]>::to_vec)
+    }
+
+    /// The inodes of the sockets that a process has open; empty when it is gone or may not be looked
+    /// into. A readlink a descriptor: not for the hot path of a process with thousands.
+    pub fn sockets(&self, pid: Pid) -> HashSet<u64> {
+        let inode = |entry: fs::DirEntry| {
+            let target = fs::read_link(entry.path()).ok()?;
+            target.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?.parse().ok()
+        };
+        let Ok(fds) = fs::read_dir(self.root.join(pid.to_string()).join("fd")) else {
+            return HashSet::new();
+        };
+        fds.flatten().filter_map(inode).collect()
     }
 
     /// The proportional share; slow, see the module's documentation.

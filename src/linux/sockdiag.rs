@@ -60,13 +60,11 @@ pub fn accepted(local: SocketAddr, remote: SocketAddr) -> io::Result<Option<bool
         Err(Errno::ENOENT) => return Ok(None),
         Err(errno) => return Err(errno.into()),
     }
-    Ok(found.filter(|socket| canonical(socket.remote) == remote && socket.state != LISTEN).map(
-        |socket| match socket.state {
-            SYN_RECV | ESTABLISHED | CLOSE_WAIT => socket.inode != 0,
-            // The server has closed it, so it had been accepted; the inode is gone again.
-            _ => true,
-        },
-    ))
+    Ok(found.filter(|socket| canonical(socket.remote) == remote).map(|socket| match socket.state {
+        SYN_RECV | ESTABLISHED | CLOSE_WAIT => socket.inode != 0,
+        // The server has closed it, so it had been accepted; the inode is gone again.
+        _ => true,
+    }))
 }
 
 /// Open connections to `addresses` whose server's side is one of `inodes` (those of the sockets that

@@ -118,6 +118,11 @@ impl Tree {
         (stat.id == self.leader).then_some(stat.state)
     }
 
+    /// The inodes of all sockets that the tree has open.
+    pub fn sockets(&mut self) -> HashSet<u64> {
+        self.members().into_iter().flat_map(|id| self.procfs.sockets(id.pid)).collect()
+    }
+
     /// Sends a signal to every live process of the tree; how many got it.
     pub fn signal_all(&mut self, signal: Signal) -> usize {
         self.members().into_iter().filter(|&id| pidfd::send(&self.procfs, id, signal)).count()

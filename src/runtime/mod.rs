@@ -1,5 +1,145 @@
-//! The engine: one task owns all state; executors, sampler, prober and log pipes around it.
+//! The engine and what surrounds it: executor, sampler, prober, log pipes.
+//!
+//! One task owns the state ([`run`]). Everything that may take time is outside of it and tells it
+//! through one bounded queue: the sampler and the store have a thread each, a worker's launch, its
+//! takeover and its probes are tasks. The engine itself waits for the disk only, before an
+//! intervention, and 50 ms at most.
 
+mod clock;
+mod engine;
+mod executor;
 mod handle;
+mod launch;
+mod message;
+mod output;
+mod prober;
+mod roster;
+mod sampler;
+mod status;
 
 pub use handle::{Ended, Handle, Request};
+
+use crate::config::{Config, ListenAddress, ListenMode};
+use crate::core::Supervisor;
+use crate::linux::cgroup::Leaves;
+use crate::linux::launch::Takeover;
+use crate::linux::plane::{Address, Plane};
+use crate::linux::procfs::Procfs;
+use crate::linux::spawn::Launcher;
+use crate::store::Store;
+use clock::Clock;
+use engine::Engine;
+use executor::Executor;
+use launch::Surroundings;
+use message::chain;
+use output::Output;
+use sampler::{Pace, Sampler};
+use signal_hook_tokio::Signals;
+use std::collections::{BTreeMap, HashMap};
+use std::hash::{BuildHasher, RandomState};
+use std::io;
+use std::sync::{Arc, Mutex};
+use tokio::sync::mpsc;
+
+/// Messages that may wait for the engine.
+const QUEUE: usize = 1024;
+
+/// Why supervision could not begin.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// Signals cannot be received.
+    #[error("cannot install the signal handlers")]
+    Signals(#[source] io::Error),
+    /// A thread could not be started.
+    #[error("cannot start the {0} thread")]
+    Thread(&'static str, #[source] io::Error),
+    /// Orphans of workers would escape.
+    #[error("cannot become the reaper of orphaned worker processes")]
+    SubReaper(#[source] io::Error),
+}
+
+/// Supervises until a signal or a command says stop; returns when every worker has ended. The store
+/// comes back to be closed.
+pub async fn run(
+    config: Config,
+    store: Store,
+    requests: mpsc::Receiver<Request>,
+) -> Result<Store, RunError> {
+    let signals = Signals::new(engine::SIGNALS).map_err(RunError::Signals)?;
+    nix::sys::prctl::set_child_subreaper(true)
+        .map_err(|errno| RunError::SubReaper(errno.into()))?;
+    let mut config = config;
+    config.settings.memory.host_kib = host_memory_kib();
+    let config = Arc::new(config);
+    let procfs = Procfs::new("/proc");
+    let (events, messages) = mpsc::channel(QUEUE);
+    let writer = store.writer();
+    let pace = Pace {
+        usual: config.memory.sample_interval,
+        hard_limit_kib: config.settings.memory.hard_limit_kib,
+    };
+    let sampler = Sampler::start(pace, events.clone(), writer.clone())
+        .map_err(|error| RunError::Thread("sampler", error))?;
+    let output =
+        Output::start(config.log.format).map_err(|error| RunError::Thread("output", error))?;
+    let listen = config.listen.addresses.iter().map(|address| match address {
+        ListenAddress::Tcp(address) => Address::Inet(*address),
+        ListenAddress::Unix(path) => Address::Unix(path.clone()),
+    });
+    let plane = Plane::new(listen.collect(), Some(config.listen.backlog));
+    let leaves = Leaves::open(&procfs, &config.app.name)
+        .inspect_err(|why| {
+            tracing::info!(why = chain(why), "workers get no cgroups; their trees are known by kinship");
+        })
+        .ok();
+    let takeover = if may_filter_with_privileges(&procfs) {
+        Takeover::Privileged
+    } else {
+        Takeover::NoNewPrivileges
+    };
+    if config.listen.mode == ListenMode::Takeover && takeover == Takeover::NoNewPrivileges {
+        tracing::info!("without CAP_SYS_ADMIN the workers run with no_new_privs: sudo and file \
+                        capabilities do not work in them");
+    }
+    let seed = RandomState::new().hash_one(std::process::id());
+    let supervisor = Supervisor::new(config.settings.clone(), seed);
+    let surroundings =
+        Surroundings { config, plane: Arc::new(Mutex::new(plane)), events, output, takeover };
+    let executor = Executor {
+        surroundings,
+        launcher: Launcher::default(),
+        procfs,
+        leaves,
+        sampler,
+        store: writer,
+        store_is_well: true,
+        roster: roster::Roster::default(),
+        replies: HashMap::new(),
+        durables: BTreeMap::new(),
+        finished: false,
+    };
+    let clock = Clock::start();
+    let engine =
+        Engine { clock, supervisor, executor, store, signals, messages, requests, tickets: 0 };
+    Ok(engine.run().await)
+}
+
+/// What the host, or the container, has.
+fn host_memory_kib() -> Option<u64> {
+    let mut system = sysinfo::System::new();
+    system.refresh_memory();
+    let limit = system.cgroup_limits().map(|limits| limits.total_memory);
+    let total = [Some(system.total_memory()), limit].into_iter().flatten().min()?;
+    (total > 0).then_some(total / 1024)
+}
+
+/// Whether a filter may be installed without `no_new_privs`: CAP_SYS_ADMIN, bit 21 of `CapEff`
+/// (capabilities(7)).
+fn may_filter_with_privileges(procfs: &Procfs) -> bool {
+    const CAP_SYS_ADMIN: u32 = 21;
+    let status = std::fs::read_to_string(procfs.root().join("self/status")).unwrap_or_default();
+    let effective = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
+    effective
+        .and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok())
+        .is_some_and(|capabilities| capabilities & (1 << CAP_SYS_ADMIN) != 0)
+}

@@ -14,7 +14,15 @@ pub enum StoreError {
         /// Where it should be.
         path: PathBuf,
     },
-    /// The folder or the empty file could not be made, or not looked at.
+    /// The file is there, but not for us.
+    #[error("cannot look at the store {}", path.display())]
+    Look {
+        /// The store.
+        path: PathBuf,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// The folder or the empty file could not be made.
     #[error("cannot create the store {} (is the folder writable?)", path.display())]
     Create {
         /// Which file or folder.

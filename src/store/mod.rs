@@ -35,7 +35,13 @@
 //!
 //! # What it costs
 //!
-//! MEASURED
+//! From [`Writer::append`] to the acknowledgement, one event at a time: median 0.4 to 0.5 ms, 99% within
+//! 16 to 18 ms, at most 75 ms; debug build, ext4 on a virtual disk, two processors shared with several
+//! compilers (load 12). Measured by the ignored test `append_to_durable_latency`, 5,000 events, twice:
+//!
+//! ```sh
+//! STANCH_BENCH_DIR=FOLDER cargo test --lib append_to_durable -- --ignored --nocapture
+//! ```
 
 mod chain;
 mod disk;

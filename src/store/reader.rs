@@ -88,7 +88,8 @@ pub struct Break {
 }
 
 impl Reader {
-    /// Opens the store at `path`. It is not created, changed, or locked against its writer.
+    /// Opens the store at `path`. It is not created, changed, or locked against its writer; SQLite
+    /// may leave an empty `-wal` and a `-shm` file beside it, which the next writer takes away.
     pub fn open(path: &Path) -> Result<Reader, StoreError> {
         Ok(Reader { connection: open_for_reading(path)?, path: path.into() })
     }

@@ -6,6 +6,8 @@
 //! byte-identical. Paths go to SQLite as `file:` URIs because only those carry `immutable`.
 
 use super::{StoreError, beside};
+use nix::errno::Errno;
+use nix::unistd::{AccessFlags, access};
 use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, TransactionBehavior};
 use std::fmt::Write;
 use std::fs::{self, OpenOptions};
@@ -64,12 +66,13 @@ const WAL_LIMIT_BYTES: i64 = 16 * 1024 * 1024;
 pub(super) fn open_for_writing(path: &Path) -> Result<Connection, StoreError> {
     look(path)?;
     let open = |source| refine(path, source, |path, source| StoreError::Open { path, source });
-    OpenOptions::new()
-        .append(true)
-        .create(true)
-        .mode(0o640)
-        .open(path)
-        .map_err(|source| StoreError::Create { path: path.into(), source })?;
+    // SQLite would make it readable to all.
+    match OpenOptions::new().write(true).create_new(true).mode(0o640).open(path) {
+        Err(source) if source.kind() != ErrorKind::AlreadyExists => {
+            return Err(StoreError::Create { path: path.into(), source });
+        }
+        _ => {}
+    }
     let mut connection = connect(path, "rw").map_err(open)?;
     connection.pragma_update(None, "journal_mode", "WAL").map_err(open)?;
     // An event is durable when its commit returns, not when the next checkpoint does.
@@ -87,9 +90,12 @@ pub(super) fn open_for_writing(path: &Path) -> Result<Connection, StoreError> {
 /// SQLite cannot make the index (`-shm`) that it shares with a writer; if no `-wal` file lies there
 /// either, nobody writes and the file is read as it is (`immutable=1`).
 pub(super) fn open_for_reading(path: &Path) -> Result<Connection, StoreError> {
-    if !path.exists() {
-        return Err(StoreError::Missing { path: path.into() });
-    }
+    // Never by opening the file: closing it would drop the locks that another connection of this
+    // process has on it (POSIX record locks; see "How To Corrupt An SQLite Database File", 2.2).
+    access(path, AccessFlags::R_OK).map_err(|errno| match errno {
+        Errno::ENOENT | Errno::ENOTDIR => StoreError::Missing { path: path.into() },
+        errno => StoreError::Look { path: path.into(), source: errno.into() },
+    })?;
     let shared = connect(path, "ro").and_then(|c| version(&c).map(|version| (c, version)));
     let (connection, version) = match shared {
         Err(error) if cannot_share(&error) => {
@@ -111,7 +117,7 @@ fn look(path: &Path) -> Result<(), StoreError> {
         Ok(file) if file.len() > 0 => {}
         Ok(_) => return Ok(()),
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
-        Err(source) => return Err(StoreError::Create { path: path.into(), source }),
+        Err(source) => return Err(StoreError::Look { path: path.into(), source }),
     }
     let mode = if unsettled(path) { "ro" } else { "ro&immutable=1" };
     let found = connect(path, mode)

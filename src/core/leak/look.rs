@@ -6,16 +6,18 @@ use super::{Kind, Shape};
 
 /// Points that a look needs: fewer windows draw a line through anything.
 const ENOUGH: usize = 8;
-/// A straight line is trusted for this many times its own length when it is short. Warm-ups, cache
-/// fills and first climbs of a sawtooth last minutes, and their first stretch is as straight as a
-/// leak's, so a short climb must have used a fifth of the way to the limit.
-const TRUST_SHORT: f64 = 4.0;
-/// Up to this span a climb is short.
-const SHORT_S: f64 = 300.0;
-/// The trust grows with this power of the span: 4 for minutes, 8 for an hour, 18 for a day.
-const TRUST_POWER: f64 = 0.27;
+/// A straight line as long as the warm-up is trusted for this many times its own length: it must have
+/// used a third of the way to the limit. Heaps that are touched for the first time, cache fills and
+/// the first climb of a sawtooth begin as straight as a leak; what tells them apart is that they end,
+/// and most end soon.
+const TRUST: f64 = 2.0;
+/// The trust grows with this power of the length over the warm-up. With a warm-up of 60 s, a quarter
+/// of the way is needed after 5 minutes, 15% after an hour, 7% after a day.
+const TRUST_POWER: f64 = 0.25;
 /// And never beyond this.
-const TRUST_LONG: f64 = 25.0;
+const TRUST_MOST: f64 = 25.0;
+/// Shortest warm-up for that measure.
+const SHORTEST_WARM_UP_S: f64 = 3.0;
 /// Lower end of the slope's interval, as a part of the slope.
 const SURE_PART: f64 = 0.4;
 /// A climb whose second half brings less than this part of the gain has ended.
@@ -110,13 +112,13 @@ pub(super) fn look(history: &History, span: Span, frame: &Frame) -> Option<Findi
         Some(limit) => (limit - first.y).max(limit / 4.0),
         None => frame.matters.max(2.0 * first.y),
     };
-    let needed = headroom * required_part(last.t - first.t);
+    let needed = headroom * required_part(last.t - first.t, frame.warm_up_s);
     let trend = Trend::of(points, frame.idle_work)?;
     let rise = last.y - first.y;
     let gain = (0.5 * (trend.early + trend.late) * trend.span_s).min(rise);
 
     // Falls in the recent past, over sixteen times this span.
-    let (deepest, falls) = history.falls((span.scale + 2).min(SCALES - 1), frame.warm_up_s);
+    let (deepest, falls) = history.falls((span.scale + 2).min(SCALES - 1), 0.0);
     let cycles = &mut whole_cycles[..count];
     cycles.sort_unstable_by(f64::total_cmp);
     let typical_fall = cycles[count / 2];
@@ -140,7 +142,7 @@ pub(super) fn look(history: &History, span: Span, frame: &Frame) -> Option<Findi
         })
     } else if trend.comparable < COMPARABLE {
         Outcome::Quiet(Shape::FollowsWork)
-    } else if !goes_on {
+    } else if trend.stairs || !goes_on {
         Outcome::Quiet(Shape::Settled)
     } else if !floors_are_true && gain < NEWS * deepest {
         Outcome::Quiet(Shape::Sawtooth)
@@ -168,9 +170,9 @@ pub(super) fn look(history: &History, span: Span, frame: &Frame) -> Option<Findi
 }
 
 /// The part of the way to the limit that a climb of this length must have used.
-fn required_part(span_s: f64) -> f64 {
-    let trust = TRUST_SHORT * (span_s / SHORT_S).max(1.0).powf(TRUST_POWER);
-    1.0 / (1.0 + trust.min(TRUST_LONG))
+fn required_part(span_s: f64, warm_up_s: f64) -> f64 {
+    let lengths = (span_s / warm_up_s.max(SHORTEST_WARM_UP_S)).max(1.0);
+    1.0 / (1.0 + (TRUST * lengths.powf(TRUST_POWER)).min(TRUST_MOST))
 }
 
 /// Growth in the warm-up is expected; only a worker that would not live through it is judged then,

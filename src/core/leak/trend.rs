@@ -1,6 +1,6 @@
 //! The statistics of a climb: how fast, how sure, and whether it slows down.
 //!
-//! Slopes are medians of the slopes of all pairs of points (Theil 1950, Sen 1968), with Sen's
+//! Bag are medians of the slopes of all pairs of points (Theil 1950, Sen 1968), with Sen's
 //! interval from Kendall's statistic: a few spikes do not move them. Two things are added.
 //!
 //! *Like is compared with like.* Memory that follows the work is no leak, so a pair of points counts
@@ -17,11 +17,18 @@ use super::history::WINDOWS;
 
 const PAIRS: usize = WINDOWS * (WINDOWS - 1) / 2;
 
-/// Work that differs by less than this factor is the same work.
+/// Work that differs by less than this many times its own unrest from window to window is the same
+/// work; by a factor of more than [`SAME_WORK`] it never is. (A fixed margin would let the short
+/// pairs of a slow morning through, and with them its whole slope.)
+const UNREST: f64 = 1.5;
 const SAME_WORK: f64 = 1.15;
+/// Part of the points that must know their work; the others take their neighbour's.
+const KNOWN_PART: f64 = 0.75;
 /// Part of the mean work that is added before rates are compared: what happens near idle explains
 /// nothing.
 const IDLE_PART: f64 = 0.1;
+/// Two steps draw a bent climb nearly as well as a line does; stairs must be better by this factor.
+const FAR_BETTER: f64 = 0.25;
 /// Two-sided 95%.
 const Z_95: f64 = 1.96;
 
@@ -45,13 +52,15 @@ pub(super) struct Trend {
     pub slope: f64,
     pub low: f64,
     pub high: f64,
-    /// Slopes of the first and second half (of the work, where known).
+    /// Bag of the first and second half (of the work, where known).
     pub early: f64,
     pub late: f64,
     /// Standard error of `early` and of `late`.
     pub half_error: f64,
     /// Part of the pairs that work does not explain away, 0 to 1.
     pub comparable: f64,
+    /// The points stand on one or two steps, not on a slope.
+    pub stairs: bool,
     /// Work of the second half over work of the first, where known.
     pub work_ratio: Option<f64>,
 }
@@ -68,17 +77,16 @@ impl Trend {
             return None;
         }
         let works = Works::of(points, idle_work);
-        let mut axis = [0.0; WINDOWS];
-        works.axis(points, &mut axis);
+        let axis = works.axis(points);
 
-        let mut slopes = Slopes::new();
-        let (mut early, mut late) = (Slopes::new(), Slopes::new());
+        let mut slopes = Bag::new();
+        let (mut early, mut late) = (Bag::new(), Bag::new());
         let mut all_pairs = 0usize;
         let half = axis[n - 1] / 2.0;
         for j in 1..n {
             for i in 0..j {
                 all_pairs += 1;
-                let Some(gain) = works.unexplained(&points[i], &points[j]) else { continue };
+                let Some(gain) = works.unexplained(points, i, j) else { continue };
                 slopes.push(gain / (points[j].t - points[i].t));
                 let run = axis[j] - axis[i];
                 if run > 0.0 && axis[j] <= half {
@@ -102,13 +110,12 @@ impl Trend {
         };
 
         // Scatter around the line, as a robust standard deviation.
-        let mut residuals = Slopes::new();
-        for (k, point) in points.iter().enumerate() {
-            let _ = k;
+        let mut residuals = Bag::new();
+        for point in points {
             residuals.push(point.y - slope * (point.t - first.t));
         }
         let centre = residuals.median()?;
-        let mut scatter = Slopes::new();
+        let mut scatter = Bag::new();
         for residual in residuals.values() {
             scatter.push((residual - centre).abs());
         }
@@ -125,7 +132,8 @@ impl Trend {
             late: late.median().unwrap_or(0.0),
             half_error,
             comparable,
-            work_ratio: works.ratio(points),
+            stairs: is_stairs(points),
+            work_ratio: works.ratio(n),
         })
     }
 
@@ -148,31 +156,44 @@ impl Trend {
 /// The work of a run of points, made comparable.
 struct Works {
     known: bool,
-    idle: f64,
+    /// Work rates over the idle rate.
+    rates: [f64; WINDOWS],
+    /// Factor up to which two rates are the same.
+    same: f64,
 }
 
 impl Works {
     fn of(points: &[Point], idle_work: f64) -> Self {
-        let known = points.iter().all(|point| point.work.is_some());
-        let mean = points.iter().filter_map(|p| p.work).sum::<f64>() / points.len() as f64;
-        Self { known, idle: idle_work + IDLE_PART * mean }
-    }
-
-    fn rate(&self, point: &Point) -> f64 {
-        point.work.unwrap_or(0.0) + self.idle
+        let n = points.len();
+        let told = points.iter().filter(|point| point.work.is_some()).count();
+        let known = told as f64 >= KNOWN_PART * n as f64 && told > 1;
+        let mut works = Self { known, rates: [1.0; WINDOWS], same: 1.0 };
+        if !known {
+            return works;
+        }
+        let sum: f64 = points.iter().filter_map(|point| point.work).sum();
+        let idle = idle_work + IDLE_PART * sum / told as f64;
+        let mut near = points.iter().find_map(|point| point.work).unwrap_or(0.0);
+        for (rate, point) in works.rates.iter_mut().zip(points) {
+            near = point.work.unwrap_or(near);
+            *rate = near + idle;
+        }
+        let mut unrest = Bag::new();
+        for pair in works.rates[..n].windows(2) {
+            unrest.push((pair[1] / pair[0]).ln().abs());
+        }
+        works.same = (UNREST * unrest.median().unwrap_or(0.0)).exp().min(SAME_WORK);
+        works
     }
 
     /// The part of the difference that work does not explain; none if it may explain all of it.
-    fn unexplained(&self, from: &Point, to: &Point) -> Option<f64> {
-        let gain = to.y - from.y;
-        if !self.known {
+    fn unexplained(&self, points: &[Point], i: usize, j: usize) -> Option<f64> {
+        let gain = points[j].y - points[i].y;
+        let ratio = self.rates[j] / self.rates[i];
+        if ratio <= self.same && ratio * self.same >= 1.0 {
             return Some(gain);
         }
-        let ratio = self.rate(to) / self.rate(from);
-        if ratio < SAME_WORK && ratio > 1.0 / SAME_WORK {
-            return Some(gain);
-        }
-        let explained = from.y * (ratio - 1.0);
+        let explained = points[i].y * (ratio - 1.0);
         let (low, high) = (explained.min(0.0), explained.max(0.0));
         if gain > high {
             Some(gain - high)
@@ -184,33 +205,62 @@ impl Works {
     }
 
     /// Where each point stands on the axis of work done, stretched to the length of the span.
-    fn axis(&self, points: &[Point], axis: &mut [f64; WINDOWS]) {
-        for k in 1..points.len() {
-            let dt = points[k].t - points[k - 1].t;
-            axis[k] = axis[k - 1] + if self.known { dt * self.rate(&points[k]) } else { dt };
+    fn axis(&self, points: &[Point]) -> [f64; WINDOWS] {
+        let mut axis = [0.0; WINDOWS];
+        let n = points.len();
+        for k in 1..n {
+            axis[k] = axis[k - 1] + (points[k].t - points[k - 1].t) * self.rates[k];
         }
-        let (first, last) = (points[0].t, points[points.len() - 1].t);
-        let stretch = (last - first) / axis[points.len() - 1];
-        for place in &mut axis[..points.len()] {
+        let stretch = (points[n - 1].t - points[0].t) / axis[n - 1];
+        for place in &mut axis[..n] {
             *place *= stretch;
         }
+        axis
     }
 
-    fn ratio(&self, points: &[Point]) -> Option<f64> {
-        let (early, late) = points.split_at(points.len() / 2);
-        let mean =
-            |half: &[Point]| half.iter().map(|p| self.rate(p)).sum::<f64>() / half.len() as f64;
+    fn ratio(&self, n: usize) -> Option<f64> {
+        let (early, late) = self.rates[..n].split_at(n / 2);
+        let mean = |half: &[f64]| half.iter().sum::<f64>() / half.len() as f64;
         self.known.then(|| mean(late) / mean(early))
     }
 }
 
+/// True if a few levels draw the points better than a line does: one step (a reload, a job, a new
+/// record of the allocator), or two far better. What climbs in one or two steps is not a trend.
+fn is_stairs(points: &[Point]) -> bool {
+    let n = points.len();
+    // Sums of the first k levels and squares, around the first for precision.
+    let (mut sums, mut squares) = ([0.0; WINDOWS + 1], [0.0; WINDOWS + 1]);
+    let (mut tt, mut ty) = (0.0, 0.0);
+    let middle = points.iter().map(|point| point.t).sum::<f64>() / n as f64;
+    for (k, point) in points.iter().enumerate() {
+        let (y, t) = (point.y - points[0].y, point.t - middle);
+        sums[k + 1] = sums[k] + y;
+        squares[k + 1] = squares[k] + y * y;
+        tt += t * t;
+        ty += t * y;
+    }
+    // Squared error of one level over the points from a to b.
+    let level = |a: usize, b: usize| {
+        let sum: f64 = sums[b] - sums[a];
+        squares[b] - squares[a] - sum * sum / (b - a) as f64
+    };
+    let line = level(0, n) - ty * ty / tt;
+    let one_step = (1..n).map(|a| level(0, a) + level(a, n)).fold(f64::INFINITY, f64::min);
+    let two_steps = (1..n - 1)
+        .flat_map(|a| (a + 1..n).map(move |b| (a, b)))
+        .map(|(a, b)| level(0, a) + level(a, b) + level(b, n))
+        .fold(f64::INFINITY, f64::min);
+    one_step < line || two_steps < FAR_BETTER * line
+}
+
 /// A bounded bag of numbers with its median.
-struct Slopes {
+struct Bag {
     values: [f32; PAIRS],
     len: usize,
 }
 
-impl Slopes {
+impl Bag {
     fn new() -> Self {
         Self { values: [0.0; PAIRS], len: 0 }
     }

@@ -191,6 +191,12 @@ impl Supervisor {
 
     /// A worker did not come up.
     fn start_failed(&mut self, now: Now, id: WorkerId, stage: &str, reason: &str) -> Intent {
+        let obstacle = self.workers.get(&id).and_then(|worker| worker.obstacle.as_deref());
+        let reason = match obstacle {
+            Some(obstacle) => format!("{reason}: {obstacle}"),
+            None => reason.to_owned(),
+        };
+        let reason = reason.as_str();
         let summary = format!("worker {} {reason}", id.slot);
         let incident = self.see(now, Topic::StartFailure, id.slot, &summary);
         let about = About::Worker(id, Some(stage));

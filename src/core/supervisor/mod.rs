@@ -101,6 +101,11 @@ impl Supervisor {
             Event::SpawnFailed { worker, stage, error } => {
                 self.on_spawn_failed(now, worker, &stage, &error)
             }
+            Event::Obstacle { worker, error } => {
+                if let Some(worker) = self.workers.get_mut(&worker) {
+                    worker.obstacle = Some(error);
+                }
+            }
             Event::Ready { worker } => self.on_ready(now, worker),
             Event::Probed { worker, outcome } => self.on_probed(now, worker, outcome),
             Event::Drained { worker } => self.on_drained(now, worker),
@@ -109,6 +114,15 @@ impl Supervisor {
                 self.on_gone(now, worker, stragglers, connections_cut)
             }
             Event::Sampled { worker, sample } => self.on_sampled(now, worker, sample),
+            Event::StoreDegraded { error } => {
+                let reason = format!("the audit log cannot be written: {error}");
+                self.note(now, Kind::StoreDegraded, &reason, Figures::new());
+            }
+            Event::StoreRestored { buffered, lost } => {
+                let reason = format!("the audit log is written again; {lost} events were lost");
+                let figures = figures([("buffered", buffered.into()), ("lost", lost.into())]);
+                self.note(now, Kind::StoreRestored, &reason, figures);
+            }
             Event::Command { ticket, by, command } => self.on_command(now, ticket, &by, command),
         }
         self.settle(now)
@@ -234,6 +248,7 @@ impl Supervisor {
             state: State::Starting { deadline: now.mono + self.settings.ready_timeout },
             started: now.mono,
             incident,
+            obstacle: None,
             failed_probes: 0,
             due: None,
             sample: None,
@@ -288,6 +303,11 @@ impl Supervisor {
             figures,
         }));
         Intent(self.records)
+    }
+
+    /// Writes a line that is about no worker and no incident.
+    fn note(&mut self, now: Now, kind: Kind, reason: &str, figures: Figures) {
+        self.record(now, kind, About::Supervisor, None, reason, figures);
     }
 
     /// Notes a fact on a topic: opens its incident (and says so) or joins the open one.

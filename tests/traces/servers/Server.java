@@ -1,4 +1,4 @@
-// java -Xmx256m Server.java leak|cache|churn [BYTES] [BOUND]
+// java -Dsun.net.httpserver.nodelay=true -Xmx256m Server leak|cache|churn [BYTES] [BOUND]
 import com.sun.net.httpserver.HttpServer;
 import java.net.InetSocketAddress;
 import java.util.*;

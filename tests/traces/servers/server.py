@@ -9,6 +9,7 @@ held, cache = [], {}
 
 class Handler(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    wbufsize = -1  # one write a response: two would wait for the delayed ACK
 
     def do_GET(self):
         if mode == "leak":

@@ -1,0 +1,96 @@
+//! One `SO_REUSEPORT` group: the sockets that share an address, and who holds which.
+
+use super::socket::{self, Key};
+use crate::core::WorkerId;
+use crate::linux::steering;
+use nix::errno::Errno;
+use std::os::fd::OwnedFd;
+
+/// Where a worker stands in the traffic.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Standing {
+    /// Not admitted yet.
+    Starting,
+    /// Takes new connections.
+    Admitted,
+    /// Took them, and shall get no more.
+    Diverted,
+}
+
+/// A listening socket; lives as long as its group.
+#[derive(Debug)]
+pub(super) struct Member {
+    pub socket: OwnedFd,
+    pub inode: u64,
+    /// The live worker that has it; free without one.
+    pub holder: Option<WorkerId>,
+}
+
+/// The members stand in the order in which they began to listen, which is the kernel's order: an
+/// index here is an index there. It would change if a member were closed (the kernel moves the last
+/// one into the gap), so none is, until the whole group is.
+#[derive(Debug)]
+pub(super) struct Group {
+    pub key: Key,
+    pub members: Vec<Member>,
+}
+
+impl Group {
+    /// The member that `worker` holds.
+    pub fn held_by(&self, worker: WorkerId) -> Option<usize> {
+        self.members.iter().position(|member| member.holder == Some(worker))
+    }
+
+    /// The free member that the next worker should get: the one with the longest queue, since nobody
+    /// else will ever serve that.
+    pub fn free(&self) -> Option<usize> {
+        self.members
+            .iter()
+            .enumerate()
+            .filter(|(_, member)| member.holder.is_none())
+            .max_by_key(|(index, member)| (queued(member), std::cmp::Reverse(*index)))
+            .map(|(index, _)| index)
+    }
+
+    /// Whether no worker holds a member.
+    pub fn is_abandoned(&self) -> bool {
+        self.members.iter().all(|member| member.holder.is_none())
+    }
+
+    /// Takes in a socket that has just begun to listen. Returns its index.
+    pub fn join(&mut self, socket: OwnedFd, holder: Option<WorkerId>) -> Result<usize, Errno> {
+        let inode = socket::inode(&socket)?;
+        self.members.push(Member { socket, inode, holder });
+        Ok(self.members.len() - 1)
+    }
+
+    /// The members that shall get new connections, by what their holders' `standing` is: the admitted
+    /// ones; while there is none, those that start, as if stanch were not there; else one free member,
+    /// whose queue the next worker finds; and only then the diverted ones, all of them.
+    pub fn chosen(&self, standing: impl Fn(WorkerId) -> Standing) -> Vec<u16> {
+        let with = |wanted: Standing| -> Vec<u16> {
+            (0u16..)
+                .zip(&self.members)
+                .filter(|(_, member)| member.holder.map(&standing) == Some(wanted))
+                .map(|(index, _)| index)
+                .collect()
+        };
+        let free = || self.free().map(|index| index as u16).into_iter().collect();
+        [with(Standing::Admitted), with(Standing::Starting), free(), with(Standing::Diverted)]
+            .into_iter()
+            .find(|tier| !tier.is_empty())
+            .unwrap_or_default()
+    }
+
+    /// Sends new connections to the [`chosen`](Self::chosen) members from now on.
+    pub fn steer(&self, standing: impl Fn(WorkerId) -> Standing) -> Result<(), Errno> {
+        let Some(any) = self.members.first() else { return Ok(()) };
+        let members = u16::try_from(self.members.len()).unwrap_or(u16::MAX);
+        steering::attach(&any.socket, &steering::program(members, &self.chosen(standing)))
+    }
+}
+
+/// A queue that cannot be read counts as empty: the choice is then only less good.
+fn queued(member: &Member) -> u32 {
+    socket::queued(&member.socket).unwrap_or(0)
+}

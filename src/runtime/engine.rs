@@ -1,0 +1,170 @@
+//! The engine: one task that owns the state. Events in, actions out, for ever.
+
+use super::clock::Clock;
+use super::executor::Executor;
+use super::handle::Request;
+use super::message::Message;
+use super::status::{self, Frame};
+use crate::core::{Action, Command, Event, Supervisor, Ticket};
+use crate::store::{Health, Store};
+use crate::wire;
+use futures_util::StreamExt;
+use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGTERM};
+use signal_hook_tokio::Signals;
+use std::collections::VecDeque;
+use std::time::Duration;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::{Instant, sleep_until};
+
+/// A tree that is being killed is looked at again this often, should a SIGCHLD say nothing of it.
+const REMAINS_PAUSE: Duration = Duration::from_millis(200);
+
+/// Signals that the engine acts upon.
+pub(super) const SIGNALS: [i32; 4] = [SIGTERM, SIGINT, SIGCHLD, SIGHUP];
+
+/// Everything that the loop owns.
+pub(super) struct Engine {
+    pub clock: Clock,
+    pub supervisor: Supervisor,
+    pub executor: Executor,
+    pub store: Store,
+    pub signals: Signals,
+    pub messages: mpsc::Receiver<Message>,
+    pub requests: mpsc::Receiver<Request>,
+    pub tickets: u64,
+}
+
+impl Engine {
+    /// Supervises until told to stop; gives the store back, so that it can be closed.
+    pub async fn run(mut self) -> Store {
+        let actions = self.supervisor.start(self.clock.now());
+        self.follow(actions).await;
+        let mut store_lives = true;
+        while !self.executor.finished {
+            let timeout = self.supervisor.poll_timeout().map(|at| self.clock.instant(at));
+            let remains = self.executor.roster.has_remains();
+            tokio::select! {
+                Some(message) = self.messages.recv() => self.on_message(message).await,
+                Some(signal) = self.signals.next() => self.on_signal(signal).await,
+                Some(request) = self.requests.recv() => self.on_request(request).await,
+                health = self.store.health(), if store_lives => match health {
+                    Some(health) => self.on_health(health).await,
+                    None => store_lives = false,
+                },
+                () = at(timeout), if timeout.is_some() => {
+                    let actions = self.supervisor.handle_timeout(self.clock.now());
+                    self.follow(actions).await;
+                }
+                () = sleep_until(Instant::now() + REMAINS_PAUSE), if remains => {
+                    let events = self.executor.look();
+                    self.tell_all(events).await;
+                }
+            }
+        }
+        self.store
+    }
+
+    async fn on_message(&mut self, message: Message) {
+        let events = match message {
+            Message::Event(event) => vec![event],
+            Message::Launched { worker, outcome } => {
+                let mut events = self.executor.launched(worker, outcome);
+                // Its exit may have been held back.
+                events.extend(self.executor.look());
+                events
+            }
+        };
+        self.tell_all(events).await;
+    }
+
+    async fn on_signal(&mut self, signal: i32) {
+        match signal {
+            SIGCHLD => {
+                let events = self.executor.look();
+                self.tell_all(events).await;
+            }
+            SIGTERM | SIGINT => {
+                let by = if signal == SIGTERM { "signal SIGTERM" } else { "signal SIGINT" };
+                self.command(by.to_owned(), Command::Stop, None).await;
+            }
+            SIGHUP => tracing::warn!("SIGHUP is ignored: this version cannot reload its configuration"),
+            other => tracing::debug!(signal = other, "unexpected signal"),
+        }
+    }
+
+    async fn on_request(&mut self, request: Request) {
+        match request {
+            Request::Status(reply) => {
+                let _ = reply.send(self.status());
+            }
+            Request::Command { by, command, reply } => self.command(by, command, Some(reply)).await,
+        }
+    }
+
+    async fn on_health(&mut self, health: Health) {
+        let event = match health {
+            Health::Degraded { error } => {
+                self.executor.store_is_well = false;
+                Event::StoreDegraded { error: super::message::chain(&error) }
+            }
+            Health::Restored { buffered, lost } => {
+                self.executor.store_is_well = true;
+                Event::StoreRestored { buffered, lost }
+            }
+        };
+        self.tell_all(vec![event]).await;
+    }
+
+    async fn command(
+        &mut self,
+        by: String,
+        command: Command,
+        reply: Option<oneshot::Sender<crate::core::Reply>>,
+    ) {
+        self.tickets += 1;
+        let ticket = Ticket(self.tickets);
+        if let Some(reply) = reply {
+            self.executor.replies.insert(ticket, reply);
+        }
+        self.tell_all(vec![Event::Command { ticket, by, command }]).await;
+    }
+
+    /// Tells the core, one by one, and follows what it says, until there is nothing new.
+    async fn tell_all(&mut self, events: Vec<Event>) {
+        let mut events = VecDeque::from(events);
+        while let Some(event) = events.pop_front() {
+            let actions = self.supervisor.handle(event, self.clock.now());
+            if !actions.is_empty() {
+                events.extend(self.executor.carry_out(actions).await);
+            }
+        }
+    }
+
+    async fn follow(&mut self, actions: Vec<Action>) {
+        let events = self.executor.carry_out(actions).await;
+        self.tell_all(events).await;
+    }
+
+    fn status(&self) -> wire::Status {
+        let now = self.clock.now();
+        let config = &self.executor.surroundings.config;
+        let mode = config.listen.mode.to_string();
+        let plane = &self.executor.surroundings.plane;
+        let bound = plane.lock().unwrap_or_else(std::sync::PoisonError::into_inner).listeners();
+        let frame = Frame {
+            app: config.app.name.clone(),
+            uptime_s: now.mono.as_secs_f64(),
+            listeners: bound
+                .into_iter()
+                .map(|address| wire::Listener { address: address.to_string(), mode: mode.clone() })
+                .collect(),
+        };
+        status::status(self.supervisor.view(now), frame)
+    }
+}
+
+async fn at(timeout: Option<Instant>) {
+    if let Some(at) = timeout {
+        sleep_until(at).await;
+    }
+}

@@ -1,0 +1,355 @@
+//! Carries out what the core decided. No policy here: an `if` about whether to act belongs in core.
+
+use super::launch::Surroundings;
+use super::message::{LaunchFailure, Message, chain};
+use super::roster::{Live, Roster};
+use super::sampler::Sampler;
+use crate::config::ListenAddress;
+use crate::core::{Action, Event, Intent, Kind, Record, Reply, Ticket, WorkerId};
+use crate::linux::cgroup::Leaves;
+use crate::linux::plane::{Address, Plane};
+use crate::linux::procfs::Procfs;
+use crate::linux::spawn::{self, Launcher, Launching, Output};
+use crate::linux::sockdiag;
+use crate::linux::tree::Tree;
+use crate::store::{Durable, Writer};
+use nix::sys::signal::Signal;
+use nix::unistd::Pid;
+use std::collections::{BTreeMap, HashMap};
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use tokio::sync::oneshot;
+use tokio::time::{Instant, sleep, timeout};
+
+/// How long an action waits for its record to be on disk.
+const INTENT_PATIENCE: Duration = Duration::from_millis(50);
+
+/// From one look at a draining worker's queue to the next. The kernel tells nobody when it empties.
+const QUEUE_PAUSE: Duration = Duration::from_millis(10);
+
+/// A handshake that was under way at the diversion has reached the queue after this long, or is not
+/// worth waiting for (a lost SYN-ACK is sent again after 1 s).
+const HANDSHAKE: Duration = Duration::from_millis(1200);
+
+/// The hands of the engine.
+pub(super) struct Executor {
+    pub surroundings: Surroundings,
+    pub launcher: Launcher,
+    pub procfs: Procfs,
+    pub leaves: Option<Leaves>,
+    pub sampler: Sampler,
+    pub store: Writer,
+    pub store_is_well: bool,
+    pub roster: Roster,
+    pub replies: HashMap<Ticket, oneshot::Sender<Reply>>,
+    /// Records that an action may yet wait for.
+    pub durables: BTreeMap<u64, Durable>,
+    pub finished: bool,
+}
+
+impl Executor {
+    /// Carries out actions in their order; gives what is known of their effect at once.
+    pub async fn carry_out(&mut self, actions: Vec<Action>) -> Vec<Event> {
+        let mut events = Vec::new();
+        for action in actions {
+            match action {
+                Action::Record(record) => self.record(record),
+                Action::Incident(incident) => self.store.put_incident(incident),
+                Action::Start { worker } => {
+                    if let Err(LaunchFailure { stage, error }) = self.start(worker) {
+                        events.push(Event::SpawnFailed { worker, stage, error });
+                        events.extend(self.dismiss(worker));
+                    }
+                }
+                Action::Admit { worker } => self.steer("admit", worker, Plane::admit),
+                Action::Divert { worker, drain } => {
+                    self.steer("divert", worker, Plane::divert);
+                    if drain {
+                        self.watch_queue(worker);
+                    }
+                }
+                Action::Stop { worker, intent } => {
+                    self.until_durable(intent).await;
+                    self.stop(worker);
+                }
+                Action::Kill { worker, intent } => {
+                    self.do_not_wait(intent);
+                    self.kill(worker);
+                }
+                Action::CloseListeners => self.plane().close(),
+                Action::Reply { ticket, reply } => {
+                    if let Some(sender) = self.replies.remove(&ticket) {
+                        let _ = sender.send(reply);
+                    }
+                }
+                Action::Finish => self.finished = true,
+            }
+        }
+        // What no action waited for is the store's own business.
+        self.durables.clear();
+        events.extend(self.look());
+        events
+    }
+
+    /// Reaps, and tells what ended.
+    pub fn look(&mut self) -> Vec<Event> {
+        self.roster.reap();
+        let exits = self.roster.take_exits();
+        let mut events: Vec<Event> = exits
+            .into_iter()
+            .map(|(worker, status)| Event::Exited { worker, status })
+            .collect();
+        // Those whose end is only being told now are looked at after the core has had its say.
+        if events.is_empty() {
+            for (worker, live) in self.roster.take_gone() {
+                self.forget(worker);
+                events.push(Event::Gone {
+                    worker,
+                    stragglers: live.stragglers,
+                    connections_cut: live.connections_cut,
+                });
+            }
+        }
+        events
+    }
+
+    /// A launch came to its end.
+    pub fn launched(
+        &mut self,
+        worker: WorkerId,
+        outcome: Result<(), LaunchFailure>,
+    ) -> Vec<Event> {
+        let Some(live) = self.roster.get_mut(worker) else { return Vec::new() };
+        live.launching = false;
+        match outcome {
+            Ok(()) => {
+                let pid = live.pid;
+                let tree = Arc::clone(&live.tree);
+                self.sampler.watch(worker, tree, self.addresses());
+                vec![Event::Spawned { worker, pid }]
+            }
+            Err(LaunchFailure { stage, error }) => {
+                // A launcher that failed ends by itself; one that hangs must be made to.
+                live.tree().kill_all();
+                vec![Event::SpawnFailed { worker, stage, error }]
+            }
+        }
+    }
+
+    fn record(&mut self, record: Record) {
+        log(&record);
+        let number = record.number;
+        let durable = self.store.append(record);
+        self.durables.insert(number, durable);
+    }
+
+    /// Waits until the record is on disk, for 50 ms at most; a store that is known to be degraded is
+    /// not waited for.
+    async fn until_durable(&mut self, intent: Intent) {
+        let Some(durable) = self.durables.remove(&intent.number()) else { return };
+        let waited = self.store_is_well && timeout(INTENT_PATIENCE, durable).await.is_ok();
+        if !waited {
+            self.store.mark_late(intent.number());
+        }
+    }
+
+    /// A kill does not wait; its record says so if it was late.
+    fn do_not_wait(&mut self, intent: Intent) {
+        if let Some(mut durable) = self.durables.remove(&intent.number())
+            && durable.try_recv().is_err()
+        {
+            self.store.mark_late(intent.number());
+        }
+    }
+
+    fn start(&mut self, worker: WorkerId) -> Result<(), LaunchFailure> {
+        let app = &self.surroundings.config.app.name;
+        let title = format!("stanch: launching {app} slot {}", worker.slot);
+        let launching = self.launcher.spawn(&title, Output::Pipes)?;
+        let pid = Pid::from_raw(launching.pid());
+        let leaf = self.leaf(worker, pid);
+        let Some(leader) = self.procfs.identify(pid) else {
+            let error = format!("the new process {pid} cannot be seen in /proc");
+            return Err(LaunchFailure { stage: "spawn".to_owned(), error });
+        };
+        let tree = Tree::new(self.procfs.clone(), leader, worker.to_string(), leaf);
+        let outcome = self.hand_over(worker, &launching);
+        let task = tokio::spawn(self.surroundings.clone().attend(worker, launching));
+        let live = Live {
+            pid: pid.as_raw(),
+            tree: Arc::new(Mutex::new(tree)),
+            task: task.abort_handle(),
+            launching: outcome.is_ok(),
+            exit: None,
+            exit_told: false,
+            stragglers: 0,
+            connections_cut: None,
+        };
+        if outcome.is_err() {
+            // Nobody goes on with it: without a plan the launcher ends by itself.
+            task.abort();
+        }
+        self.roster.add(worker, live);
+        outcome
+    }
+
+    fn leaf(&self, worker: WorkerId, pid: Pid) -> Option<crate::linux::cgroup::Leaf> {
+        let leaf = self.leaves.as_ref()?.create(worker).and_then(|leaf| {
+            leaf.add(pid)?;
+            Ok(leaf)
+        });
+        leaf.inspect_err(|error| {
+            tracing::warn!(%worker, error = chain(error), "no cgroup of its own; known by kinship");
+        })
+        .ok()
+    }
+
+    fn hand_over(&self, worker: WorkerId, launching: &Launching) -> Result<(), LaunchFailure> {
+        use crate::config::ListenMode;
+        let plan = self.surroundings.plan(worker)?;
+        let sockets = match self.surroundings.config.listen.mode {
+            ListenMode::Inherit => self.plane().inherit_fds(worker).map_err(|error| {
+                LaunchFailure { stage: "listen".to_owned(), error: chain(&error) }
+            })?,
+            ListenMode::Takeover | ListenMode::Port | ListenMode::None => Vec::new(),
+        };
+        let listeners: Vec<spawn::Listener<'_>> = sockets
+            .iter()
+            .map(|(name, socket)| spawn::Listener { name, socket: std::os::fd::AsFd::as_fd(socket) })
+            .collect();
+        Ok(launching.proceed(&plan, &listeners)?)
+    }
+
+    /// A start that failed before there was a process to wait for is over at once; else the reaper
+    /// tells.
+    fn dismiss(&mut self, worker: WorkerId) -> Option<Event> {
+        if self.roster.get_mut(worker).is_some() {
+            return None;
+        }
+        self.forget(worker);
+        Some(Event::Gone { worker, stragglers: 0, connections_cut: None })
+    }
+
+    fn forget(&mut self, worker: WorkerId) {
+        self.sampler.forget(worker);
+        self.steer("release", worker, Plane::release);
+    }
+
+    /// The stop signal reaches the whole tree; SIGCONT behind it, because a stopped process does not
+    /// even die of SIGTERM.
+    fn stop(&mut self, worker: WorkerId) {
+        let signal = self.surroundings.config.app.stop_signal;
+        if let Some(live) = self.roster.get_mut(worker) {
+            let mut tree = live.tree();
+            tree.signal_all(signal);
+            tree.signal_all(Signal::SIGCONT);
+        }
+    }
+
+    fn kill(&mut self, worker: WorkerId) {
+        let addresses = self.addresses();
+        let Some(live) = self.roster.get_mut(worker) else { return };
+        let mut tree = live.tree();
+        let cut = sockdiag::connections(&addresses, &tree.sockets()).ok();
+        let killed = u32::try_from(tree.kill_all()).unwrap_or(u32::MAX);
+        drop(tree);
+        if live.exit.is_some() {
+            live.stragglers += killed;
+        }
+        // A second kill of the same tree finds nothing left to count.
+        if killed > 0 {
+            live.connections_cut = live.connections_cut.max(cut);
+        }
+    }
+
+    /// Tells when nothing is queued for a worker that was steered away. Connections whose handshake
+    /// is not complete are bound for it as well.
+    fn watch_queue(&self, worker: WorkerId) {
+        let Surroundings { plane, events, .. } = self.surroundings.clone();
+        let addresses = self.addresses();
+        tokio::spawn(async move {
+            let diverted = Instant::now();
+            let mut shaken = false;
+            loop {
+                let waiting = {
+                    let plane = plane.lock().unwrap_or_else(PoisonError::into_inner);
+                    plane.waiting(worker)
+                };
+                shaken |= diverted.elapsed() >= HANDSHAKE
+                    || addresses.iter().all(|at| sockdiag::syn_recv(*at).is_ok_and(|n| n == 0));
+                match waiting {
+                    Ok(0) if shaken => break,
+                    Ok(_) => sleep(QUEUE_PAUSE).await,
+                    // The core does not wait for ever.
+                    Err(error) => {
+                        tracing::warn!(%worker, error = chain(&error), "drain");
+                        return;
+                    }
+                }
+            }
+            let _ = events.send(Message::Event(Event::Drained { worker })).await;
+        });
+    }
+
+    fn steer(
+        &self,
+        what: &str,
+        worker: WorkerId,
+        change: impl FnOnce(&mut Plane, WorkerId) -> Result<(), crate::linux::plane::PlaneError>,
+    ) {
+        if let Err(error) = change(&mut self.plane(), worker) {
+            tracing::error!(%worker, error = chain(&error), "{what} failed");
+        }
+    }
+
+    fn plane(&self) -> MutexGuard<'_, Plane> {
+        self.surroundings.plane.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Where the application listens, as far as known.
+    pub fn addresses(&self) -> Vec<SocketAddr> {
+        let configured = self.surroundings.config.listen.addresses.iter().filter_map(|address| {
+            match address {
+                ListenAddress::Tcp(address) => Some(*address),
+                ListenAddress::Unix(_) => None,
+            }
+        });
+        let bound = self.plane().listeners().into_iter().filter_map(|address| match address {
+            Address::Inet(address) => Some(address),
+            Address::Unix(_) => None,
+        });
+        let mut addresses: Vec<SocketAddr> = bound.chain(configured).collect();
+        addresses.sort();
+        addresses.dedup();
+        addresses
+    }
+}
+
+/// The log says what the audit log says.
+fn log(record: &Record) {
+    let Record { kind, slot, pid, generation, incident, reason, .. } = record;
+    let field = |value: Option<String>| value.map(tracing::field::display);
+    let slot = field(slot.map(|slot| slot.to_string()));
+    let generation = field(generation.map(|generation| generation.to_string()));
+    let pid = field(pid.map(|pid| pid.to_string()));
+    let incident = field(incident.as_ref().map(ToString::to_string));
+    match kind {
+        Kind::WorkerStartFailed
+        | Kind::WorkerCrashed
+        | Kind::WorkerHung
+        | Kind::MemorySoftLimit
+        | Kind::MemoryHardLimit
+        | Kind::MemoryTotalLimit
+        | Kind::LeakSuspected
+        | Kind::LeakConfirmed
+        | Kind::DrainCutConnections
+        | Kind::RollAborted => {
+            tracing::warn!(slot, generation, pid, incident, "{kind}: {reason}");
+        }
+        Kind::WorkerHeld | Kind::StoreDegraded => {
+            tracing::error!(slot, generation, pid, incident, "{kind}: {reason}");
+        }
+        _ => tracing::info!(slot, generation, pid, incident, "{kind}: {reason}"),
+    }
+}

@@ -1,0 +1,197 @@
+//! From the configuration to a running worker.
+
+use super::message::{LaunchFailure, Message, chain};
+use super::output::{Output, Stream};
+use super::prober::Prober;
+use crate::config::{Config, ListenAddress, ListenMode};
+use crate::core::{Event, WorkerId};
+use crate::linux::launch::{Account, Environment, Limit, Plan, Takeover};
+use crate::linux::plane::{Plane, PlaneEvent, Served};
+use crate::linux::seccomp::NotifyFd;
+use crate::linux::spawn::{self, Launching, Progress};
+use std::os::fd::OwnedFd;
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
+
+/// What the tasks of a worker share.
+#[derive(Clone)]
+pub(super) struct Surroundings {
+    pub config: Arc<Config>,
+    pub plane: Arc<Mutex<Plane>>,
+    pub events: mpsc::Sender<Message>,
+    pub output: Output,
+    pub takeover: Takeover,
+}
+
+fn failure(stage: &str, error: impl Into<String>) -> LaunchFailure {
+    LaunchFailure { stage: stage.to_owned(), error: error.into() }
+}
+
+impl From<spawn::SpawnError> for LaunchFailure {
+    fn from(error: spawn::SpawnError) -> Self {
+        failure(error.stage(), chain(&error))
+    }
+}
+
+impl Surroundings {
+    /// What the worker shall be.
+    pub fn plan(&self, worker: WorkerId) -> Result<Plan, LaunchFailure> {
+        let Config { app, listen, limits, settings, .. } = &*self.config;
+        let (program, arguments) =
+            app.command.split_first().ok_or_else(|| failure("exec", "there is no command"))?;
+        let account = Account::resolve(app.user.as_deref(), app.group.as_deref())
+            .map_err(|error| failure("user", chain(&error)))?;
+        let mut environment = Environment::inherited();
+        if let Some(account) = &account {
+            environment.set_account(account);
+        }
+        if let Some(path) = &app.environment_file {
+            read_environment(path, &mut environment)?;
+        }
+        for (name, value) in &app.environment.0 {
+            environment.set(name, value);
+        }
+        if let (ListenMode::Port, Some(ListenAddress::Tcp(address))) =
+            (listen.mode, listen.addresses.first())
+        {
+            let port = address.port().saturating_add(worker.slot.0 as u16);
+            environment.set("PORT", port.to_string());
+        }
+        if let Some(release) = &settings.release {
+            environment.set("STANCH_RELEASE", release);
+        }
+        let limit = |limit: &crate::config::Rlimit| Limit {
+            name: format!("{:?}", limit.resource).trim_start_matches("RLIMIT_").to_lowercase(),
+            soft: limit.soft,
+            hard: limit.hard,
+        };
+        Ok(Plan {
+            arguments: arguments.iter().map(Into::into).collect(),
+            environment,
+            directory: app.directory.as_ref().map(|path| path.as_os_str().to_owned()),
+            credentials: account.map(|account| account.credentials),
+            umask: app.umask,
+            limits: limits.iter().map(limit).collect(),
+            takeover: match listen.mode {
+                ListenMode::Takeover => self.takeover,
+                ListenMode::Inherit | ListenMode::Port | ListenMode::None => Takeover::Off,
+            },
+            ..Plan::new(worker, program)
+        })
+    }
+
+    /// Sees a launch through to its end and tells it; then probes the worker. Runs until aborted.
+    pub async fn attend(self, worker: WorkerId, mut launching: Launching) {
+        if let Some(pipes) = launching.take_pipes() {
+            self.output.attach(worker, Stream::Stdout, pipes.stdout);
+            self.output.attach(worker, Stream::Stderr, pipes.stderr);
+        }
+        let (said, listening) = watch::channel(false);
+        let deadline = Instant::now() + self.config.settings.ready_timeout;
+        let outcome = loop {
+            match launching.next(deadline).await {
+                Ok(Progress::Executing { notify: Some(notify) }) => {
+                    let this = self.clone();
+                    let said = said.clone();
+                    tokio::spawn(async move { this.answer(worker, notify, said).await });
+                }
+                Ok(Progress::Executing { notify: None }) => {}
+                Ok(Progress::Running) => break Ok(()),
+                Err(error) => break Err(error.into()),
+            }
+        };
+        drop(said);
+        let runs = outcome.is_ok();
+        let _ = self.events.send(Message::Launched { worker, outcome }).await;
+        if runs {
+            let Surroundings { config, plane, events, .. } = self;
+            Prober { worker, config, plane, listening, events }.run().await;
+        }
+    }
+
+    /// Answers the worker's trapped calls until no process with its filter is left.
+    async fn answer(&self, worker: WorkerId, notify: OwnedFd, listening: watch::Sender<bool>) {
+        let notify = NotifyFd::from(notify);
+        let notify = match AsyncFd::with_interest(notify, Interest::READABLE) {
+            Ok(notify) => notify,
+            Err(error) => {
+                tracing::error!(%worker, %error, "cannot wait for the worker's calls");
+                return;
+            }
+        };
+        loop {
+            let Ok(mut ready) = notify.readable().await else { return };
+            loop {
+                let served = {
+                    let mut plane = self.plane.lock().unwrap_or_else(PoisonError::into_inner);
+                    plane.serve(worker, notify.get_ref())
+                };
+                match served {
+                    Ok(Served::Idle) => break,
+                    Ok(Served::Quiet) => {}
+                    Ok(Served::Event(event)) => self.on_plane_event(event, &listening).await,
+                    Err(error) => {
+                        tracing::warn!(%worker, error = chain(&error), "takeover");
+                        break;
+                    }
+                }
+            }
+            if ready.ready().is_read_closed() {
+                return;
+            }
+            ready.clear_ready();
+        }
+    }
+
+    async fn on_plane_event(&self, event: PlaneEvent, listening: &watch::Sender<bool>) {
+        match event {
+            PlaneEvent::Listening { worker, address } => {
+                tracing::debug!(%worker, %address, "listens");
+                listening.send_replace(true);
+            }
+            PlaneEvent::BindFailed { worker, address, errno, owner } => {
+                let error = match owner {
+                    Some(owner) => format!("{address} is in use by {owner}"),
+                    None => format!("cannot listen on {address}: {}", errno.desc()),
+                };
+                tracing::warn!(%worker, %error, "bind failed");
+                let _ = self.events.send(Event::Obstacle { worker, error }.into()).await;
+            }
+            PlaneEvent::LetThrough { worker, call, errno } => {
+                tracing::warn!(
+                    %worker,
+                    "takeover does not work here: {call:?} could not be looked into ({}); the \
+                     worker's replacement will find its port in use. Set [listen] mode = \"inherit\" \
+                     if the server knows LISTEN_FDS, or give stanch CAP_SYS_PTRACE",
+                    errno.desc()
+                );
+            }
+        }
+    }
+}
+
+/// `NAME=VALUE` lines; blank ones and comments (`#`) are passed over.
+fn read_environment(path: &Path, environment: &mut Environment) -> Result<(), LaunchFailure> {
+    let failed = |what: String| failure("environment", format!("{}: {what}", path.display()));
+    let text = std::fs::read_to_string(path).map_err(|error| failed(error.to_string()))?;
+    for (number, line) in text.lines().enumerate() {
+        let line = line.trim();
+        if line.is_empty() || line.starts_with('#') {
+            continue;
+        }
+        let (name, value) = line
+            .split_once('=')
+            .ok_or_else(|| failed(format!("line {}: not NAME=VALUE", number + 1)))?;
+        let name = name.trim().trim_start_matches("export ").trim();
+        let value = value.trim();
+        let unquoted = ['"', '\''].iter().find_map(|quote| {
+            value.strip_prefix(*quote).and_then(|value| value.strip_suffix(*quote))
+        });
+        environment.set(name, unquoted.unwrap_or(value));
+    }
+    Ok(())
+}

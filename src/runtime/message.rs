@@ -1,0 +1,38 @@
+//! What tasks tell the engine.
+
+use crate::core::{Event, WorkerId};
+
+/// From a task to the engine, through one bounded queue.
+#[derive(Debug)]
+pub(super) enum Message {
+    /// For the core.
+    Event(Event),
+    /// A launch came to its end: the command runs, or which step failed and how. Until then an exit
+    /// of the process is held back, so that the reason comes first.
+    Launched { worker: WorkerId, outcome: Result<(), LaunchFailure> },
+}
+
+/// Why a worker's command does not run.
+#[derive(Debug)]
+pub(super) struct LaunchFailure {
+    pub stage: String,
+    pub error: String,
+}
+
+impl From<Event> for Message {
+    fn from(event: Event) -> Self {
+        Message::Event(event)
+    }
+}
+
+/// An error with its sources, on one line.
+pub(super) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        source = error.source();
+    }
+    text
+}

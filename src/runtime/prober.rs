@@ -1,0 +1,220 @@
+//! Is the worker ready; does it still answer. A probe reaches one chosen worker through the steering
+//! program (see `linux::plane`), whether it is in the traffic or not.
+
+use super::message::Message;
+use crate::config::{Config, ListenAddress, ListenMode, ReadyWhen};
+use crate::core::{Event, WorkerId};
+use crate::linux::plane::{Plane, ProbeTarget};
+use crate::linux::sockdiag;
+use http_body_util::Empty;
+use hyper::body::Bytes;
+use hyper_util::rt::TokioIo;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use tokio::net::{TcpSocket, TcpStream, UnixStream};
+use tokio::sync::{mpsc, watch};
+use tokio::time::{sleep, timeout};
+
+/// From one readiness probe to the next: quick, because a replacement waits for it.
+const READY_PAUSE: Duration = Duration::from_millis(20);
+/// How often to ask whether the worker has accepted: first, and at most.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(1);
+const ACCEPT_PAUSE_MAX: Duration = Duration::from_millis(20);
+
+/// Probes one worker.
+pub(super) struct Prober {
+    pub worker: WorkerId,
+    pub config: Arc<Config>,
+    pub plane: Arc<Mutex<Plane>>,
+    /// Turns true when the worker called listen on a supervised address.
+    pub listening: watch::Receiver<bool>,
+    pub events: mpsc::Sender<Message>,
+}
+
+/// Whom to connect to.
+enum Target {
+    /// One chosen worker.
+    Steered(ProbeTarget),
+    /// Whoever listens there.
+    Address(SocketAddr),
+    Unix(PathBuf),
+    /// Nobody: the application has no address that stanch knows of.
+    Nobody,
+}
+
+impl Prober {
+    /// Probes until the worker is ready, then for its liveness, until aborted.
+    pub async fn run(mut self) {
+        self.until_ready().await;
+        let failures = self.config.settings.health.failures;
+        let interval = self.config.health.interval;
+        while failures > 0 {
+            sleep(interval).await;
+            let path = self.config.health.path.clone();
+            let outcome = self.probe(path.as_deref(), self.config.health.timeout).await;
+            self.tell(Event::Probed { worker: self.worker, outcome }).await;
+        }
+    }
+
+    async fn until_ready(&mut self) {
+        if self.config.listen.mode == ListenMode::Takeover {
+            let error = "it has not listened on a supervised address (for a program that does not \
+                         listen, set [listen] mode = \"none\")";
+            self.tell(Event::Obstacle { worker: self.worker, error: error.to_owned() }).await;
+            // Ends with an error when nobody can say so any more; then the probe tells.
+            let _ = self.listening.wait_for(|listening| *listening).await;
+        }
+        let path = match self.config.ready.when {
+            ReadyWhen::Http => Some(self.config.ready.path.clone()),
+            ReadyWhen::Listen => None,
+        };
+        let mut obstacle = String::new();
+        loop {
+            let limit = self.config.settings.ready_timeout;
+            match self.probe(path.as_deref(), limit).await {
+                Ok(()) => break,
+                Err(error) if error != obstacle => {
+                    obstacle = error.clone();
+                    self.tell(Event::Obstacle { worker: self.worker, error }).await;
+                }
+                Err(_) => {}
+            }
+            sleep(READY_PAUSE).await;
+        }
+        self.tell(Event::Ready { worker: self.worker }).await;
+    }
+
+    async fn tell(&self, event: Event) {
+        let _ = self.events.send(event.into()).await;
+    }
+
+    /// One probe: an HTTP GET, or without a path a connection that the worker accepts.
+    async fn probe(&self, path: Option<&str>, limit: Duration) -> Result<(), String> {
+        let target = self.target();
+        let probe = async {
+            match (target, path) {
+                (Target::Nobody, _) => Ok(()),
+                (Target::Unix(socket), None) => connect_unix(&socket).await.map(drop),
+                (Target::Unix(socket), Some(path)) => {
+                    get(connect_unix(&socket).await?, "localhost", path).await
+                }
+                (Target::Steered(target), None) => accepted(connect_steered(&target).await?).await,
+                (Target::Steered(target), Some(path)) => {
+                    let host = target.destination.to_string();
+                    get(connect_steered(&target).await?, &host, path).await
+                }
+                (Target::Address(address), None) => accepted(connect(address).await?).await,
+                (Target::Address(address), Some(path)) => {
+                    get(connect(address).await?, &address.to_string(), path).await
+                }
+            }
+        };
+        match timeout(limit, probe).await {
+            Ok(outcome) => outcome,
+            Err(_) => Err(format!("no answer within {} s", limit.as_secs_f64())),
+        }
+    }
+
+    fn target(&self) -> Target {
+        let steered = || {
+            let plane = self.plane.lock().unwrap_or_else(PoisonError::into_inner);
+            plane.probe_target(self.worker)
+        };
+        let configured = self.config.listen.addresses.first();
+        match (self.config.listen.mode, configured) {
+            (ListenMode::Takeover | ListenMode::Inherit, Some(ListenAddress::Unix(path))) => {
+                Target::Unix(path.clone())
+            }
+            (ListenMode::Takeover | ListenMode::Inherit, _) => {
+                steered().map_or(Target::Nobody, Target::Steered)
+            }
+            (ListenMode::Port | ListenMode::None, None) => Target::Nobody,
+            (_, Some(ListenAddress::Unix(path))) => Target::Unix(path.clone()),
+            (ListenMode::Port, Some(ListenAddress::Tcp(address))) => {
+                let port = address.port().saturating_add(self.worker.slot.0 as u16);
+                Target::Address(reachable(SocketAddr::new(address.ip(), port)))
+            }
+            (ListenMode::None, Some(ListenAddress::Tcp(address))) => {
+                Target::Address(reachable(*address))
+            }
+        }
+    }
+}
+
+/// Where to connect to reach who listens there.
+fn reachable(address: SocketAddr) -> SocketAddr {
+    match address.ip() {
+        ip if ip.is_unspecified() => {
+            let loopback = match ip {
+                IpAddr::V4(_) => IpAddr::V4(Ipv4Addr::LOCALHOST),
+                IpAddr::V6(_) => IpAddr::V6(std::net::Ipv6Addr::LOCALHOST),
+            };
+            SocketAddr::new(loopback, address.port())
+        }
+        _ => address,
+    }
+}
+
+async fn connect(address: SocketAddr) -> Result<TcpStream, String> {
+    TcpStream::connect(address).await.map_err(|error| format!("cannot connect to {address}: {error}"))
+}
+
+async fn connect_unix(path: &std::path::Path) -> Result<UnixStream, String> {
+    let failed = |error| format!("cannot connect to {}: {error}", path.display());
+    UnixStream::connect(path).await.map_err(failed)
+}
+
+async fn connect_steered(target: &ProbeTarget) -> Result<TcpStream, String> {
+    let destination = target.destination;
+    let failed = |error: std::io::Error| format!("cannot connect to {destination}: {error}");
+    let socket: OwnedFd = target.socket().map_err(|errno| failed(errno.into()))?;
+    let socket = TcpSocket::from_std_stream(socket.into());
+    socket.connect(destination).await.map_err(failed)
+}
+
+/// Waits until the server's side of the connection is accepted. The kernel completes the handshake by
+/// itself, so a connection alone says nothing about the worker.
+async fn accepted(stream: TcpStream) -> Result<(), String> {
+    let failed = |error: std::io::Error| format!("cannot see whether it accepts: {error}");
+    let server = stream.peer_addr().map_err(failed)?;
+    let client = stream.local_addr().map_err(failed)?;
+    let mut pause = ACCEPT_PAUSE;
+    loop {
+        if sockdiag::accepted(server, client).map_err(failed)? == Some(true) {
+            return Ok(());
+        }
+        sleep(pause).await;
+        pause = (pause * 2).min(ACCEPT_PAUSE_MAX);
+    }
+}
+
+/// A GET whose answer has a status below 400.
+async fn get<S>(stream: S, host: &str, path: &str) -> Result<(), String>
+where
+    S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
+{
+    let failed = |error: hyper::Error| format!("GET {path} failed: {error}");
+    let (mut sender, connection) =
+        hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(failed)?;
+    let request = hyper::Request::get(path)
+        .header("host", host)
+        .header("user-agent", concat!("stanch/", env!("CARGO_PKG_VERSION")))
+        .header("connection", "close")
+        .body(Empty::<Bytes>::new())
+        .map_err(|error| format!("GET {path} is not possible: {error}"))?;
+    // The connection is driven here, not in a task, so that it ends with the probe.
+    let answer = tokio::select! {
+        answer = sender.send_request(request) => answer.map_err(failed)?,
+        ended = connection => return Err(match ended {
+            Ok(()) => format!("GET {path} failed: the connection was closed without an answer"),
+            Err(error) => failed(error),
+        }),
+    };
+    match answer.status().as_u16() {
+        status if status < 400 => Ok(()),
+        status => Err(format!("GET {path} was answered {status}")),
+    }
+}

@@ -1,0 +1,108 @@
+//! The live workers: their processes, their tasks, and when nothing is left of them.
+
+use crate::core::{ExitStatus, WorkerId};
+use crate::linux::tree::Tree;
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use tokio::task::AbortHandle;
+
+/// One live worker.
+#[derive(Debug)]
+pub(super) struct Live {
+    pub pid: i32,
+    pub tree: Arc<Mutex<Tree>>,
+    /// Attends to its launch, then probes it.
+    pub task: AbortHandle,
+    /// The launch has not come to its end.
+    pub launching: bool,
+    /// The leader's end, once reaped.
+    pub exit: Option<ExitStatus>,
+    /// Whether the core knows of the leader's end.
+    pub exit_told: bool,
+    /// Processes killed after the leader's end.
+    pub stragglers: u32,
+    /// Connections open at the kill.
+    pub connections_cut: Option<u64>,
+}
+
+impl Live {
+    pub fn tree(&self) -> MutexGuard<'_, Tree> {
+        self.tree.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Live {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// All of them.
+#[derive(Debug, Default)]
+pub(super) struct Roster {
+    live: BTreeMap<WorkerId, Live>,
+}
+
+impl Roster {
+    pub fn add(&mut self, worker: WorkerId, live: Live) {
+        self.live.insert(worker, live);
+    }
+
+    pub fn get_mut(&mut self, worker: WorkerId) -> Option<&mut Live> {
+        self.live.get_mut(&worker)
+    }
+
+    /// Collects all children that have ended: leaders of workers, and orphans that the sub-reaper
+    /// inherited. Without it they would stay zombies.
+    pub fn reap(&mut self) {
+        loop {
+            let (pid, status) = match waitpid(None, Some(WaitPidFlag::WNOHANG)) {
+                Ok(WaitStatus::Exited(pid, code)) => (pid, ExitStatus::Code(code)),
+                Ok(WaitStatus::Signaled(pid, signal, _)) => (pid, ExitStatus::Signal(signal as i32)),
+                Ok(WaitStatus::StillAlive) | Err(nix::errno::Errno::ECHILD) => return,
+                Ok(_) | Err(nix::errno::Errno::EINTR) => continue,
+                Err(error) => {
+                    tracing::error!(%error, "cannot reap children");
+                    return;
+                }
+            };
+            let leader = self.live.values_mut().find(|live| live.pid == pid.as_raw());
+            match leader {
+                Some(live) if live.exit.is_none() => live.exit = Some(status),
+                Some(_) | None => tracing::debug!(%pid, %status, "reaped an orphan"),
+            }
+        }
+    }
+
+    /// Leaders whose end the core shall be told now: those whose launch has come to its end.
+    pub fn take_exits(&mut self) -> Vec<(WorkerId, ExitStatus)> {
+        let mut exits = Vec::new();
+        for (worker, live) in &mut self.live {
+            if let Some(status) = live.exit
+                && !live.launching
+                && !live.exit_told
+            {
+                live.exit_told = true;
+                exits.push((*worker, status));
+            }
+        }
+        exits
+    }
+
+    /// Takes out the workers of which no process is left.
+    pub fn take_gone(&mut self) -> Vec<(WorkerId, Live)> {
+        let ended: Vec<WorkerId> = self
+            .live
+            .iter()
+            .filter(|(_, live)| live.exit_told && live.tree().is_empty())
+            .map(|(worker, _)| *worker)
+            .collect();
+        ended.into_iter().filter_map(|id| Some((id, self.live.remove(&id)?))).collect()
+    }
+
+    /// Whether a leader has ended and its tree has not, as far as known.
+    pub fn has_remains(&self) -> bool {
+        self.live.values().any(|live| live.exit_told)
+    }
+}

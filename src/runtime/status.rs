@@ -1,0 +1,57 @@
+//! From the core's view to what `status` shows.
+
+use crate::core::{SlotView, View};
+use crate::wire;
+
+/// What the core does not know of itself.
+pub(super) struct Frame {
+    pub app: String,
+    pub uptime_s: f64,
+    pub listeners: Vec<wire::Listener>,
+}
+
+pub(super) fn status(view: View, frame: Frame) -> wire::Status {
+    wire::Status {
+        app: frame.app,
+        release: view.release,
+        state: view.state.to_owned(),
+        uptime_s: milli(frame.uptime_s),
+        listeners: frame.listeners,
+        memory: wire::Memory {
+            total_kib: Some(view.total_kib),
+            total_limit_kib: view.total_limit_kib,
+            enforced_by: "polling".to_owned(),
+        },
+        workers: view.slots.into_iter().map(worker).collect(),
+        incidents_open: view.incidents_open,
+    }
+}
+
+fn worker(view: SlotView) -> wire::Worker {
+    wire::Worker {
+        slot: view.slot.0,
+        pid: view.pid,
+        generation: view.generation,
+        state: view.state.to_owned(),
+        release: view.release,
+        age_s: view.age_s.map(milli),
+        rss_kib: view.sample.rss_kib,
+        anon_kib: view.sample.rss_anon_kib,
+        threads: view.sample.threads,
+        fds: view.sample.fds,
+        cpu_percent: view.cpu_percent.map(milli),
+        connections: view.sample.connections,
+        restarts: view.restarts,
+        leak: wire::Leak {
+            verdict: view.leak.verdict.as_str().to_owned(),
+            slope_kib_s: view.leak.slope_kib_s.map(milli),
+            eta_s: view.leak.eta_s.map(milli),
+            confidence: view.leak.confidence.map(milli),
+        },
+    }
+}
+
+/// Three digits after the point are enough for people and scripts.
+fn milli(value: f64) -> f64 {
+    (value * 1000.0).round() / 1000.0
+}
