@@ -39,6 +39,9 @@ enum Command {
     /// The set-up step between fork and exec of a worker; not for people.
     #[command(name = "__launch", hide = true)]
     Launch,
+    /// The server of the drills; not for people.
+    #[command(name = "__leaky-server", hide = true)]
+    LeakyServer(drill::server::Args),
 }
 
 /// Runs the command line of this process. Exit codes: 0 done, 1 the answer is no, 2 wrong use or
@@ -59,6 +62,7 @@ pub fn main() -> ExitCode {
         Command::Incidents(args) => incidents::run(args),
         Command::Replay(args) => replay::run(args),
         Command::Drill(args) => drill::run(args),
+        Command::LeakyServer(args) => drill::server::run(args),
         Command::Launch => return crate::linux::launch::main(),
     };
     match outcome {

@@ -5,15 +5,16 @@
 //! full after a good minute. The detector wants to see a fifth of the way to the limit, over some ten
 //! seconds, so a leak is confirmed before the half, and a roll of all workers takes seconds.
 
+use super::Wishes;
 use super::load::{Load, Plan, Tally};
-use super::report::{End, Report};
+use super::report::Report;
 use super::screen::{Moment, Screen, mib};
 use super::stage::{Folder, StageError, Supervisor, free_address, program, quoted};
 use super::story::Story;
 use super::watch::{Look, Watcher};
-use super::Wishes;
 use crate::cli::{Failure, incidents};
 use crate::core::units::Bytes;
+use crate::store::Reader;
 use crate::wire::Status;
 use futures_util::StreamExt;
 use jiff::Timestamp;
@@ -54,11 +55,11 @@ pub(super) fn play(wishes: Wishes) -> Result<(), Failure> {
 
     let incident = report.story.incident.clone();
     if wishes.json {
-        report.print_json(&folder)?;
+        report.print_json(&folder, wishes.keep)?;
     } else {
         report.print_figures()?;
         if let Some(id) = &incident {
-            incidents::tell(&folder.store(), id)?;
+            incidents::tell(&Reader::open(&folder.store())?, id, false)?;
         }
         report.print_comparison()?;
     }
@@ -158,17 +159,16 @@ impl Scene<'_> {
         while !story.complete() && clock.elapsed() < LONGEST {
             turns.tick().await;
             self.supervisor.check(self.folder)?;
-            let look = look(&mut watcher).await;
+            let look = look(&mut watcher);
             self.take(&mut story, &look)?;
             status = look.status.unwrap_or(status);
             self.show(clock.elapsed(), &status, &load.tally())?;
         }
         let lasted = clock.elapsed();
         let tally = load.stop().await;
-        self.take(&mut story, &look(&mut watcher).await)?;
+        self.take(&mut story, &look(&mut watcher))?;
         self.show(lasted, &status, &tally)?;
-        let end = if story.complete() { End::AllReplaced } else { End::OutOfTime };
-        Ok(Report { story, tally, lasted, end, workers: WORKERS })
+        Ok(Report { story, tally, lasted, workers: WORKERS })
     }
 
     /// Waits until every worker is ready.
@@ -178,7 +178,7 @@ impl Scene<'_> {
         loop {
             turns.tick().await;
             self.supervisor.check(self.folder)?;
-            let look = look(watcher).await;
+            let look = look(watcher);
             let ready = |status: &Status| {
                 status.workers.iter().filter(|worker| worker.state == "ready").count()
                     >= WORKERS as usize
@@ -220,7 +220,7 @@ impl Scene<'_> {
 }
 
 /// One look, away from the threads that carry the load.
-async fn look(watcher: &mut Watcher) -> Look {
+fn look(watcher: &mut Watcher) -> Look {
     tokio::task::block_in_place(|| watcher.look())
 }
 

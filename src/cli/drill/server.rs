@@ -93,7 +93,8 @@ async fn converse(stream: TcpStream, shop: Rc<Shop>, mut ending: watch::Receiver
         let answer = shop.answer(request.uri().path());
         async move { Ok::<_, Infallible>(answer) }
     });
-    let mut connection = pin!(http1::Builder::new().serve_connection(TokioIo::new(stream), service));
+    let mut connection =
+        pin!(http1::Builder::new().serve_connection(TokioIo::new(stream), service));
     tokio::select! {
         // How a connection ended is the client's to count.
         _ = connection.as_mut() => return,

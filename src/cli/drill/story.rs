@@ -92,7 +92,8 @@ impl Story {
                 }
             }
             Kind::LeakConfirmed => {
-                self.incident = self.incident.take().or(record.incident.as_ref().map(|i| i.0.clone()));
+                self.incident =
+                    self.incident.take().or(record.incident.as_ref().map(|i| i.0.clone()));
                 if let Some(slot) = slot {
                     let sighting = || sighting(record, after_s, slot);
                     self.confirmed.entry(slot).or_insert_with(sighting);
