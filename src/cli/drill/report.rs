@@ -7,7 +7,7 @@ use super::story::{Sighting, Story};
 use crate::cli::Failure;
 use crate::cli::output::{Colour, Paint, Stop, print, wrap};
 use crate::core::IncidentId;
-use crate::store::{Reader, StoreError};
+use crate::store::Reader;
 use serde_json::{Value, json};
 use std::io::Write;
 use std::time::Duration;

@@ -127,7 +127,7 @@ fn put(text: &str) -> io::Result<()> {
 }
 
 /// The picture, line by line.
-fn picture(moment: &Moment<'_>, events: &VecDeque<String>, paint: Paint) -> Vec<String> {
+pub(super) fn picture(moment: &Moment<'_>, events: &VecDeque<String>, paint: Paint) -> Vec<String> {
     let limit = mib(moment.limit_kib as f64);
     let heading = format!(
         "{:>4} {:>3}  {:<8} {:>4}  {:<20}  {:>5}  {}",

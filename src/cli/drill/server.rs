@@ -27,7 +27,7 @@ use tokio::sync::{Notify, watch};
 use tokio::task::{JoinSet, LocalSet};
 
 /// How long a connection that was just accepted may take over its first request once the server ends.
-const FIRST_REQUEST: Duration = Duration::from_secs(2);
+const FIRST_REQUEST: Duration = Duration::from_secs(5);
 /// The pause after a failed `accept`: when descriptors run out it would fail again at once.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
