@@ -140,7 +140,7 @@ fn a_program_is_looked_for_as_a_worker_would() {
 #[test]
 fn a_file_that_cannot_be_read_is_named() {
     let (folder, text) = file(b"[app]\n# \xff\n");
-    let (_other, large) = file("#".repeat((1 << 20) + 1));
+    let (_other, large) = file("#".repeat((128 << 10) + 1));
     let missing = folder.path().join("missing.toml");
     let path = |path: &Path| path.to_str().expect("a UTF-8 path").to_owned();
     let reason =
@@ -150,7 +150,7 @@ fn a_file_that_cannot_be_read_is_named() {
         (&path(&missing), reason(&path(&missing), "No such file or directory (os error 2)")),
         (&directory, reason(&directory, "Is a directory (os error 21)")),
         (&text, format!("the configuration {text} is not UTF-8 text (line 2)")),
-        (&large, format!("{large} is larger than 1MiB: not a configuration")),
+        (&large, format!("{large} is larger than 128KiB: not a configuration")),
     ] {
         let output = check(&["--json", file]);
         let (code, _, stderr) = said(&output);

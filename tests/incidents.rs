@@ -81,9 +81,13 @@ fn store(folder: &Path) -> PathBuf {
         }));
     }
     let now = Timestamp::now();
-    let sample =
-        Sample { rss_kib: Some(1000), threads: Some(4), load_rps: Some(1.5), ..Sample::default() };
     for (slot, generation) in [(0, 1), (1, 3), (1, 4)] {
+        let sample = Sample {
+            rss_kib: Some(1000 * generation),
+            threads: Some(4),
+            load_rps: Some(1.5),
+            ..Sample::default()
+        };
         for s in 0..2 {
             let at = now + Duration::from_millis(s * 1500);
             writer.add_samples(WorkerId::new(slot, generation), at, sample);
@@ -217,26 +221,28 @@ fn verify_names_the_break() {
     assert_eq!(output.status.code(), Some(1));
     assert!(String::from_utf8(output.stdout).unwrap().starts_with("broken at event 5: "));
     tamper.execute("UPDATE events SET body = 'forged' WHERE seq = 2", []).unwrap_err();
-    tamper.execute("UPDATE events SET body = '{}' WHERE seq = 2", []).unwrap();
+    tamper.execute("UPDATE events SET body = '\"forged\"' WHERE seq = 2", []).unwrap();
     let output = incidents(&store, &["verify", "--json"]);
     assert_eq!(output.status.code(), Some(1));
     let broken: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!((&broken["ok"], &broken["seq"]), (&false.into(), &2.into()));
     // What was forged can still be looked at.
-    assert_eq!(text(&store, &["events"]).lines().count(), 5);
+    assert!(text(&store, &["events"]).contains(r#": "forged""#));
 }
 
 #[test]
 fn samples_are_exported_a_worker_at_a_time() {
     let folder = tempfile::tempdir().unwrap();
     let store = store(folder.path());
-    let trace = text(&store, &["export", "--samples", "--slot", "1"]);
+    let header = "t_s,rss_kib,rss_anon_kib,rss_file_kib,rss_shmem_kib,vm_swap_kib,threads,fds,cpu_ticks,load_rps\n";
     assert_eq!(
-        trace,
-        "t_s,rss_kib,rss_anon_kib,rss_file_kib,rss_shmem_kib,vm_swap_kib,threads,fds,cpu_ticks,load_rps\n\
-         0,1000,,,,,4,,,1.5\n1.5,1000,,,,,4,,,1.5\n"
+        text(&store, &["export", "--samples", "--slot", "1"]),
+        format!("{header}0,4000,,,,,4,,,1.5\n1.5,4000,,,,,4,,,1.5\n")
     );
-    assert_eq!(text(&store, &["export", "--samples", "--generation", "3"]), trace);
+    assert_eq!(
+        text(&store, &["export", "--samples", "--generation", "3"]),
+        format!("{header}0,3000,,,,,4,,,1.5\n1.5,3000,,,,,4,,,1.5\n")
+    );
     let (code, said) = failure(&store, &["export", "--samples"]);
     assert_eq!(code, 2);
     assert!(said.contains("0.1, 1.3, 1.4"), "{said}");

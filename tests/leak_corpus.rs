@@ -75,7 +75,10 @@ fn corpus(seed: u64, count: u64) -> Score {
                     score.hits += 1;
                     if std::env::var_os("STANCH_CORPUS_HITS").is_some() {
                         let way = (at - leak.start_s) / (leak.limit_s - leak.start_s);
-                        println!("    {} +{k} {way:.2}: {}\n      {}", shape.name, trace.about, outcome.reason);
+                        println!(
+                            "    {} +{k} {way:.2}: {}\n      {}",
+                            shape.name, trace.about, outcome.reason
+                        );
                     }
                     score.fractions.push((at - leak.start_s) / (leak.limit_s - leak.start_s));
                 }
@@ -83,7 +86,7 @@ fn corpus(seed: u64, count: u64) -> Score {
                 (None, Some(_)) => score.false_alarms += 1,
                 (None, None) => score.quiet += 1,
             }
-            if wrong && verbose {
+            if (wrong || std::env::var_os("STANCH_CORPUS_DUMP").is_some()) && verbose {
                 println!("    {} #{k}: {}", shape.name, trace.about);
                 println!("      {:?} at {:?}: {}", outcome.end, outcome.detected_s, outcome.reason);
                 if let Some(path) = std::env::var_os("STANCH_CORPUS_DUMP") {

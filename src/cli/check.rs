@@ -95,8 +95,9 @@ pub(super) enum ReadError {
     },
 }
 
-/// No configuration is larger, and a wrong path (`/dev/zero`) ends here.
-const LARGEST: u64 = 1 << 20;
+/// No configuration is larger; a wrong path (`/dev/zero`, a log) ends here, and not in as many errors
+/// as it has lines.
+const LARGEST: u64 = 128 << 10;
 
 /// The text of a configuration file.
 pub(super) fn read(path: &Path) -> Result<String, ReadError> {

@@ -1,7 +1,7 @@
 //! `stanch incidents`: reads the audit store, whether or not a supervisor is running.
 
-use super::Failure;
 use super::output::{Cell, Colour, Paint, Stop, Table, clean, explain, print, wrap};
+use super::{Failure, place};
 use crate::core::{Figures, Generation, Incident, IncidentState, Kind, Severity, Slot, WorkerId};
 use crate::store::{
     self, Entry, EventFilter, IncidentFilter, Reader, StoreError, StoredSample, Verified,
@@ -172,7 +172,7 @@ fn store_path(store: Option<PathBuf>, config: Option<PathBuf>) -> Result<PathBuf
 
 /// The store that this configuration names.
 fn store_of(config: &Path) -> Result<PathBuf, Failure> {
-    Err(Failure::Usage(format!("cannot read {}: use --store PATH", config.display())))
+    Ok(place::store_path(&place::config_of(config)?))
 }
 
 fn since(text: &str) -> Result<Timestamp, String> {

@@ -6,6 +6,7 @@ mod drill;
 mod failure;
 mod incidents;
 mod output;
+mod place;
 mod replay;
 mod run;
 
@@ -24,7 +25,7 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    Run(run::Args),
+    Run(Box<run::Args>),
     Check(check::Args),
     Status(client::StatusArgs),
     Restart(client::RestartArgs),
@@ -50,7 +51,7 @@ pub fn main() -> ExitCode {
     // A reader that goes away (`stanch status | head`) ends the command quietly, except in `run`,
     // which ignores SIGPIPE as every Rust program does.
     let outcome = match Cli::parse().command {
-        Command::Run(args) => run::run(args),
+        Command::Run(args) => run::run(*args),
         Command::Check(args) => check::run(args),
         Command::Status(args) => client::status(args),
         Command::Restart(args) => client::restart(args),

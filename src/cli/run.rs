@@ -1,12 +1,204 @@
 //! `stanch run`.
 
-use super::Failure;
+use super::{Failure, place};
+use crate::config::{self, Config, LogFormat, Overrides};
+use crate::core::words::chain;
+use crate::http::{self, Control, SocketError};
+use crate::runtime::{self, Handle};
+use crate::store::{Store, StoreError};
+use std::io::IsTerminal;
+use std::path::PathBuf;
+use std::time::Duration;
+use tokio::sync::oneshot;
 
-/// run
+/// Requests of operators that may wait for the engine.
+const REQUESTS: usize = 64;
+
+/// How long the end waits for the disk.
+const STORE_PATIENCE: Duration = Duration::from_secs(5);
+
+/// Run workers and supervise them, in the foreground
+///
+/// The command is started in each slot as it is; under the default mode, takeover, it need not know
+/// of stanch. Flags win over the config file.
 #[derive(clap::Args)]
-pub struct Args {}
+pub struct Args {
+    /// The config file; without it flags and defaults say everything
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Name of the application [default: from the command]
+    #[arg(long)]
+    name: Option<String>,
+    /// Number of workers
+    #[arg(short, long, value_name = "N")]
+    workers: Option<u32>,
+    /// Address to supervise, such as 0.0.0.0:8000; may be repeated [default: what the workers bind]
+    #[arg(long, value_name = "ADDRESS")]
+    listen: Vec<String>,
+    /// How workers get their listening sockets: takeover, inherit, port or none
+    #[arg(long)]
+    mode: Option<String>,
+    /// Where workers run
+    #[arg(long, value_name = "DIR")]
+    directory: Option<String>,
+    /// As whom workers run
+    #[arg(long)]
+    user: Option<String>,
+    /// Label of the application's version
+    #[arg(long)]
+    release: Option<String>,
+    /// A worker over it is replaced with overlap, such as 512MiB
+    #[arg(long, value_name = "SIZE")]
+    soft_limit: Option<String>,
+    /// A worker over it is killed at once and replaced
+    #[arg(long, value_name = "SIZE")]
+    hard_limit: Option<String>,
+    /// Over it the worker that has grown most is replaced
+    #[arg(long, value_name = "SIZE")]
+    total_limit: Option<String>,
+    /// Ready when a GET of this path is answered
+    #[arg(long, value_name = "PATH")]
+    ready_path: Option<String>,
+    /// Alive as long as a GET of this path is answered
+    #[arg(long, value_name = "PATH")]
+    health_path: Option<String>,
+    /// The audit log's file
+    #[arg(long, value_name = "FILE")]
+    store: Option<String>,
+    /// The control socket
+    #[arg(long, value_name = "PATH")]
+    socket: Option<String>,
+    /// The command of a worker
+    #[arg(last = true, value_name = "COMMAND")]
+    command: Vec<String>,
+}
 
 /// Runs `stanch run`.
-pub fn run(_args: Args) -> Result<(), Failure> {
-    Ok(())
+pub fn run(args: Args) -> Result<(), Failure> {
+    let config = configuration(args)?;
+    start_tracing(config.log.format);
+    let control = control_socket(&config)?;
+    let store = open_store(&config)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::Fault(format!("cannot start the async runtime: {error}")))?;
+    let store = runtime.block_on(supervise(config, store, control))?;
+    match store.close(STORE_PATIENCE) {
+        0 => Ok(()),
+        lost => Err(Failure::Fault(format!(
+            "{lost} events could not be written to the audit log before the end"
+        ))),
+    }
+}
+
+/// The engine is a task of its own: should it fail, this says so and ends with a fault, and the
+/// workers serve on.
+async fn supervise(
+    config: Config,
+    store: Store,
+    control: Option<Control>,
+) -> Result<Store, Failure> {
+    let (handle, requests) = Handle::new(REQUESTS);
+    let (ended, end) = oneshot::channel::<()>();
+    let faces = control.map(|control| {
+        let end = async {
+            let _ = end.await;
+        };
+        tokio::spawn(http::serve(control, handle.clone(), end))
+    });
+    let outcome = tokio::spawn(runtime::run(config, store, requests)).await;
+    drop((ended, handle));
+    if let Some(faces) = faces
+        && let Ok(Err(error)) = faces.await
+    {
+        tracing::warn!(error = chain(&error), "control API");
+    }
+    match outcome {
+        Ok(Ok(store)) => Ok(store),
+        Ok(Err(error)) => Err(Failure::Fault(chain(&error))),
+        Err(error) => Err(Failure::Fault(format!(
+            "the engine ended by a fault of stanch; the workers serve on without supervision: {error}"
+        ))),
+    }
+}
+
+fn configuration(args: Args) -> Result<Config, Failure> {
+    let text = args.config.as_deref().map(place::read_config).transpose()?;
+    let source = args.config.clone().unwrap_or_default();
+    let overrides = Overrides {
+        command: (!args.command.is_empty()).then_some(args.command),
+        name: args.name,
+        workers: args.workers,
+        listen: (!args.listen.is_empty()).then_some(args.listen),
+        mode: args.mode,
+        directory: args.directory,
+        user: args.user,
+        release: args.release,
+        soft_limit: args.soft_limit,
+        hard_limit: args.hard_limit,
+        total_limit: args.total_limit,
+        ready_path: args.ready_path,
+        health_path: args.health_path,
+        store: args.store,
+        socket: args.socket,
+    };
+    config::build(text.as_deref(), &source, &overrides)
+        .map_err(|errors| Failure::Usage(errors.to_string()))
+}
+
+fn start_tracing(format: LogFormat) {
+    use tracing_subscriber::EnvFilter;
+    let filter = EnvFilter::try_from_env("STANCH_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    let colours = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_target(false)
+        .with_ansi(colours);
+    // An error here means that a subscriber is set already, and then that one is right.
+    let _ = match format {
+        LogFormat::Human => builder.try_init(),
+        LogFormat::Json => builder.json().flatten_event(true).try_init(),
+    };
+}
+
+/// Supervision goes on without a control socket, unless another stanch has it or the operator named
+/// the path.
+fn control_socket(config: &Config) -> Result<Option<Control>, Failure> {
+    let places = place::sockets();
+    let named = config.control.socket.clone();
+    let Some(path) = named.clone().or_else(|| places.default_socket(&config.app.name)) else {
+        tracing::warn!("no folder for a control socket can be written; there will be none");
+        return Ok(None);
+    };
+    match http::bind(&path) {
+        Ok(control) => Ok(Some(control)),
+        Err(error @ SocketError::InUse { .. }) => Err(Failure::Usage(chain(&error))),
+        Err(error) if named.is_some() => Err(Failure::Usage(chain(&error))),
+        Err(error) => {
+            tracing::warn!(error = chain(&error), "there will be no control socket");
+            Ok(None)
+        }
+    }
+}
+
+/// Supervision goes on without a store: events wait in memory until it can be opened.
+fn open_store(config: &Config) -> Result<Store, Failure> {
+    let path = place::store_path(config);
+    let retention = config.store.retention;
+    if let Some(folder) = path.parent() {
+        // If it cannot be made, opening says so.
+        let _ = std::fs::create_dir_all(folder);
+    }
+    let detached = |error: StoreError| {
+        tracing::error!(
+            path = %path.display(),
+            error = chain(&error),
+            "the audit log cannot be opened; supervision goes on, events wait in memory"
+        );
+        Store::detached(&path, retention, error)
+    };
+    Store::open(&path, retention).or_else(detached).map_err(|error| Failure::Fault(chain(&error)))
 }

@@ -215,11 +215,7 @@ impl<'i> Document<'i> {
     }
 
     fn place(&self, span: &Range<usize>) -> Place {
-        let mut end = span.start.min(self.text.len());
-        while !self.text.is_char_boundary(end) {
-            end -= 1;
-        }
-        let before = &self.text[..end];
+        let before = self.text.get(..span.start).unwrap_or(self.text);
         let start = before.rfind('\n').map_or(0, |newline| newline + 1);
         Place::File {
             line: before.matches('\n').count() + 1,

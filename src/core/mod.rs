@@ -15,6 +15,7 @@ mod settings;
 mod slot;
 mod supervisor;
 pub mod units;
+pub mod words;
 mod worker;
 
 pub use action::Action;

@@ -29,9 +29,8 @@ mod tests {
     #[test]
     fn less_head_room_is_looked_at_more_often() {
         let usual = Duration::from_secs(1);
-        let of = |growth_mib: u64| {
-            sample_interval(usual, Some(growth_mib * 1024), Some(2048 * 1024))
-        };
+        let of =
+            |growth_mib: u64| sample_interval(usual, Some(growth_mib * 1024), Some(2048 * 1024));
         assert_eq!(sample_interval(usual, Some(1), None), usual);
         assert_eq!(sample_interval(usual, None, Some(1)), usual);
         assert_eq!(of(1024), Duration::from_millis(250));

@@ -25,6 +25,8 @@ use nix::libc;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
 
 /// `AUDIT_ARCH_X86_64`: `EM_X86_64 | __AUDIT_ARCH_64BIT | __AUDIT_ARCH_LE` (linux/audit.h).
 #[cfg(target_arch = "x86_64")]
@@ -174,6 +176,17 @@ impl AsRawFd for NotifyFd {
 }
 
 impl NotifyFd {
+    /// Registered with the tokio runtime, to be waited for: readable while a call waits, closed when
+    /// no process with the filter is left.
+    ///
+    /// # Errors
+    /// What the runtime's epoll said.
+    pub fn registered(self) -> io::Result<AsyncFd<Self>> {
+        // SAFETY: the descriptor is owned, so it stays open and the same for as long as it is
+        // registered.
+        Ok(unsafe { AsyncFd::register_with_interest(self, Interest::READABLE) }?)
+    }
+
     /// The next waiting call, or `None` when none waits. Never blocks, as long as one thread alone
     /// receives: the kernel's count of questions only falls when one is received, so it is never
     /// less than what poll has just seen, and a caller that was killed in between gives `ENOENT`.

@@ -14,7 +14,11 @@
 //!
 //! # Cost
 //!
-//! TO BE MEASURED
+//! Measured with `cargo test --release --test launch -- --ignored --nocapture cost` (Linux 6.18, two
+//! virtual processors shared with other work, so the least of 300 rounds is quoted; a supervisor of
+//! 100 MiB): `true` through `posix_spawn` 0.46 ms until it is reaped, through the launcher 1.44 ms;
+//! of these the supervisor is held for 0.08 ms, in [`Launcher::spawn`]. The millisecond between is a
+//! second `execve`, the dynamic loader, Rust's start and the command line's parser.
 #![allow(unsafe_code)]
 
 use super::launch::control::{self, Report};

@@ -5,6 +5,7 @@ use super::executor::Executor;
 use super::handle::Request;
 use super::message::Message;
 use super::status::{self, Frame};
+use crate::core::words::chain;
 use crate::core::{Action, Command, Event, Supervisor, Ticket};
 use crate::store::{Health, Store};
 use crate::wire;
@@ -87,7 +88,9 @@ impl Engine {
                 let by = if signal == SIGTERM { "signal SIGTERM" } else { "signal SIGINT" };
                 self.command(by.to_owned(), Command::Stop, None).await;
             }
-            SIGHUP => tracing::warn!("SIGHUP is ignored: this version cannot reload its configuration"),
+            SIGHUP => {
+                tracing::warn!("SIGHUP is ignored: this version cannot reload its configuration")
+            }
             other => tracing::debug!(signal = other, "unexpected signal"),
         }
     }
@@ -105,7 +108,7 @@ impl Engine {
         let event = match health {
             Health::Degraded { error } => {
                 self.executor.store_is_well = false;
-                Event::StoreDegraded { error: super::message::chain(&error) }
+                Event::StoreDegraded { error: chain(&error) }
             }
             Health::Restored { buffered, lost } => {
                 self.executor.store_is_well = true;

@@ -1,16 +1,17 @@
 //! Carries out what the core decided. No policy here: an `if` about whether to act belongs in core.
 
 use super::launch::Surroundings;
-use super::message::{LaunchFailure, Message, chain};
+use super::message::{LaunchFailure, Message};
 use super::roster::{Live, Roster};
 use super::sampler::Sampler;
 use crate::config::ListenAddress;
+use crate::core::words::chain;
 use crate::core::{Action, Event, Intent, Kind, Record, Reply, Ticket, WorkerId};
 use crate::linux::cgroup::Leaves;
 use crate::linux::plane::{Address, Plane};
 use crate::linux::procfs::Procfs;
-use crate::linux::spawn::{self, Launcher, Launching, Output};
 use crate::linux::sockdiag;
+use crate::linux::spawn::{self, Launcher, Launching, Output};
 use crate::linux::tree::Tree;
 use crate::store::{Durable, Writer};
 use nix::sys::signal::Signal;
@@ -96,10 +97,8 @@ impl Executor {
     pub fn look(&mut self) -> Vec<Event> {
         self.roster.reap();
         let exits = self.roster.take_exits();
-        let mut events: Vec<Event> = exits
-            .into_iter()
-            .map(|(worker, status)| Event::Exited { worker, status })
-            .collect();
+        let mut events: Vec<Event> =
+            exits.into_iter().map(|(worker, status)| Event::Exited { worker, status }).collect();
         // Those whose end is only being told now are looked at after the core has had its say.
         if events.is_empty() {
             for (worker, live) in self.roster.take_gone() {
@@ -115,11 +114,7 @@ impl Executor {
     }
 
     /// A launch came to its end.
-    pub fn launched(
-        &mut self,
-        worker: WorkerId,
-        outcome: Result<(), LaunchFailure>,
-    ) -> Vec<Event> {
+    pub fn launched(&mut self, worker: WorkerId, outcome: Result<(), LaunchFailure>) -> Vec<Event> {
         let Some(live) = self.roster.get_mut(worker) else { return Vec::new() };
         live.launching = false;
         match outcome {
@@ -216,7 +211,10 @@ impl Executor {
         };
         let listeners: Vec<spawn::Listener<'_>> = sockets
             .iter()
-            .map(|(name, socket)| spawn::Listener { name, socket: std::os::fd::AsFd::as_fd(socket) })
+            .map(|(name, socket)| spawn::Listener {
+                name,
+                socket: std::os::fd::AsFd::as_fd(socket),
+            })
             .collect();
         Ok(launching.proceed(&plan, &listeners)?)
     }
@@ -309,12 +307,11 @@ impl Executor {
 
     /// Where the application listens, as far as known.
     pub fn addresses(&self) -> Vec<SocketAddr> {
-        let configured = self.surroundings.config.listen.addresses.iter().filter_map(|address| {
-            match address {
+        let configured =
+            self.surroundings.config.listen.addresses.iter().filter_map(|address| match address {
                 ListenAddress::Tcp(address) => Some(*address),
                 ListenAddress::Unix(_) => None,
-            }
-        });
+            });
         let bound = self.plane().listeners().into_iter().filter_map(|address| match address {
             Address::Inet(address) => Some(address),
             Address::Unix(_) => None,

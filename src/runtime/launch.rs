@@ -1,9 +1,10 @@
 //! From the configuration to a running worker.
 
-use super::message::{LaunchFailure, Message, chain};
+use super::message::{LaunchFailure, Message};
 use super::output::{Output, Stream};
 use super::prober::Prober;
 use crate::config::{Config, ListenAddress, ListenMode};
+use crate::core::words::chain;
 use crate::core::{Event, WorkerId};
 use crate::linux::launch::{Account, Environment, Limit, Plan, Takeover};
 use crate::linux::plane::{Plane, PlaneEvent, Served};
@@ -12,8 +13,6 @@ use crate::linux::spawn::{self, Launching, Progress};
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
-use tokio::io::Interest;
-use tokio::io::unix::AsyncFd;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
@@ -115,8 +114,7 @@ impl Surroundings {
 
     /// Answers the worker's trapped calls until no process with its filter is left.
     async fn answer(&self, worker: WorkerId, notify: OwnedFd, listening: watch::Sender<bool>) {
-        let notify = NotifyFd::from(notify);
-        let notify = match AsyncFd::with_interest(notify, Interest::READABLE) {
+        let notify = match NotifyFd::from(notify).registered() {
             Ok(notify) => notify,
             Err(error) => {
                 tracing::error!(%worker, %error, "cannot wait for the worker's calls");

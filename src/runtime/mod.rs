@@ -21,6 +21,7 @@ pub use handle::{Ended, Handle, Request};
 
 use crate::config::{Config, ListenAddress, ListenMode};
 use crate::core::Supervisor;
+use crate::core::words::chain;
 use crate::linux::cgroup::Leaves;
 use crate::linux::launch::Takeover;
 use crate::linux::plane::{Address, Plane};
@@ -31,7 +32,6 @@ use clock::Clock;
 use engine::Engine;
 use executor::Executor;
 use launch::Surroundings;
-use message::chain;
 use output::Output;
 use sampler::{Pace, Sampler};
 use signal_hook_tokio::Signals;
@@ -89,7 +89,10 @@ pub async fn run(
     let plane = Plane::new(listen.collect(), Some(config.listen.backlog));
     let leaves = Leaves::open(&procfs, &config.app.name)
         .inspect_err(|why| {
-            tracing::info!(why = chain(why), "workers get no cgroups; their trees are known by kinship");
+            tracing::info!(
+                why = chain(why),
+                "workers get no cgroups; their trees are known by kinship"
+            );
         })
         .ok();
     let takeover = if may_filter_with_privileges(&procfs) {
@@ -98,8 +101,10 @@ pub async fn run(
         Takeover::NoNewPrivileges
     };
     if config.listen.mode == ListenMode::Takeover && takeover == Takeover::NoNewPrivileges {
-        tracing::info!("without CAP_SYS_ADMIN the workers run with no_new_privs: sudo and file \
-                        capabilities do not work in them");
+        tracing::info!(
+            "without CAP_SYS_ADMIN the workers run with no_new_privs: sudo and file \
+                        capabilities do not work in them"
+        );
     }
     let seed = RandomState::new().hash_one(std::process::id());
     let supervisor = Supervisor::new(config.settings.clone(), seed);
@@ -126,7 +131,7 @@ pub async fn run(
 
 /// What the host, or the container, has.
 fn host_memory_kib() -> Option<u64> {
-    let mut system = sysinfo::System::new();
+    let mut system = sysinfo::System::new().ok()?;
     system.refresh_memory();
     let limit = system.cgroup_limits().map(|limits| limits.total_memory);
     let total = [Some(system.total_memory()), limit].into_iter().flatten().min()?;

@@ -49,10 +49,11 @@ impl Prober {
     /// Probes until the worker is ready, then for its liveness, until aborted.
     pub async fn run(mut self) {
         self.until_ready().await;
-        let failures = self.config.settings.health.failures;
-        let interval = self.config.health.interval;
-        while failures > 0 {
-            sleep(interval).await;
+        if self.config.settings.health.failures == 0 {
+            return;
+        }
+        loop {
+            sleep(self.config.health.interval).await;
             let path = self.config.health.path.clone();
             let outcome = self.probe(path.as_deref(), self.config.health.timeout).await;
             self.tell(Event::Probed { worker: self.worker, outcome }).await;
@@ -159,7 +160,9 @@ fn reachable(address: SocketAddr) -> SocketAddr {
 }
 
 async fn connect(address: SocketAddr) -> Result<TcpStream, String> {
-    TcpStream::connect(address).await.map_err(|error| format!("cannot connect to {address}: {error}"))
+    TcpStream::connect(address)
+        .await
+        .map_err(|error| format!("cannot connect to {address}: {error}"))
 }
 
 async fn connect_unix(path: &std::path::Path) -> Result<UnixStream, String> {

@@ -88,9 +88,7 @@ impl Thread {
             let next = self.watched.values().map(|watched| watched.due).min();
             let change = match next {
                 None => changes.recv().map_err(|_| RecvTimeoutError::Disconnected),
-                Some(due) => {
-                    changes.recv_timeout(due.saturating_duration_since(Instant::now()))
-                }
+                Some(due) => changes.recv_timeout(due.saturating_duration_since(Instant::now())),
             };
             match change {
                 Ok(Change::Watch(worker, tree, addresses)) => {

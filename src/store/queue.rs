@@ -334,6 +334,17 @@ mod tests {
     }
 
     #[test]
+    fn what_the_end_finds_waiting_is_counted() {
+        let shared = Arc::new(Shared::default());
+        let writer = Writer(Arc::clone(&shared));
+        let mut waiting = writer.append(record(1));
+        shared.end();
+        assert!(waiting.try_recv().is_err());
+        assert!(writer.append(record(2)).try_recv().is_err());
+        assert_eq!(shared.wait_for_end(Instant::now()), 2);
+    }
+
+    #[test]
     fn samples_are_dropped_and_counted_when_nobody_takes_them() {
         let shared = Arc::new(Shared::default());
         let writer = Writer(Arc::clone(&shared));

@@ -1,6 +1,7 @@
 //! Real processes through the real launcher: what a worker finds when it begins, and what the
 //! supervisor hears when it cannot.
 
+mod cost;
 mod failures;
 mod harness;
 mod inheritance;

@@ -49,6 +49,17 @@ async fn a_launcher_that_was_killed_is_told_from_a_success() {
 }
 
 #[tokio::test]
+async fn last_words_are_heard_after_the_end() {
+    // Fails before it reads its plan, so it leaves a reset connection behind as well as its reason.
+    let leader = disguised("os.setpgid(0, 0)");
+    let mut launching = leader.spawn();
+    launching.proceed(&plan("/bin/true", &[]), &[]).unwrap();
+    reap(launching.pid()).await;
+    let error = launching.next(deadline()).await.unwrap_err();
+    assert_eq!(error.stage(), "session", "{error:?}");
+}
+
+#[tokio::test]
 async fn an_environment_larger_than_any_socket_buffer_is_no_trouble() {
     let mut plan = plan("/bin/sh", &["-c", "echo ${#V0} ${#V9}"]);
     for number in 0..10 {

@@ -2,6 +2,9 @@
 
 use crate::stage::{Stage, free_port};
 use crate::{hands_over, id, local, python, words};
+use nix::errno::Errno;
+use stanch::linux::plane::PlaneEvent;
+use stanch::linux::seccomp::{Call, install};
 use std::process::Command;
 
 /// Installs a filter that answers `pidfd_getfd` with EPERM, as Docker's default profile does, and
@@ -42,9 +45,6 @@ fn takeover_does_without_pidfd_getfd() {
 #[test]
 #[ignore = "runs confined"]
 fn inside_without_getfd() {
-    let us = std::process::id();
-    let taken = nix::unistd::Pid::from_raw(us as i32);
-    assert!(nix::sys::signal::kill(taken, None).is_ok());
     for (kind, host) in [("plain", "127.0.0.1"), ("dual", "::"), ("multipath", "127.0.0.1")] {
         let port = free_port();
         hands_over(&python(kind, host, port), host, port);
@@ -58,19 +58,99 @@ fn inside_without_getfd() {
     assert_ne!(inodes.next(), inodes.next());
 }
 
+/// Loses CAP_SYS_PTRACE for good, as a container without it has it.
+const WITHOUT_PTRACE: &str = r#"
+import ctypes, os, sys
+PR_CAPBSET_DROP, CAP_SYS_PTRACE = 24, 19
+assert ctypes.CDLL(None).prctl(PR_CAPBSET_DROP, CAP_SYS_PTRACE, 0, 0, 0) == 0
+os.execv(sys.argv[1], sys.argv[1:])
+"#;
+
+#[test]
+fn a_worker_that_may_not_be_looked_into_is_reported() {
+    if nix::unistd::geteuid().is_root() {
+        run_confined(WITHOUT_PTRACE, "confined::inside_without_ptrace");
+    } else {
+        eprintln!("skipped: needs root");
+    }
+}
+
+#[test]
+#[ignore = "runs confined"]
+fn inside_without_ptrace() {
+    let port = free_port();
+    let mut stage = Stage::new(&[&local(port).to_string()]);
+    let command = python("plain", "127.0.0.1", port);
+    stage.start(id(1), &words(&command), Some(65534));
+    stage.ask_until(local(port), "0.1");
+    let calls: Vec<Call> = stage
+        .events
+        .iter()
+        .map(|event| match event {
+            PlaneEvent::LetThrough { worker, call, errno: Errno::EACCES } if *worker == id(1) => {
+                *call
+            }
+            other => panic!("{other:?}"),
+        })
+        .collect();
+    assert_eq!(calls, [Call::Bind, Call::Listen]);
+    assert_eq!(stage.plane.probe_target(id(1)), None);
+}
+
+/// Becomes nobody; the rest needs no privilege.
+const UNPRIVILEGED: &str = r#"
+import os, sys
+os.setgroups([])
+os.setgid(65534)
+os.setuid(65534)
+if not os.access(sys.argv[1], os.X_OK):
+    sys.exit("not accessible")
+os.execv(sys.argv[1], sys.argv[1:])
+"#;
+
+#[test]
+fn takeover_needs_no_privilege() {
+    if nix::unistd::geteuid().is_root() {
+        run_confined(UNPRIVILEGED, "confined::inside_unprivileged");
+    } else {
+        inside_unprivileged();
+    }
+}
+
+#[test]
+#[ignore = "runs confined"]
+fn inside_unprivileged() {
+    assert!(!nix::unistd::geteuid().is_root());
+    for (kind, host) in [("plain", "127.0.0.1"), ("epoll_first", "0.0.0.0"), ("dual", "::")] {
+        let port = free_port();
+        hands_over(&python(kind, host, port), host, port);
+    }
+    let start = std::fs::read_to_string("/proc/sys/net/ipv4/ip_unprivileged_port_start").unwrap();
+    if start.trim() == "0" {
+        return;
+    }
+    // The supervisor has no right to this port, so the worker has none either.
+    let mut stage = Stage::new(&["127.0.0.1:1"]);
+    stage.start(id(1), &words(&python("plain", "127.0.0.1", 1)), None);
+    assert_eq!(stage.reap(id(1)), Some(Errno::EACCES as i32));
+    let expected = PlaneEvent::BindFailed {
+        worker: id(1),
+        address: local(1),
+        errno: Errno::EACCES,
+        owner: None,
+    };
+    assert_eq!(stage.events, [expected]);
+}
+
 #[test]
 fn a_nested_supervisor_is_told_so() {
-    let said = Command::new(std::env::current_exe().unwrap())
-        .args(["--ignored", "--exact", "confined::installs_twice", "--nocapture"])
-        .output()
-        .unwrap();
-    assert!(said.status.success(), "{}", String::from_utf8_lossy(&said.stderr));
+    const PLAIN: &str = "import os, sys; os.execv(sys.argv[1], sys.argv[1:])";
+    run_confined(PLAIN, "confined::installs_twice");
 }
 
 #[test]
 #[ignore = "runs in a process of its own"]
 fn installs_twice() {
-    use stanch::linux::seccomp::install;
     let unprivileged = !nix::unistd::geteuid().is_root();
     let _listener = install(unprivileged).unwrap();
     let error = install(unprivileged).unwrap_err();

@@ -90,6 +90,7 @@ servers! {
     dual_stack: "dual" on "::",
     multipath_tcp: "multipath" on "127.0.0.1",
     prefork: "prefork" on "127.0.0.1",
+    asks_twice: "twice" on "127.0.0.1",
     tries_the_port_first: "rebind" on "127.0.0.1",
 }
 

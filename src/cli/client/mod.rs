@@ -6,13 +6,13 @@ mod target;
 #[cfg(test)]
 mod tests;
 
-use super::Failure;
+use super::{Failure, place};
 use crate::wire::{self, Status};
 use call::CallError;
 use serde::Serialize;
 use std::io::{self, Write};
 use std::path::Path;
-use target::{Target, places};
+use target::Target;
 
 /// Show the workers, their memory and what the leak detector says of them
 ///
@@ -91,7 +91,7 @@ struct Patience {
 
 /// Runs `stanch status`.
 pub fn status(args: StatusArgs) -> Result<(), Failure> {
-    let sockets = args.target.all(&places())?;
+    let sockets = args.target.all(&place::sockets())?;
     let mut failure = None;
     for (index, socket) in sockets.iter().enumerate() {
         match call::status(socket) {
@@ -139,7 +139,7 @@ pub fn scale(args: ScaleArgs) -> Result<(), Failure> {
 /// Runs `stanch stop`. Its socket is gone when this returns, so that the next `stanch run` finds the
 /// way free.
 pub fn stop(args: StopArgs) -> Result<(), Failure> {
-    let socket = args.target.one(&places())?;
+    let socket = args.target.one(&place::sockets())?;
     let wait = !args.patience.no_wait;
     match call::order(&socket, "/v1/stop", &wire::Plain { wait }) {
         Ok(message) => {
@@ -169,7 +169,7 @@ pub fn resume(args: ResumeArgs) -> Result<(), Failure> {
 }
 
 fn send(target: &Target, route: &str, order: &impl Serialize) -> Result<(), Failure> {
-    let socket: &Path = &target.one(&places())?;
+    let socket: &Path = &target.one(&place::sockets())?;
     say(&call::order(socket, route, order)?)
 }
 

@@ -1,6 +1,6 @@
 //! Which supervisor a command means.
 
-use crate::cli::Failure;
+use crate::cli::{Failure, place};
 use crate::http::Places;
 use std::path::{Path, PathBuf};
 
@@ -13,11 +13,6 @@ pub(super) struct Target {
     /// The control socket of the supervisor; without it and --config, the only one that runs
     #[arg(long, value_name = "PATH")]
     pub socket: Option<PathBuf>,
-}
-
-/// Where supervisors that this user can speak to have their sockets.
-pub(super) fn places() -> Places {
-    Places::of(nix::unistd::geteuid(), std::env::var_os("XDG_RUNTIME_DIR"))
 }
 
 impl Target {
@@ -60,9 +55,8 @@ fn none(places: &Places) -> Failure {
 
 /// The control socket of the application that a config file describes: `control.socket`, else the
 /// live socket named after `app.name`.
-fn socket_of_config(file: &Path, _places: &Places) -> Result<PathBuf, Failure> {
-    Err(Failure::Usage(format!(
-        "cannot read the socket's path from {} yet; give --socket PATH",
-        file.display()
-    )))
+fn socket_of_config(file: &Path, places: &Places) -> Result<PathBuf, Failure> {
+    let config = place::config_of(file)?;
+    let named = config.control.socket.or_else(|| places.find(&config.app.name));
+    named.ok_or_else(|| none(places))
 }

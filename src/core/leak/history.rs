@@ -117,6 +117,11 @@ impl Scale {
         number.rem_euclid(WINDOWS as i64) as usize
     }
 
+    /// Seconds that a window spans.
+    pub fn width_s(&self) -> f64 {
+        self.width_s
+    }
+
     /// The closed windows that hold samples, of the last `count`, oldest first, each with the age at
     /// its beginning.
     pub fn closed(&self, count: usize) -> impl Iterator<Item = (f64, &Window)> {
@@ -126,13 +131,6 @@ impl Scale {
         (first..last)
             .map(|number| (number as f64 * self.width_s, &self.ring[Self::place(number)]))
             .filter(|(_, window)| !window.is_empty())
-    }
-
-    /// As [`closed`](Self::closed), over all the ring and with the open window.
-    pub fn all(&self) -> impl Iterator<Item = (f64, &Window)> {
-        let open = (self.newest != i64::MIN)
-            .then(|| (self.newest as f64 * self.width_s, &self.ring[Self::place(self.newest)]));
-        self.closed(WINDOWS).chain(open)
     }
 }
 
@@ -166,30 +164,5 @@ impl History {
 
     pub fn scale(&self, n: usize) -> &Scale {
         &self.scales[n.min(SCALES - 1)]
-    }
-
-    /// The deepest fall of the series and how many falls of at least half that depth there were,
-    /// within the ring of scale `n` from `since_s` on. Falls inside a window count once a window.
-    pub fn falls(&self, n: usize, since_s: f64) -> (f64, usize) {
-        let windows = || self.scale(n).all().filter(|(start, _)| *start >= since_s);
-        let mut peak = f64::NEG_INFINITY;
-        let mut deepest: f64 = 0.0;
-        for (_, window) in windows() {
-            deepest = deepest.max(peak - f64::from(window.floor)).max(window.fall.into());
-            peak = peak.max(window.ceiling.into());
-        }
-        let (mut count, mut peak) = (0, f64::NEG_INFINITY);
-        for (_, window) in windows() {
-            if window.fall > 0.0 && f64::from(window.fall) >= deepest / 2.0 {
-                count += 1;
-                peak = window.ceiling.into();
-            } else if peak - f64::from(window.floor) >= deepest / 2.0 && deepest > 0.0 {
-                count += 1;
-                peak = window.floor.into();
-            } else {
-                peak = peak.max(window.ceiling.into());
-            }
-        }
-        (deepest, count)
     }
 }

@@ -1,6 +1,6 @@
 //! What the detector says, and how it says it to people.
 
-use crate::core::{Moment, Now};
+use crate::core::{Moment, Now, Sample};
 use std::fmt::Write;
 use std::time::Duration;
 
@@ -113,6 +113,28 @@ pub enum Quantity {
 }
 
 impl Quantity {
+    /// Its value in a sample.
+    pub(super) fn of(self, sample: &Sample) -> Option<u64> {
+        match self {
+            Quantity::Memory => sample.growth_kib(),
+            Quantity::Fds => sample.fds,
+            Quantity::Threads => sample.threads,
+        }
+    }
+
+    /// Growth that matters where no limit is known.
+    pub(super) fn matters(self) -> f64 {
+        match self {
+            Quantity::Memory => 256.0 * 1024.0,
+            Quantity::Fds | Quantity::Threads => 512.0,
+        }
+    }
+
+    /// Whether the amount is large enough to be a rate's figure.
+    fn shows(self, value: f64) -> bool {
+        value >= if self == Quantity::Memory { 1024.0 } else { 1.0 }
+    }
+
     fn amount(self, value: f64) -> String {
         match self {
             Quantity::Memory if value.abs() < 1024.0 => format!("{value:.0} KiB"),
@@ -216,7 +238,11 @@ impl Judgement {
                     Shape::Saturating => {
                         write!(text, "grows ever more slowly: {} in {over}", q.amount(e.gain))
                     }
-                    Shape::Settled => write!(text, "grew, and stands now at {}", q.amount(e.level)),
+                    Shape::Settled => write!(
+                        text,
+                        "climbed in steps or no longer climbs, floor at {}",
+                        q.amount(e.level)
+                    ),
                     Shape::Sawtooth => {
                         write!(
                             text,
@@ -251,7 +277,7 @@ impl Judgement {
         let slope = self.slope_per_s.unwrap_or(0.0);
         let (unit, seconds) = [("s", 1.0), ("min", 60.0), ("h", 3600.0)]
             .into_iter()
-            .find(|(_, seconds)| slope * seconds >= 1024.0)
+            .find(|(_, seconds)| q.shows(slope * seconds))
             .unwrap_or(("day", 86400.0));
         write!(text, "grows {}/{unit}", q.amount(slope * seconds))?;
         if let Some(since) = self.since {

@@ -1,21 +1,24 @@
 //! One look at one span of the past: is this a leak, and if not, what is it?
 
-use super::history::{History, SCALES};
-use super::trend::{Point, Trend};
+use super::history::{History, SCALES, WINDOWS};
+use super::trend::{Point, Trend, deepest_fall};
 use super::{Kind, Shape};
 
 /// Points that a look needs: fewer windows draw a line through anything.
 const ENOUGH: usize = 8;
-/// A straight line as long as the warm-up is trusted for this many times its own length: it must have
-/// used a third of the way to the limit. Heaps that are touched for the first time, cache fills and
-/// the first climb of a sawtooth begin as straight as a leak; what tells them apart is that they end,
-/// and most end soon.
-const TRUST: f64 = 2.0;
-/// The trust grows with this power of the length over the warm-up. With a warm-up of 60 s, a quarter
-/// of the way is needed after 5 minutes, 15% after an hour, 7% after a day.
-const TRUST_POWER: f64 = 0.25;
-/// And never beyond this.
-const TRUST_MOST: f64 = 25.0;
+/// Points that are enough to see a climb slow down on a wider scale.
+const ENOUGH_TO_DOUBT: usize = 5;
+/// A climb as long as the warm-up must have used this part of the way to the limit. Heaps that are
+/// touched for the first time, cache fills and the first climb of a sawtooth begin as straight as a
+/// leak; what tells them apart is that they end, and most end soon.
+const PART: f64 = 0.33;
+/// The part falls with this power of the length over the warm-up: with a warm-up of 60 s it is 24%
+/// for 5 minutes, 15% for an hour, 10% for six,
+const PART_POWER: f64 = -0.2;
+/// and rises with this one for climbs shorter than the warm-up: what is over in seconds is a step.
+const PART_POWER_SHORT: f64 = -0.25;
+/// It is never less than this, however long the climb: caches may take weeks to fill.
+const PART_LEAST: f64 = 0.08;
 /// Shortest warm-up for that measure.
 const SHORTEST_WARM_UP_S: f64 = 3.0;
 /// Lower end of the slope's interval, as a part of the slope.
@@ -28,10 +31,20 @@ const COMPARABLE: f64 = 0.25;
 const NEWS: f64 = 1.2;
 /// Windows that hold a whole cycle (a fall of at least this part of the deepest) show true floors.
 const CYCLE_PART: f64 = 0.5;
+/// A rise of less than this part of what is needed is not worth a closer look.
+const TRIFLE_PART: f64 = 0.125;
+/// Falls that make a sawtooth, and the least depth (half of it, of the level) that is none of noise.
+const SOME_FALLS: usize = 3;
+const NOISE_PART: f64 = 0.025;
 /// The part of a gain required that makes a suspect.
 const SUSPECT_PART: f64 = 0.6;
+/// A climb that slows down is none to worry about if it ends before this part of what is left to the
+/// limit; one that would end closer to it is a leak to all intents.
+const LEFT_PART: f64 = 0.7;
+/// Growth of less than this part of the slope is none beside it.
+const CLIMB_PART: f64 = 0.25;
 /// Standard errors that are taken against a climb when it is asked whether it slows down.
-const DOUBT: f64 = 0.7;
+const DOUBT: f64 = 0.5;
 
 /// What a look is held against.
 #[derive(Clone, Copy, Debug)]
@@ -70,7 +83,8 @@ pub(super) enum Outcome {
 pub(super) struct Finding {
     pub outcome: Outcome,
     pub trend: Trend,
-    /// Age at the first point.
+    pub span_s: f64,
+    /// Age at which the growth began: at the first point, or earlier.
     pub since_s: f64,
     /// The newest floor and ceiling.
     pub floor: f64,
@@ -81,98 +95,166 @@ pub(super) struct Finding {
     pub needed: f64,
     /// Where the climb would end, if it slows down.
     pub plateau: Option<f64>,
-    /// Falls seen.
+    /// Windows with a deep fall.
     pub falls: usize,
     pub points: usize,
 }
 
 /// Looks; none when there are too few samples.
 pub(super) fn look(history: &History, span: Span, frame: &Frame) -> Option<Finding> {
-    let scale = history.scale(span.scale);
-    let mut buffer = [Point { t: 0.0, y: 0.0, work: None }; super::history::WINDOWS];
-    let mut count = 0;
-    let (mut ceiling, mut whole_cycles) = (0.0, [0.0; super::history::WINDOWS]);
-    for (start_s, window) in scale.closed(span.windows) {
-        buffer[count] = Point {
-            t: start_s + f64::from(window.floor_at_s),
-            y: window.floor.into(),
-            work: window.work_rate(),
-        };
-        whole_cycles[count] = f64::from(window.fall);
-        ceiling = window.ceiling.into();
-        count += 1;
-    }
-    let points = &buffer[..count];
-    if count < ENOUGH {
+    let run = Run::of(history, span.scale, span.windows);
+    let points = run.points();
+    if points.len() < ENOUGH {
         return None;
     }
-    let (first, last) = (points[0], points[count - 1]);
+    let (first, last) = (points[0], points[points.len() - 1]);
     let headroom = match frame.limit {
         // Near the limit every stir is a large part of what is left.
         Some(limit) => (limit - first.y).max(limit / 4.0),
         None => frame.matters.max(2.0 * first.y),
     };
     let needed = headroom * required_part(last.t - first.t, frame.warm_up_s);
-    let trend = Trend::of(points, frame.idle_work)?;
     let rise = last.y - first.y;
-    let gain = (0.5 * (trend.early + trend.late) * trend.span_s).min(rise);
-
-    // Falls in the recent past, over sixteen times this span.
-    let (deepest, falls) = history.falls((span.scale + 2).min(SCALES - 1), 0.0);
-    let cycles = &mut whole_cycles[..count];
-    cycles.sort_unstable_by(f64::total_cmp);
-    let typical_fall = cycles[count / 2];
-    let floors_are_true = typical_fall >= CYCLE_PART * deepest;
-
-    let sure = trend.low > SURE_PART * trend.slope && trend.slope > 0.0;
-    let goes_on = trend.late * trend.span_s / 2.0 >= LATE_PART * gain;
-    let left = frame.limit.map_or(headroom - gain, |limit| limit - last.y).max(0.0);
-    let remaining = trend.remaining(DOUBT);
-    let plateau = remaining.is_finite().then_some(last.y + remaining);
-
-    let outcome = if !sure || gain < needed / 8.0 {
-        Outcome::Quiet(if trend.high < 0.0 {
-            Shape::Falling
-        } else if trend.comparable < COMPARABLE {
-            Shape::FollowsWork
-        } else if falls >= 3 && deepest > rise.abs() && deepest > last.y / 20.0 {
-            Shape::Sawtooth
-        } else {
-            Shape::Flat
-        })
-    } else if trend.comparable < COMPARABLE {
-        Outcome::Quiet(Shape::FollowsWork)
-    } else if trend.stairs || !goes_on {
-        Outcome::Quiet(Shape::Settled)
-    } else if !floors_are_true && gain < NEWS * deepest {
-        Outcome::Quiet(Shape::Sawtooth)
-    } else if remaining < left {
-        Outcome::Quiet(Shape::Saturating)
-    } else if gain >= needed && out_of_warm_up(frame, gain, headroom, left, trend.late) {
-        Outcome::Leaking(kind(&trend))
-    } else if gain >= SUSPECT_PART * needed {
-        Outcome::Rising
-    } else {
-        Outcome::Quiet(Shape::Slow)
-    };
-    Some(Finding {
-        outcome,
-        trend,
+    let mut finding = Finding {
+        outcome: Outcome::Quiet(Shape::Flat),
+        trend: Trend::default(),
+        span_s: last.t - first.t,
         since_s: first.t,
         floor: last.y,
-        ceiling,
-        gain,
+        ceiling: last.ceiling,
+        gain: rise,
         needed,
-        plateau,
-        falls,
-        points: count,
+        plateau: None,
+        falls: run.falls(),
+        points: points.len(),
+    };
+    let (low, high) = points
+        .iter()
+        .fold((last.y, last.y), |(low, high), point| (low.min(point.y), high.max(point.y)));
+    if high - low < needed * TRIFLE_PART {
+        if finding.falls >= SOME_FALLS {
+            finding.outcome = Outcome::Quiet(Shape::Sawtooth);
+        }
+        return Some(finding);
+    }
+    let trend = Trend::of(points, frame.idle_work)?;
+    let gain = (0.5 * (trend.early + trend.late) * trend.span_s).min(trend.rise);
+    let left = frame.limit.map_or(headroom - gain, |limit| limit - last.y).max(0.0);
+    let far = LEFT_PART * left;
+    let remaining = trend.remaining(DOUBT);
+    (finding.trend, finding.gain) = (trend, gain);
+    finding.outcome = if trend.high < 0.0 {
+        Outcome::Quiet(Shape::Falling)
+    } else if trend.slope <= 0.0 || trend.low < SURE_PART * trend.slope {
+        Outcome::Quiet(if finding.falls >= SOME_FALLS { Shape::Sawtooth } else { Shape::Flat })
+    } else if trend.comparable < COMPARABLE {
+        Outcome::Quiet(Shape::FollowsWork)
+    } else if trend.stairs || trend.late * trend.span_s / 2.0 < LATE_PART * gain {
+        Outcome::Quiet(Shape::Settled)
+    } else if remaining < far {
+        finding.plateau = Some(last.y + remaining);
+        Outcome::Quiet(Shape::Saturating)
+    } else if gain < SUSPECT_PART * needed {
+        Outcome::Quiet(Shape::Slow)
+    } else if let Some(more) = ends_in_the_long_run(history, span, first.t, far, frame) {
+        finding.plateau = Some(last.y + more);
+        Outcome::Quiet(Shape::Saturating)
+    } else if gain < NEWS * news(history, span, &run, frame) {
+        Outcome::Quiet(Shape::Sawtooth)
+    } else if gain >= needed && out_of_warm_up(frame, gain, headroom, left, trend.late) {
+        let (since_s, late) = onset(history, span, first, trend.slope);
+        finding.since_s = since_s;
+        Outcome::Leaking(kind(&trend, late))
+    } else {
+        Outcome::Rising
+    };
+    Some(finding)
+}
+
+/// The late part of a climb that slows down is straight in itself; the wider scales, which have seen
+/// where it began, tell. How much is left to gain, if that is less than `far`.
+fn ends_in_the_long_run(
+    history: &History,
+    span: Span,
+    since_s: f64,
+    far: f64,
+    frame: &Frame,
+) -> Option<f64> {
+    [0, 1, 2].into_iter().find_map(|coarser| {
+        let wider = Run::of(history, span.scale + coarser, WINDOWS);
+        let begins_before = wider.points().first()?.t < since_s;
+        if wider.len < ENOUGH_TO_DOUBT || !begins_before {
+            return None;
+        }
+        let trend = Trend::of(wider.points(), frame.idle_work)?;
+        let remaining = trend.remaining(0.0);
+        (trend.low > 0.0 && remaining < far).then_some(remaining)
     })
+}
+
+/// The windows of a span as points.
+struct Run {
+    points: [Point; WINDOWS],
+    falls: [f64; WINDOWS],
+    len: usize,
+}
+
+impl Run {
+    fn of(history: &History, scale: usize, windows: usize) -> Self {
+        let empty = Point { t: 0.0, y: 0.0, ceiling: 0.0, work: None };
+        let mut run = Run { points: [empty; WINDOWS], falls: [0.0; WINDOWS], len: 0 };
+        for (start_s, window) in history.scale(scale).closed(windows) {
+            run.points[run.len] = Point {
+                t: start_s + f64::from(window.floor_at_s),
+                y: window.floor.into(),
+                ceiling: window.ceiling.into(),
+                work: window.work_rate(),
+            };
+            run.falls[run.len] = window.fall.into();
+            run.len += 1;
+        }
+        run
+    }
+
+    fn points(&self) -> &[Point] {
+        &self.points[..self.len]
+    }
+
+    fn deepest(&self) -> f64 {
+        self.falls[..self.len].iter().copied().fold(0.0, f64::max)
+    }
+
+    /// Windows with a fall of a size with the deepest, if that is more than noise.
+    fn falls(&self) -> usize {
+        let deep = self.deepest() / 2.0;
+        let floor = self.points[..self.len].iter().map(|point| point.y).fold(0.0, f64::max);
+        if deep < NOISE_PART * floor {
+            return 0;
+        }
+        self.falls[..self.len].iter().filter(|fall| **fall >= deep).count()
+    }
+}
+
+/// How deep the series has fallen in the recent past (up to sixteen times the span) by what work does
+/// not explain: a climb back from there is no news. Zero where the windows hold whole cycles, so that
+/// their floors are true.
+fn news(history: &History, span: Span, run: &Run, frame: &Frame) -> f64 {
+    let before = [1, 2].map(|coarser| {
+        let wider = Run::of(history, (span.scale + coarser).min(SCALES - 1), WINDOWS);
+        deepest_fall(wider.points(), frame.idle_work)
+    });
+    let deepest = before.into_iter().fold(run.deepest(), f64::max);
+    let mut falls = run.falls;
+    let falls = &mut falls[..run.len];
+    falls.sort_unstable_by(f64::total_cmp);
+    if falls[run.len / 2] >= CYCLE_PART * deepest { 0.0 } else { deepest }
 }
 
 /// The part of the way to the limit that a climb of this length must have used.
 fn required_part(span_s: f64, warm_up_s: f64) -> f64 {
-    let lengths = (span_s / warm_up_s.max(SHORTEST_WARM_UP_S)).max(1.0);
-    1.0 / (1.0 + (TRUST * lengths.powf(TRUST_POWER)).min(TRUST_MOST))
+    let lengths = span_s / warm_up_s.max(SHORTEST_WARM_UP_S);
+    let power = if lengths < 1.0 { PART_POWER_SHORT } else { PART_POWER };
+    (PART * lengths.powf(power)).max(PART_LEAST)
 }
 
 /// Growth in the warm-up is expected; only a worker that would not live through it is judged then,
@@ -181,9 +263,44 @@ fn out_of_warm_up(frame: &Frame, gain: f64, headroom: f64, left: f64, slope: f64
     frame.age_s >= frame.warm_up_s || (gain >= headroom / 4.0 && left / slope < frame.warm_up_s)
 }
 
-fn kind(trend: &Trend) -> Kind {
-    if trend.late > 1.5 * trend.early.max(0.0) + 2.0 * trend.half_error {
+/// Age at which the climb began: back along the wider scales, as long as they climb as well; and
+/// whether a time without growth went before.
+fn onset(history: &History, span: Span, first: Point, slope: f64) -> (f64, bool) {
+    let (mut since, mut flat_before) = (first, false);
+    for coarser in [0, 1, 2] {
+        let wider = Run::of(history, span.scale + coarser, WINDOWS);
+        let end_s = since.t;
+        let earlier = wider.points().iter().rev().skip_while(|point| point.t >= end_s);
+        let mut climbs = true;
+        for point in earlier {
+            let climbed = (since.y - point.y) / (since.t - point.t);
+            climbs &= climbed > CLIMB_PART * slope;
+            if climbs {
+                since = *point;
+            } else {
+                // From the onset back as far as the climb is long, or further.
+                let apart = first.t.max(since.t) - point.t;
+                flat_before |=
+                    climbed.abs() < CLIMB_PART * slope && apart >= span_s(history, span) / 2.0;
+            }
+        }
+    }
+    (since.t, flat_before)
+}
+
+fn span_s(history: &History, span: Span) -> f64 {
+    span.windows as f64 * history.scale(span.scale).width_s()
+}
+
+fn kind(trend: &Trend, late: bool) -> Kind {
+    if late {
+        Kind::Late
+    } else if trend.idle_growth.is_some_and(|part| part < CLIMB_PART) {
+        Kind::LoadBound
+    } else if trend.late > 1.5 * trend.early.max(0.0) + 2.0 * trend.half_error {
         Kind::Accelerating
+    } else if trend.still >= 0.5 {
+        Kind::Stepwise
     } else {
         Kind::Steady
     }

@@ -1,4 +1,38 @@
-//! Leak detection.
+//! Leak detection: one sample in, a judgement out.
+//!
+//! # How a leak is told from everything else that grows
+//!
+//! What is judged is anonymous + shared + swapped memory ([`Sample::growth_kib`]); the page cache is
+//! never in it. The past is kept at ten time scales at once (`history`), 12 s to five weeks, so that
+//! 20 MiB/s and 1 MiB/h are seen by the same code. Whenever a window closes, its scale is looked at
+//! (`look`), over all of its windows and over the younger half. A look asks, in this order:
+//!
+//! 1. *Is there a trend?* Theil–Sen slope of the windows' floors, at equal work, with Sen's interval
+//!    (`trend`). Floors, because collections and ends of requests return to them; a surge, a daily
+//!    rhythm follows the work and is taken out. Kendall's test alone is not enough (Machida et al.
+//!    2013 measured its false alarms on aging software): noise with a memory fools it.
+//! 2. *Is it a slope, or a step or two?* A reload, a job, a record of the allocator are steps.
+//! 3. *Does it slow down?* What fills (a cache, a heap, an allocator) slows down; the place where it
+//!    would end is forecast, here and on the wider scales. This is the test that RESIN (OSDI 2022) and
+//!    Precog make by waiting for longer windows.
+//! 4. *Is it news?* A climb back from a fall (a sawtooth) is none, unless the windows hold whole cycles.
+//! 5. *Has it used enough of the way to the limit for its age?* A third of the way for a climb of a
+//!    minute, a quarter for five, 15% for an hour, 8% for a day: what is over soon is no leak.
+//!
+//! And it must go on: a later window has to find it again, at a higher floor. Samples of the boot are
+//! passed over; in the warm-up only a worker that would not live through it is judged.
+//!
+//! # What it cannot do
+//!
+//! A bounded thing that fills in a straight line to a bound beyond those parts of the way is called a
+//! leak: until the bound, nothing in the series tells it from one. The first day of a rhythm whose
+//! work is not told looks like a climb too.
+//!
+//! # Cost
+//!
+//! A detector is a plain struct of about 6 KiB without a heap. A sample costs the update of ten
+//! windows; each window that closes costs one or two looks of at most 253 pairs. Reasons are made only
+//! when asked for.
 
 mod history;
 mod judgement;
@@ -12,14 +46,19 @@ use history::{History, Reading, SCALES, WINDOWS};
 use look::{Finding, Frame, Outcome, Span, look};
 use std::time::Duration;
 
-/// CPU below this is idling and explains no memory: 5% of one processor.
-const IDLE_TICKS_S: f64 = 5.0;
+/// CPU below this is idling and explains no memory: half a percent of one processor.
+const IDLE_TICKS_S: f64 = 0.5;
 /// As many requests a second are idling.
 const IDLE_RPS: f64 = 0.5;
-/// Growth that matters where no limit is known, in KiB.
-const MATTERS_KIB: f64 = 256.0 * 1024.0;
-/// A finding must be made again by the next window of its scale.
-const CONFIRMATIONS: u8 = 2;
+/// A process that boots grows from nothing; that part of the warm-up, and at most so long, is not
+/// looked at, lest the boot pass for the steep beginning of a climb that slows down.
+const BOOT_PART: f64 = 0.25;
+const BOOT_MOST_S: f64 = 5.0;
+/// Health is told by the longest span, or one of nearly its length.
+const LONGEST_PART: f64 = 0.9;
+/// A leak that was found must go on: it is confirmed when it is found again by a later window whose
+/// floor is higher by this part of what the slope gains in a window.
+const GOES_ON: f64 = 0.4;
 
 /// What the detector holds a series against.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -42,36 +81,46 @@ pub struct Change {
 /// Judges one worker, sample by sample. Deterministic, of fixed size, with no heap.
 #[derive(Clone, Debug)]
 pub struct Detector {
-    settings: DetectorSettings,
+    quantity: Quantity,
+    limit: Option<u64>,
+    warm_up: Duration,
     born: Moment,
     history: History,
     last: Option<Moment>,
     meter: Meter,
-    /// Leaking findings in a row, for each scale, over all and over half of its windows.
-    streaks: [[u8; 2]; SCALES],
+    /// Floor at which a leak was first found and has been found since, for each scale, over all and
+    /// over half of its windows.
+    found: [[Option<f32>; 2]; SCALES],
     /// The span that the suspicion rests on.
     source: Option<Span>,
     judgement: Judgement,
 }
 
 impl Detector {
-    /// A detector for a worker that was started at `born`.
+    /// A detector for the memory of a worker that was started at `born`.
     pub fn new(settings: DetectorSettings, born: Moment) -> Self {
+        Self::of(Quantity::Memory, settings.limit_kib, settings.warm_up, born)
+    }
+
+    /// The same for another quantity; the limit is in its unit.
+    pub fn of(quantity: Quantity, limit: Option<u64>, warm_up: Duration, born: Moment) -> Self {
         Self {
-            settings,
+            quantity,
+            limit,
+            warm_up,
             born,
             history: History::new(),
             last: None,
             meter: Meter::default(),
-            streaks: [[0; 2]; SCALES],
+            found: [[None; 2]; SCALES],
             source: None,
-            judgement: Judgement::unjudged(Quantity::Memory, born, None),
+            judgement: Judgement::unjudged(quantity, born, None),
         }
     }
 
-    /// Takes a new limit; the past stays.
-    pub fn set_limit(&mut self, limit_kib: Option<u64>) {
-        self.settings.limit_kib = limit_kib;
+    /// Takes a new limit, in the unit of the quantity; the past stays.
+    pub fn set_limit(&mut self, limit: Option<u64>) {
+        self.limit = limit;
     }
 
     /// What is known now.
@@ -79,10 +128,10 @@ impl Detector {
         &self.judgement
     }
 
-    /// Takes a sample. A sample that is not later than the last one, or without a memory figure, is
-    /// passed over.
+    /// Takes a sample. One that is not later than the last, or does not tell the quantity, is passed
+    /// over.
     pub fn observe(&mut self, at: Moment, sample: &Sample) -> Option<Change> {
-        let level = sample.growth_kib()? as f64;
+        let level = self.quantity.of(sample)? as f64;
         if self.last.is_some_and(|last| at <= last) {
             return None;
         }
@@ -93,12 +142,14 @@ impl Detector {
         if unit_changed {
             self.history.forget_work();
         }
-        let closed = self.history.add(&Reading { age_s, level, work });
+        let boot_s = (BOOT_PART * self.warm_up.as_secs_f64()).min(BOOT_MOST_S);
+        let closed =
+            if age_s < boot_s { 0 } else { self.history.add(&Reading { age_s, level, work }) };
         let before = self.judgement.verdict;
         if before == Verdict::Unjudged {
-            let waits_s = self.settings.warm_up.as_secs_f64() - age_s;
+            let waits_s = self.warm_up.as_secs_f64() - age_s;
             self.judgement =
-                Judgement::unjudged(Quantity::Memory, at, (waits_s > 0.0).then_some(waits_s));
+                Judgement::unjudged(self.quantity, at, (waits_s > 0.0).then_some(waits_s));
         }
         for scale in (0..SCALES).filter(|scale| closed & (1 << scale) != 0) {
             for (half, windows) in [WINDOWS, WINDOWS / 2].into_iter().enumerate() {
@@ -111,22 +162,25 @@ impl Detector {
 
     fn look_at(&mut self, at: Moment, age_s: f64, span: Span, half: usize) {
         let frame = Frame {
-            limit: self.settings.limit_kib.map(|kib| kib as f64),
-            matters: MATTERS_KIB,
+            limit: self.limit.map(|limit| limit as f64),
+            matters: self.quantity.matters(),
             idle_work: self.meter.idle(),
-            warm_up_s: self.settings.warm_up.as_secs_f64(),
+            warm_up_s: self.warm_up.as_secs_f64(),
             age_s,
         };
         let Some(finding) = look(&self.history, span, &frame) else {
-            self.streaks[span.scale][half] = 0;
+            self.found[span.scale][half] = None;
             return;
         };
-        let streak = &mut self.streaks[span.scale][half];
-        *streak = match finding.outcome {
-            Outcome::Leaking(_) => streak.saturating_add(1),
-            Outcome::Quiet(_) | Outcome::Rising => 0,
-        };
-        let confirmed = *streak >= CONFIRMATIONS;
+        let found = &mut self.found[span.scale][half];
+        let mut confirmed = false;
+        if let Outcome::Leaking(_) = finding.outcome {
+            let step = finding.trend.slope * self.history.scale(span.scale).width_s();
+            let first = *found.get_or_insert(finding.floor as f32);
+            confirmed = finding.floor >= f64::from(first) + GOES_ON * step;
+        } else {
+            *found = None;
+        }
         let leak = self.judgement.verdict == Verdict::Leak;
         match finding.outcome {
             Outcome::Leaking(kind) if confirmed => {
@@ -141,7 +195,9 @@ impl Detector {
             Outcome::Quiet(shape) => {
                 // A suspicion ends where it began; a verdict of health comes from the longest span.
                 let cleared = self.source == Some(span);
-                let free = self.source.is_none() && age_s >= frame.warm_up_s;
+                let free = self.source.is_none()
+                    && age_s >= frame.warm_up_s
+                    && finding.span_s >= LONGEST_PART * self.judgement.evidence.span_s;
                 if cleared || free {
                     self.source = None;
                     self.rests(at, shape, &finding);
@@ -156,7 +212,7 @@ impl Detector {
         let half = (trend.high - trend.low) / 2.0;
         let (low, high) = ((slope - half).max(trend.low.min(slope)), slope + half);
         let eta = |slope: f64| {
-            let left = (self.settings.limit_kib? as f64 - finding.ceiling).max(0.0);
+            let left = (self.limit? as f64 - finding.ceiling).max(0.0);
             Duration::try_from_secs_f64(left / slope).ok()
         };
         let sure = (low / slope).clamp(0.0, 1.0);
@@ -177,7 +233,7 @@ impl Detector {
             confidence,
             since: Some(self.born + Duration::from_secs_f64(finding.since_s.max(0.0))),
             at,
-            quantity: Quantity::Memory,
+            quantity: self.quantity,
             evidence: evidence(finding),
         };
     }
@@ -188,8 +244,8 @@ impl Detector {
             shape: Some(shape),
             confidence: finding.points as f64 / WINDOWS as f64,
             evidence: evidence(finding),
-            slope_per_s: Some(finding.trend.slope),
-            ..Judgement::unjudged(Quantity::Memory, at, None)
+            slope_per_s: Some(finding.gain / finding.span_s),
+            ..Judgement::unjudged(self.quantity, at, None)
         };
     }
 }
@@ -199,7 +255,7 @@ fn evidence(finding: &Finding) -> judgement::Evidence {
         level: finding.floor,
         gain: finding.gain,
         needed: finding.needed,
-        span_s: finding.trend.span_s,
+        span_s: finding.span_s,
         points: finding.points,
         falls: finding.falls,
         plateau: finding.plateau,

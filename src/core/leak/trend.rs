@@ -17,16 +17,18 @@ use super::history::WINDOWS;
 
 const PAIRS: usize = WINDOWS * (WINDOWS - 1) / 2;
 
-/// Work that differs by less than this many times its own unrest from window to window is the same
-/// work; by a factor of more than [`SAME_WORK`] it never is. (A fixed margin would let the short
-/// pairs of a slow morning through, and with them its whole slope.)
-const UNREST: f64 = 1.5;
-const SAME_WORK: f64 = 1.15;
+/// Work rates are means over so many windows to each side: a single window's is noisy, above all with
+/// CPU told in ticks of 10 ms.
+const SMOOTH: usize = 2;
+/// Rates that differ by less than this factor do not tell what memory a unit of work takes.
+const OTHER_WORK: f64 = 1.05;
+/// Work varies if its rates differ by this factor.
+const VARIED_WORK: f64 = 2.0;
 /// Part of the points that must know their work; the others take their neighbour's.
 const KNOWN_PART: f64 = 0.75;
 /// Part of the mean work that is added before rates are compared: what happens near idle explains
 /// nothing.
-const IDLE_PART: f64 = 0.1;
+const IDLE_PART: f64 = 0.05;
 /// Two steps draw a bent climb nearly as well as a line does; stairs must be better by this factor.
 const FAR_BETTER: f64 = 0.25;
 /// Two-sided 95%.
@@ -39,6 +41,8 @@ pub(super) struct Point {
     pub t: f64,
     /// Level.
     pub y: f64,
+    /// Highest level in the window.
+    pub ceiling: f64,
     /// Work a second in the window, where known.
     pub work: Option<f64>,
 }
@@ -48,6 +52,8 @@ pub(super) struct Point {
 pub(super) struct Trend {
     /// Seconds from the first point to the last.
     pub span_s: f64,
+    /// From the first level to the last, at equal work.
+    pub rise: f64,
     /// Level a second, and its 95% interval.
     pub slope: f64,
     pub low: f64,
@@ -61,6 +67,10 @@ pub(super) struct Trend {
     pub comparable: f64,
     /// The points stand on one or two steps, not on a slope.
     pub stairs: bool,
+    /// Part of the steps from window to window in which next to nothing was gained.
+    pub still: f64,
+    /// Growth in the windows of less work over growth in those of more, where work went up and down.
+    pub idle_growth: Option<f64>,
     /// Work of the second half over work of the first, where known.
     pub work_ratio: Option<f64>,
 }
@@ -70,8 +80,8 @@ impl Trend {
     /// explains nothing.
     pub fn of(points: &[Point], idle_work: f64) -> Option<Trend> {
         let points = &points[points.len().saturating_sub(WINDOWS)..];
-        let (first, last) = (points.first()?, points.last()?);
         let n = points.len();
+        let (first, last) = (points.first()?, points.last()?);
         let span_s = last.t - first.t;
         if n < 4 || span_s <= 0.0 {
             return None;
@@ -79,52 +89,44 @@ impl Trend {
         let works = Works::of(points, idle_work);
         let axis = works.axis(points);
 
-        let mut slopes = Bag::new();
-        let (mut early, mut late) = (Bag::new(), Bag::new());
-        let mut all_pairs = 0usize;
-        let half = axis[n - 1] / 2.0;
-        for j in 1..n {
-            for i in 0..j {
-                all_pairs += 1;
-                let Some(gain) = works.unexplained(points, i, j) else { continue };
-                slopes.push(gain / (points[j].t - points[i].t));
-                let run = axis[j] - axis[i];
-                if run > 0.0 && axis[j] <= half {
-                    early.push(gain / run);
-                } else if run > 0.0 && axis[i] >= half {
-                    late.push(gain / run);
-                }
+        // First what pairs of like work say, then all pairs with the work taken out.
+        let mut like = Bag::new();
+        for (i, j) in pairs(n) {
+            if let Some(gain) = works.unexplained((i, points[i].y), (j, points[j].y)) {
+                like.push(gain / (points[j].t - points[i].t));
             }
         }
-        let pairs = slopes.len;
+        let comparable = like.len as f64 / pairs(n).count() as f64;
+        let levels = works.taken_out(points, like.median()?);
+
+        let (mut slopes, mut early, mut late) = (Bag::new(), Bag::new(), Bag::new());
+        for (i, j) in pairs(n) {
+            let gain = levels[j] - levels[i];
+            slopes.push(gain / (points[j].t - points[i].t));
+            let run = axis[j] - axis[i];
+            if run > 0.0 && axis[j] <= span_s / 2.0 {
+                early.push(gain / run);
+            } else if run > 0.0 && axis[i] >= span_s / 2.0 {
+                late.push(gain / run);
+            }
+        }
         let slope = slopes.median()?;
-        // Kendall's S has this variance under no trend; pairs explained away are missing evidence.
+        // Kendall's S has this variance under no trend.
         let n_f = n as f64;
-        let comparable = pairs as f64 / all_pairs as f64;
         let spread = Z_95 * (n_f * (n_f - 1.0) * (2.0 * n_f + 5.0) / 18.0).sqrt();
-        let tail = ((pairs as f64 - spread) / 2.0).floor();
-        let (low, high) = if tail >= 0.0 {
-            (slopes.rank(tail as usize), slopes.rank(pairs - 1 - tail as usize))
-        } else {
-            (f64::NEG_INFINITY, f64::INFINITY)
-        };
+        let tail = ((slopes.len as f64 - spread) / 2.0).max(0.0) as usize;
+        let (low, high) = (slopes.rank(tail), slopes.rank(slopes.len - 1 - tail));
 
         // Scatter around the line, as a robust standard deviation.
-        let mut residuals = Bag::new();
-        for point in points {
-            residuals.push(point.y - slope * (point.t - first.t));
-        }
-        let centre = residuals.median()?;
-        let mut scatter = Bag::new();
-        for residual in residuals.values() {
-            scatter.push((residual - centre).abs());
-        }
-        let sigma = 1.4826 * scatter.median()?;
+        let off_line = |k: usize| levels[k] - slope * (points[k].t - first.t);
+        let centre = Bag::from(n, off_line).median()?;
+        let sigma = 1.4826 * Bag::from(n, |k| (off_line(k) - centre).abs()).median()?;
         // Standard error of a least-squares slope over half the points, evenly spread.
         let half_error = sigma * (12.0 / (n_f / 2.0)).sqrt() / (span_s / 2.0);
 
         Some(Trend {
             span_s,
+            rise: levels[n - 1] - levels[0],
             slope,
             low,
             high,
@@ -132,7 +134,9 @@ impl Trend {
             late: late.median().unwrap_or(0.0),
             half_error,
             comparable,
-            stairs: is_stairs(points),
+            stairs: is_stairs(points, &levels),
+            still: still(&levels[..n]),
+            idle_growth: works.idle_growth(points, &levels),
             work_ratio: works.ratio(n),
         })
     }
@@ -158,8 +162,6 @@ struct Works {
     known: bool,
     /// Work rates over the idle rate.
     rates: [f64; WINDOWS],
-    /// Factor up to which two rates are the same.
-    same: f64,
 }
 
 impl Works {
@@ -167,33 +169,33 @@ impl Works {
         let n = points.len();
         let told = points.iter().filter(|point| point.work.is_some()).count();
         let known = told as f64 >= KNOWN_PART * n as f64 && told > 1;
-        let mut works = Self { known, rates: [1.0; WINDOWS], same: 1.0 };
+        let mut works = Self { known, rates: [1.0; WINDOWS] };
         if !known {
             return works;
         }
         let sum: f64 = points.iter().filter_map(|point| point.work).sum();
         let idle = idle_work + IDLE_PART * sum / told as f64;
         let mut near = points.iter().find_map(|point| point.work).unwrap_or(0.0);
-        for (rate, point) in works.rates.iter_mut().zip(points) {
+        let mut raw = [0.0; WINDOWS];
+        for (rate, point) in raw.iter_mut().zip(points) {
             near = point.work.unwrap_or(near);
             *rate = near + idle;
         }
-        let mut unrest = Bag::new();
-        for pair in works.rates[..n].windows(2) {
-            unrest.push((pair[1] / pair[0]).ln().abs());
+        for (k, rate) in works.rates[..n].iter_mut().enumerate() {
+            let around = &raw[k.saturating_sub(SMOOTH)..(k + SMOOTH + 1).min(n)];
+            *rate = around.iter().sum::<f64>() / around.len() as f64;
         }
-        works.same = (UNREST * unrest.median().unwrap_or(0.0)).exp().min(SAME_WORK);
         works
     }
 
     /// The part of the difference that work does not explain; none if it may explain all of it.
-    fn unexplained(&self, points: &[Point], i: usize, j: usize) -> Option<f64> {
-        let gain = points[j].y - points[i].y;
+    fn unexplained(&self, (i, from): (usize, f64), (j, to): (usize, f64)) -> Option<f64> {
+        let gain = to - from;
         let ratio = self.rates[j] / self.rates[i];
-        if ratio <= self.same && ratio * self.same >= 1.0 {
+        if !self.known {
             return Some(gain);
         }
-        let explained = points[i].y * (ratio - 1.0);
+        let explained = from * (ratio - 1.0);
         let (low, high) = (explained.min(0.0), explained.max(0.0));
         if gain > high {
             Some(gain - high)
@@ -202,6 +204,31 @@ impl Works {
         } else {
             None
         }
+    }
+
+    /// The levels at mean work: what memory a unit of work takes is measured on what the trend of
+    /// like pairs leaves, between nothing and in proportion.
+    fn taken_out(&self, points: &[Point], slope: f64) -> [f64; WINDOWS] {
+        let n = points.len();
+        let mut levels = [0.0; WINDOWS];
+        for (level, point) in levels.iter_mut().zip(points) {
+            *level = point.y;
+        }
+        let mut per_work = Bag::new();
+        for (i, j) in pairs(n) {
+            let ratio = self.rates[j] / self.rates[i];
+            if !(1.0 / OTHER_WORK..=OTHER_WORK).contains(&ratio) {
+                let gain = points[j].y - points[i].y - slope * (points[j].t - points[i].t);
+                per_work.push(gain / (self.rates[j] - self.rates[i]));
+            }
+        }
+        let mean = self.rates[..n].iter().sum::<f64>() / n as f64;
+        let proportion = levels[..n].iter().sum::<f64>() / n as f64 / mean;
+        let takes = per_work.median().unwrap_or(0.0).clamp(0.0, proportion.max(0.0));
+        for (level, rate) in levels.iter_mut().zip(&self.rates[..n]) {
+            *level -= takes * (rate - mean);
+        }
+        levels
     }
 
     /// Where each point stands on the axis of work done, stretched to the length of the span.
@@ -218,6 +245,26 @@ impl Works {
         axis
     }
 
+    fn idle_growth(&self, points: &[Point], levels: &[f64; WINDOWS]) -> Option<f64> {
+        let n = points.len();
+        let rates = &self.rates[..n];
+        let (low, high) =
+            rates.iter().fold((f64::INFINITY, 0.0), |(low, high): (f64, f64), rate| {
+                (low.min(*rate), high.max(*rate))
+            });
+        if !self.known || high < VARIED_WORK * low {
+            return None;
+        }
+        let mut growth = [(0.0, 0.0); 2];
+        for k in 1..n {
+            let (gain, time) = &mut growth[usize::from(rates[k] > (low + high) / 2.0)];
+            *gain += levels[k] - levels[k - 1];
+            *time += points[k].t - points[k - 1].t;
+        }
+        let [(idle, idle_s), (busy, busy_s)] = growth;
+        (idle_s > 0.0 && busy > 0.0).then(|| idle / idle_s / (busy / busy_s))
+    }
+
     fn ratio(&self, n: usize) -> Option<f64> {
         let (early, late) = self.rates[..n].split_at(n / 2);
         let mean = |half: &[f64]| half.iter().sum::<f64>() / half.len() as f64;
@@ -225,16 +272,28 @@ impl Works {
     }
 }
 
+/// The deepest fall from the ceiling of one window to the floor of a later one that less work does
+/// not explain.
+pub(super) fn deepest_fall(points: &[Point], idle_work: f64) -> f64 {
+    let works = Works::of(points, idle_work);
+    let mut deepest: f64 = 0.0;
+    for (i, j) in pairs(points.len()) {
+        let fall = works.unexplained((i, points[i].ceiling), (j, points[j].y));
+        deepest = deepest.max(-fall.unwrap_or(0.0));
+    }
+    deepest
+}
+
 /// True if a few levels draw the points better than a line does: one step (a reload, a job, a new
 /// record of the allocator), or two far better. What climbs in one or two steps is not a trend.
-fn is_stairs(points: &[Point]) -> bool {
+fn is_stairs(points: &[Point], levels: &[f64; WINDOWS]) -> bool {
     let n = points.len();
     // Sums of the first k levels and squares, around the first for precision.
     let (mut sums, mut squares) = ([0.0; WINDOWS + 1], [0.0; WINDOWS + 1]);
     let (mut tt, mut ty) = (0.0, 0.0);
     let middle = points.iter().map(|point| point.t).sum::<f64>() / n as f64;
     for (k, point) in points.iter().enumerate() {
-        let (y, t) = (point.y - points[0].y, point.t - middle);
+        let (y, t) = (levels[k] - levels[0], point.t - middle);
         sums[k + 1] = sums[k] + y;
         squares[k + 1] = squares[k] + y * y;
         tt += t * t;
@@ -254,6 +313,19 @@ fn is_stairs(points: &[Point]) -> bool {
     one_step < line || two_steps < FAR_BETTER * line
 }
 
+/// The part of the steps that gain less than a fifth of the mean step.
+fn still(levels: &[f64]) -> f64 {
+    let steps = levels.len() as f64 - 1.0;
+    let mean = (levels[levels.len() - 1] - levels[0]) / steps;
+    let still = levels.windows(2).filter(|pair| (pair[1] - pair[0]).abs() < mean / 5.0).count();
+    still as f64 / steps
+}
+
+/// All pairs i < j below n.
+fn pairs(n: usize) -> impl Iterator<Item = (usize, usize)> {
+    (1..n).flat_map(|j| (0..j).map(move |i| (i, j)))
+}
+
 /// A bounded bag of numbers with its median.
 struct Bag {
     values: [f32; PAIRS],
@@ -265,13 +337,15 @@ impl Bag {
         Self { values: [0.0; PAIRS], len: 0 }
     }
 
+    fn from(n: usize, value: impl Fn(usize) -> f64) -> Self {
+        let mut bag = Self::new();
+        (0..n).for_each(|k| bag.push(value(k)));
+        bag
+    }
+
     fn push(&mut self, value: f64) {
         self.values[self.len] = value as f32;
         self.len += 1;
-    }
-
-    fn values(&self) -> impl Iterator<Item = f64> {
-        self.values[..self.len].iter().map(|value| f64::from(*value))
     }
 
     /// The value of that rank, in any order before and after.
