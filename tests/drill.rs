@@ -110,7 +110,7 @@ fn drill_leak_replaces_every_worker_in_time_and_loses_no_request() {
     assert_eq!(figures["slots_replaced"], figures["workers"]);
     assert!(figures["confirmed"]["limit_percent"].as_f64() < Some(50.0), "{figures:#}");
     assert_eq!(figures["incident"]["kind"], "leak");
-    assert_eq!(place.processes(), []);
+    assert_eq!(place.processes(), [0; 0]);
     assert_eq!(folders(&place), [] as [PathBuf; 0]);
 }
 
@@ -126,7 +126,7 @@ fn ctrl_c_ends_a_drill_and_all_that_it_started() {
     wait_until(PATIENCE, "the drill has workers", || (place.processes().len() >= 3).then_some(()));
     common::kill(i32::try_from(child.id()).expect("pids are positive"), Signal::SIGINT);
     assert_eq!(child.wait().expect("it ends").code(), Some(1));
-    assert_eq!(place.processes(), []);
+    assert_eq!(place.processes(), [0; 0]);
     assert_eq!(folders(&place).len(), 1, "--keep keeps the folder");
 }
 
@@ -140,6 +140,6 @@ fn a_supervisor_that_cannot_start_is_quoted() {
     let said = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(70), "{said}");
     assert!(said.contains("the supervisor ended early") && said.contains("sock"), "{said}");
-    assert_eq!(place.processes(), []);
+    assert_eq!(place.processes(), [0; 0]);
     assert_eq!(fs::read_dir(&deep).expect("it is there").count(), 0, "nothing is left");
 }
