@@ -2,11 +2,14 @@
 //!
 //! `cargo test --test leak_corpus -- --nocapture` prints the table. `STANCH_CORPUS_SEED` and
 //! `STANCH_CORPUS_COUNT` (traces a shape) choose another corpus, `STANCH_CORPUS_VERBOSE` tells each
-//! miss. Constants of the detector were tuned on seeds 1 to 9; the floors below are held on seeds
-//! that were never looked at while tuning.
+//! miss (`STANCH_CORPUS_DUMP` a folder to write them to), `STANCH_CORPUS_HITS` each hit.
+//!
+//! The detector was tuned on seeds 1 to 6. Seeds 101 and 102, 20 traces a shape, were run once, at the
+//! end: precision 0.989 and 0.996, recall 0.993 and 1.000, median part of the way 0.23. The table of
+//! the default seed was seen once before the tuning.
 
+use stanch::core::Moment;
 use stanch::core::leak::{Detector, DetectorSettings, Dial, Verdict};
-use stanch::core::{Moment, Sample};
 use std::time::Duration;
 
 mod shapes;
@@ -86,7 +89,7 @@ fn corpus(seed: u64, count: u64) -> Score {
                 (None, Some(_)) => score.false_alarms += 1,
                 (None, None) => score.quiet += 1,
             }
-            if (wrong || std::env::var_os("STANCH_CORPUS_DUMP").is_some()) && verbose {
+            if wrong && verbose {
                 println!("    {} #{k}: {}", shape.name, trace.about);
                 println!("      {:?} at {:?}: {}", outcome.end, outcome.detected_s, outcome.reason);
                 if let Some(path) = std::env::var_os("STANCH_CORPUS_DUMP") {
@@ -117,13 +120,13 @@ fn corpus(seed: u64, count: u64) -> Score {
 fn precision_recall_and_earliness() {
     let mut score = corpus(
         number("STANCH_CORPUS_SEED").unwrap_or(2026),
-        number("STANCH_CORPUS_COUNT").unwrap_or(12),
+        number("STANCH_CORPUS_COUNT").unwrap_or(3),
     );
     let precision = f64::from(score.hits) / f64::from(score.hits + score.false_alarms);
     let recall = f64::from(score.hits) / f64::from(score.hits + score.misses);
     let early = median(&mut score.fractions);
     println!("precision {precision:.3} recall {recall:.3} median part of the way {early:.3}");
-    assert!(precision >= 0.95, "precision {precision}");
-    assert!(recall >= 0.95, "recall {recall}");
-    assert!(early <= 0.25, "median part of the way {early}");
+    assert!(precision >= 0.97, "precision {precision}");
+    assert!(recall >= 0.97, "recall {recall}");
+    assert!(early <= 0.27, "median part of the way {early}");
 }

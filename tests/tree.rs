@@ -57,14 +57,18 @@ struct World {
 impl World {
     /// Without cgroups.
     fn plain() -> Self {
+        Self::new(None)
+    }
+
+    fn new(leaves: Option<Leaves>) -> Self {
         set_child_subreaper(true).unwrap();
-        Self { folder: tempfile::tempdir().unwrap(), leaves: None, workers: 0 }
+        Self { folder: tempfile::tempdir().unwrap(), leaves, workers: 0 }
     }
 
     /// With cgroups; `None`, and a word why, on a host that has none to give.
     fn with_cgroups() -> Option<Self> {
-        match Leaves::open(&Procfs::default(), &format!("test-{}", getpid())) {
-            Ok(leaves) => Some(Self { leaves: Some(leaves), ..Self::plain() }),
+        match Leaves::open(&Procfs::default(), &app()) {
+            Ok(leaves) => Some(Self::new(Some(leaves))),
             Err(why) => {
                 eprintln!("not tested with a cgroup: {why}");
                 None
@@ -91,7 +95,9 @@ impl World {
             .leaves
             .as_ref()
             .map(|leaves| leaves.create(WorkerId::new(0, self.workers)).unwrap());
-        // It waits for a line before it goes on, so that its whole life is in the cgroup.
+        // It waits for a line before it goes on, so that its whole life is in the cgroup. Zombies
+        // are for `reap`, or go with the test.
+        #[expect(clippy::zombie_processes)]
         let mut process = Command::new("setsid")
             .args(["sh", "-c", r#"read -r go; exec "$@""#, "sh", "python3", "-c"])
             .arg(format!("{PRELUDE}\n{script}"))
@@ -127,10 +133,13 @@ impl World {
         let mount = mount.split(' ').nth(4).unwrap().to_owned();
         let cgroup = std::fs::read_to_string("/proc/self/cgroup").unwrap();
         let own = cgroup.lines().find_map(|line| line.strip_prefix("0::/")).unwrap().to_owned();
-        PathBuf::from(mount)
-            .join(own)
-            .join(format!("stanch-test-{}/worker-0.{generation}", getpid()))
+        PathBuf::from(mount).join(own).join(format!("stanch-{}/worker-0.{generation}", app()))
     }
+}
+
+/// Tests run side by side, a process each.
+fn app() -> String {
+    format!("test-{}", getpid())
 }
 
 struct Worker {
@@ -144,13 +153,23 @@ impl Worker {
     }
 }
 
-/// No test leaves a process behind, also when it fails.
-impl Drop for Worker {
+/// No test leaves a process behind, also when it fails: all are children of this one in the end.
+impl Drop for World {
     fn drop(&mut self) {
-        until("the tree is empty", || {
-            self.tree.kill_all();
-            self.tree.is_empty()
-        });
+        let procfs = Procfs::default();
+        // Several rounds: the children of a dead one become ours after the list was read.
+        let mut rounds_without_life = 0;
+        while rounds_without_life < 10 {
+            rounds_without_life += 1;
+            for pid in procfs.children(getpid()).into_iter().filter(|&pid| is_alive(pid)) {
+                let _ = kill(pid, Signal::SIGKILL);
+                rounds_without_life = 0;
+            }
+        }
+        if self.leaves.take().is_some() {
+            // Sweeps.
+            let _ = Leaves::open(&procfs, &app());
+        }
     }
 }
 
@@ -290,8 +309,10 @@ pause()
 "#,
     );
     let orphan = world.said("orphan");
-    until("it has no environment", || {
+    let procfs = Procfs::default();
+    until("it is an orphan without an environment", || {
         std::fs::read_to_string(format!("/proc/{orphan}/comm")).unwrap() == "sleep\n"
+            && procfs.stat(orphan).unwrap().parent == getpid()
     });
     assert_eq!(worker.pids(), set([worker.leader.pid, orphan]));
 });
@@ -303,6 +324,10 @@ both!(other_workers_and_other_children_are_left_alone, |mut world| {
     let mut other = world.start(&script("other"));
     let mut bystander = Command::new("sleep").arg("1000").spawn().unwrap();
     let (mine, others) = (world.said("one"), world.said("other"));
+    let procfs = Procfs::default();
+    until("both are orphans", || {
+        [mine, others].iter().all(|&pid| procfs.stat(pid).unwrap().parent == getpid())
+    });
     // Twice, because what is known of strangers is remembered.
     for _ in 0..2 {
         assert_eq!(one.pids(), set([one.leader.pid, mine]));
@@ -315,6 +340,33 @@ both!(other_workers_and_other_children_are_left_alone, |mut world| {
     bystander.kill().unwrap();
     bystander.wait().unwrap();
 });
+
+#[test]
+fn the_cgroup_knows_whom_kinship_cannot() {
+    let Some(mut world) = World::with_cgroups() else { return };
+    let mut worker = world.start(
+        r#"
+def run():
+    say("unknown")
+    os.execvp("env", ["env", "-i", "sleep", "1000"])
+daemon(run)
+pause()
+"#,
+    );
+    let unknown = world.said("unknown");
+    let procfs = Procfs::default();
+    until("it is an orphan without an environment", || {
+        std::fs::read_to_string(format!("/proc/{unknown}/comm")).unwrap() == "sleep\n"
+            && procfs.stat(unknown).unwrap().parent == getpid()
+    });
+    // The first sample looks everywhere, the second only where it is cheap.
+    for _ in 0..2 {
+        assert_eq!(worker.tree.sample().processes, Some(2));
+    }
+    assert_eq!(worker.pids(), set([worker.leader.pid, unknown]));
+    let mut without = Tree::new(procfs, worker.leader, "test:0.1".into(), None);
+    assert_eq!(without.members(), [worker.leader]);
+}
 
 #[test]
 fn what_left_its_cgroup_is_found_by_kinship() {
@@ -359,7 +411,7 @@ fn a_leaf_goes_with_the_cgroups_that_the_worker_made_in_it() {
     until("the cgroup is empty", || leaf.populated() == Some(false));
     drop(leaf);
     assert!(!folder.exists());
-    world.leaves = None;
+    drop(world.leaves.take());
     assert!(!folder.parent().unwrap().exists());
 }
 
@@ -398,6 +450,27 @@ pause()
     world.said("grown");
     near(worker.tree.sample().rss_anon_kib.unwrap() - before, 50);
 });
+
+#[test]
+fn pages_of_a_new_program_count_whole() {
+    let mut world = World::plain();
+    let mut worker = world.start(
+        r#"
+data = b"x" * (100 << 20)
+script = """
+import os, signal
+data = b"y" * (60 << 20)
+open(os.environ["FOLDER"] + "/running", "w").close()
+signal.pause()
+"""
+child(lambda: os.execvp("python3", ["python3", "-c", script]))
+pause()
+"#,
+    );
+    until("the program runs", || world.folder.path().join("running").exists());
+    let anon = worker.tree.sample().rss_anon_kib.unwrap();
+    assert!(anon > 150 * MIB_IN_KIB, "{anon} KiB");
+}
 
 #[test]
 fn a_fork_does_not_look_as_if_the_tree_had_doubled() {
@@ -525,7 +598,7 @@ run("leader")
 /// The pid of a worker that has ended may belong to anybody.
 #[test]
 fn the_next_owner_of_a_pid_is_not_touched() {
-    let world = World::plain();
+    let _world = World::plain();
     let mut process = Command::new("sleep").arg("1000").spawn().unwrap();
     let id = Procfs::default().identify(Pid::from_raw(process.id() as i32)).unwrap();
     let past = ProcessId { start_time_ticks: id.start_time_ticks - 1, ..id };
@@ -538,7 +611,6 @@ fn the_next_owner_of_a_pid_is_not_touched() {
     assert!(is_alive(id.pid));
     process.kill().unwrap();
     process.wait().unwrap();
-    drop(world);
 }
 
 both!(a_tree_that_keeps_forking_is_killed_whole, |mut world| {

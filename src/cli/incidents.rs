@@ -1,7 +1,8 @@
 //! `stanch incidents`: reads the audit store, whether or not a supervisor is running.
 
-use super::output::{Cell, Colour, Paint, Stop, Table, clean, explain, print, wrap};
+use super::output::{Cell, Colour, Paint, Stop, Table, clean, print, wrap};
 use super::{Failure, place};
+use crate::core::words::chain;
 use crate::core::{Figures, Generation, Incident, IncidentState, Kind, Severity, Slot, WorkerId};
 use crate::store::{
     self, Entry, EventFilter, IncidentFilter, Reader, StoreError, StoredSample, Verified,
@@ -133,7 +134,7 @@ pub(super) fn tell(reader: &Reader, id: &str, json: bool) -> Result<(), Failure>
 
 impl From<StoreError> for Failure {
     fn from(error: StoreError) -> Failure {
-        let text = explain(&error);
+        let text = chain(&error);
         match error {
             StoreError::Missing { .. } | StoreError::NotAStore { .. } => Failure::Usage(text),
             StoreError::Damaged { .. } => Failure::Refused(text),

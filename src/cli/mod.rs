@@ -37,9 +37,6 @@ enum Command {
     Incidents(incidents::Args),
     Replay(replay::Args),
     Drill(drill::Args),
-    /// The set-up step between fork and exec of a worker; not for people.
-    #[command(name = "__launch", hide = true)]
-    Launch,
     /// The server of the drills; not for people.
     #[command(name = "__leaky-server", hide = true)]
     LeakyServer(drill::server::Args),
@@ -48,6 +45,10 @@ enum Command {
 /// Runs the command line of this process. Exit codes: 0 done, 1 the answer is no, 2 wrong use or
 /// config, 3 could not reach the supervisor, 70 a fault of stanch itself.
 pub fn main() -> ExitCode {
+    // Before anything else: this step is on the way of each start of a worker.
+    if std::env::args_os().nth(1).is_some_and(|word| word == "__launch") {
+        return crate::linux::launch::main();
+    }
     // A reader that goes away (`stanch status | head`) ends the command quietly, except in `run`,
     // which ignores SIGPIPE as every Rust program does.
     let outcome = match Cli::parse().command {
@@ -64,7 +65,6 @@ pub fn main() -> ExitCode {
         Command::Replay(args) => replay::run(args),
         Command::Drill(args) => drill::run(args),
         Command::LeakyServer(args) => drill::server::run(args),
-        Command::Launch => return crate::linux::launch::main(),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

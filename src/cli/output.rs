@@ -35,17 +35,6 @@ pub fn print(write: impl FnOnce(&mut dyn Write) -> Result<(), Stop>) -> Result<(
     }
 }
 
-/// The error and what caused it, on one line.
-pub fn explain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text += &format!(": {error}");
-        cause = error.source();
-    }
-    text
-}
-
 /// Text of others (an application's words, a tampered log) on one line and without control
 /// characters, so that it cannot steer a terminal.
 pub fn clean(text: &str) -> String {

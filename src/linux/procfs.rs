@@ -33,6 +33,9 @@ use std::str::FromStr;
 /// More of an environment than this is not searched; a program may point the kernel anywhere.
 const ENVIRON_MAX_BYTES: u64 = 1 << 20;
 
+/// A bit of `flags` in `stat` (include/linux/sched.h).
+const PF_EXITING: u64 = 0x4;
+
 /// Names one process for good: a pid is given to another process when it is free, but not with the
 /// same start time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -59,6 +62,9 @@ pub struct Stat {
     pub cpu_ticks: u64,
     /// Its threads.
     pub threads: u64,
+    /// Its first thread has begun to end: the kernel gives up memory (with the environment), files and
+    /// children, in that order, and only then shows `Z`.
+    pub is_exiting: bool,
 }
 
 impl Stat {
@@ -85,6 +91,7 @@ impl Stat {
             session: other_pid(6)?,
             cpu_ticks: number(14)? + number(15)? + number(16)? + number(17)?,
             threads: number(20)?,
+            is_exiting: number(9)? & PF_EXITING != 0,
         })
     }
 }
@@ -353,9 +360,13 @@ mod tests {
             session: Pid::from_raw(4240),
             cpu_ticks: 31 + 17 + 105 + 44,
             threads: 3,
+            is_exiting: false,
         };
         assert_eq!(fixture.procfs.stat(PID), Some(expected));
         assert_eq!(fixture.procfs.identify(PID), Some(expected.id));
+
+        let text = String::from_utf8(STAT.to_vec()).unwrap().replace("4194560", "4194564");
+        assert_eq!(Stat::parse(text.as_bytes()), Some(Stat { is_exiting: true, ..expected }));
     }
 
     #[test]

@@ -14,7 +14,8 @@
 //!   not pid and start time.
 //!
 //! Without a cgroup one can get away: a process that, between two looks, forks twice, begins a session
-//! and executes with a cleared environment. With a cgroup only one that may leave it can, and kinship,
+//! and executes with a cleared environment (or is just executing: its environment is empty then for a
+//! moment). With a cgroup only one that may leave it can, and kinship,
 //! which is looked at as well, finds that one while its parent lives.
 //!
 //! Every look reads a pid first and the process behind it later, when the pid may have been given to
@@ -25,8 +26,8 @@
 //!
 //! Killing one by one loses against a tree that forks: the children of a dead parent lose the kinship
 //! by which they are known. So all are stopped first (a process with a pending SIGSTOP does not fork)
-//! until a look finds nobody new, and then killed; and then one looks again, because the other threads
-//! of a process still run for a moment when it is being stopped. Where `cgroup.kill` exists it comes on
+//! until looks bring no news, and then killed; and then one looks again, because the other threads of a
+//! process still run for a moment when it is being stopped. Where `cgroup.kill` exists it comes on
 //! top, because it holds against concurrent forks.
 
 mod pidfd;
@@ -47,10 +48,10 @@ pub const MARK_VARIABLE: &str = "STANCH_WORKER";
 const KEPT_OPEN_MAX: usize = 32;
 
 /// Looks in one [`Tree::kill_all`], so that it comes to an end whatever the tree does.
-const KILL_LOOKS_MAX: u32 = 1000;
+const LOOKS_MAX: u32 = 1000;
 
-/// Looks in a row that find nobody new before all are believed to be found: a list of children that is
-/// read while others end can skip one.
+/// Looks in a row without news before all are believed to be found: a list of children that is read
+/// while others end can skip one.
 const QUIET_LOOKS: u32 = 2;
 
 /// The processes of one worker.
@@ -64,9 +65,20 @@ pub struct Tree {
     members: BTreeMap<Pid, Member>,
     /// The parent that the leader had when last seen; it inherits orphans.
     leader_parent: Pid,
-    /// Orphans that carry another worker's mark; they need not be asked again.
+    /// Orphans that carry another worker's mark, and dead ones of nobody knows whom; they need not
+    /// be asked again.
     strangers: HashSet<Pid>,
+    news: News,
     usage: Usage,
+}
+
+/// Whether a look met anybody new: a new member, or a process that had ended before it could be told
+/// whose it was. After such a look there may be more: of a tree whose processes fork and end faster
+/// than one looks, each parent is dead when it is asked, and each child unborn when the list is made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum News {
+    None,
+    Some,
 }
 
 #[derive(Debug)]
@@ -90,6 +102,7 @@ impl Tree {
             members: BTreeMap::new(),
             leader_parent: getpid(),
             strangers: HashSet::new(),
+            news: News::None,
             usage: Usage::default(),
         };
         if let Some(stat) = tree.procfs.stat(leader.pid)
@@ -107,9 +120,10 @@ impl Tree {
         self.live()
     }
 
-    /// Whether no process of the tree lives.
+    /// Whether no process of the tree lives. False also while that is uncertain, because somebody
+    /// came or ended during the look: ask again.
     pub fn is_empty(&mut self) -> bool {
-        (0..QUIET_LOOKS).all(|_| self.members().is_empty())
+        (0..QUIET_LOOKS).all(|_| self.look_everywhere() == News::None && self.live().is_empty())
     }
 
     /// The state letter of the leader, see [`Stat::state`]; `None` when it was reaped.
@@ -131,28 +145,27 @@ impl Tree {
     /// Kills every process of the tree, also of one that keeps forking; how many were killed. It does
     /// not wait for their end: ask [`Tree::is_empty`], and call again if it does not come true.
     pub fn kill_all(&mut self) -> usize {
-        let mut stopped = HashSet::new();
         let mut killed = HashSet::new();
         let mut quiet_looks = 0;
-        for _ in 0..KILL_LOOKS_MAX {
-            let live = self.members();
-            let fresh: Vec<_> = live.iter().filter(|&&id| stopped.insert(id)).collect();
-            if !fresh.is_empty() {
-                quiet_looks = 0;
-                for &id in fresh {
-                    pidfd::send(&self.procfs, id, Signal::SIGSTOP);
+        for _ in 0..LOOKS_MAX {
+            let news = self.look_everywhere();
+            let live = self.live();
+            for member in self.members.values() {
+                // Also those of before: the kernel continues a stopped process group that has lost
+                // its parents.
+                if member.stat.is_alive() && member.stat.state != 'T' {
+                    pidfd::send(&self.procfs, member.stat.id, Signal::SIGSTOP);
                 }
-                continue;
             }
-            quiet_looks += 1;
+            quiet_looks = if news == News::None { quiet_looks + 1 } else { 0 };
             if quiet_looks < QUIET_LOOKS {
                 continue;
             }
             if live.iter().all(|id| killed.contains(id)) {
                 return killed.len();
             }
-            quiet_looks = 0;
             self.kill_now(&live, &mut killed);
+            quiet_looks = 0;
         }
         // It outran the stopping. Nobody stays stopped, and the caller calls again.
         let live = self.members();
@@ -176,12 +189,14 @@ impl Tree {
     }
 
     /// Finds every member.
-    fn look_everywhere(&mut self) {
+    fn look_everywhere(&mut self) -> News {
+        self.news = News::None;
         self.look_at_members_and_leaf();
         // Children before orphans: who loses its parent in between shows up among the orphans.
         self.look_for_children(self.live());
         let orphans = self.look_for_orphans();
         self.look_for_children(orphans);
+        self.news
     }
 
     /// Drops who left, and admits who is in the cgroup: the cheap part of a look.
@@ -208,16 +223,13 @@ impl Tree {
         }
 
         let Some(leaf) = &self.leaf else { return };
-        let seen: Vec<Stat> = leaf
-            .procs()
-            .unwrap_or_default()
-            .into_iter()
-            .filter(|pid| !self.members.contains_key(pid))
-            .filter_map(|pid| self.procfs.stat(pid))
-            .collect();
-        if seen.is_empty() {
+        let mut listed = leaf.procs().unwrap_or_default();
+        listed.retain(|pid| !self.members.contains_key(pid));
+        if listed.is_empty() {
             return;
         }
+        self.news = News::Some;
+        let seen: Vec<Stat> = listed.iter().filter_map(|&pid| self.procfs.stat(pid)).collect();
         let still_there: HashSet<Pid> = leaf.procs().unwrap_or_default().into_iter().collect();
         for stat in seen {
             if still_there.contains(&stat.id.pid) {
@@ -229,15 +241,18 @@ impl Tree {
     /// Walks down from these members.
     fn look_for_children(&mut self, mut parents: Vec<ProcessId>) {
         while let Some(parent) = parents.pop() {
-            let seen: Vec<Stat> = self
-                .procfs
-                .children(parent.pid)
-                .into_iter()
-                .filter(|pid| !self.members.contains_key(pid))
-                .filter_map(|pid| self.procfs.stat(pid))
+            let mut listed = self.procfs.children(parent.pid);
+            listed.retain(|pid| !self.members.contains_key(pid));
+            if listed.is_empty() {
+                continue;
+            }
+            self.news = News::Some;
+            let seen: Vec<Stat> = listed
+                .iter()
+                .filter_map(|&pid| self.procfs.stat(pid))
                 .filter(|stat| stat.parent == parent.pid)
                 .collect();
-            if seen.is_empty() || self.procfs.identify(parent.pid) != Some(parent) {
+            if self.procfs.identify(parent.pid) != Some(parent) {
                 continue;
             }
             for stat in seen {
@@ -250,34 +265,53 @@ impl Tree {
     /// Admits the orphans of the tree; which they are.
     fn look_for_orphans(&mut self) -> Vec<ProcessId> {
         let reapers = HashSet::from([getpid(), self.leader_parent]);
-        let children: HashSet<Pid> =
-            reapers.iter().flat_map(|&reaper| self.procfs.children(reaper)).collect();
+        let list = || reapers.iter().flat_map(|&reaper| self.procfs.children(reaper)).collect();
+        let (mut children, again): (HashSet<Pid>, HashSet<Pid>) = (list(), list());
+        if children != again {
+            // Somebody was reaped while the list was made, and the next in it may have been skipped.
+            self.news = News::Some;
+            children.extend(again);
+        }
         self.strangers.retain(|pid| children.contains(pid));
         let mut admitted = Vec::new();
         for pid in children {
             if self.members.contains_key(&pid) || self.strangers.contains(&pid) {
                 continue;
             }
-            let Some(stat) = self.procfs.stat(pid) else { continue };
-            let ours = match self.procfs.environment(pid, MARK_VARIABLE) {
-                Some(mark) if mark == self.mark => true,
-                Some(_) => {
-                    self.strangers.insert(pid);
-                    false
-                }
+            let before = self.procfs.stat(pid);
+            let mark = self.procfs.environment(pid, MARK_VARIABLE);
+            let Some(stat) = self.procfs.stat(pid) else {
+                self.news = News::Some;
+                continue;
+            };
+            if before.map(|before| before.id) != Some(stat.id) || !reapers.contains(&stat.parent) {
+                self.news = News::Some;
+                continue;
+            }
+            let ours = match &mark {
+                Some(mark) => *mark == self.mark,
                 None => stat.session == self.leader.pid,
             };
-            let confirmed =
-                reapers.contains(&stat.parent) && self.procfs.identify(pid) == Some(stat.id);
-            if ours && confirmed {
+            if ours {
                 admitted.push(stat.id);
                 self.admit(stat);
+            } else if mark.is_some() {
+                self.strangers.insert(pid);
+            } else if !stat.is_alive() {
+                // Its environment is gone. It may have been ours, and its child may have become the
+                // supervisor's after the list was made.
+                self.strangers.insert(pid);
+                self.news = News::Some;
+            } else if stat.is_exiting {
+                // The same, but its child has not become the supervisor's yet.
+                self.news = News::Some;
             }
         }
         admitted
     }
 
     fn admit(&mut self, stat: Stat) {
+        self.news = News::Some;
         let pid = stat.id.pid;
         let keep_open = self.members.len() < KEPT_OPEN_MAX;
         let files = if keep_open { self.procfs.open(pid) } else { None };

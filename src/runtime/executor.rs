@@ -4,11 +4,10 @@ use super::launch::Surroundings;
 use super::message::{LaunchFailure, Message};
 use super::roster::{Live, Roster};
 use super::sampler::Sampler;
-use crate::config::ListenAddress;
 use crate::core::words::chain;
 use crate::core::{Action, Event, Intent, Kind, Record, Reply, Ticket, WorkerId};
 use crate::linux::cgroup::Leaves;
-use crate::linux::plane::{Address, Plane};
+use crate::linux::plane::Plane;
 use crate::linux::procfs::Procfs;
 use crate::linux::sockdiag;
 use crate::linux::spawn::{self, Launcher, Launching, Output};
@@ -17,7 +16,6 @@ use crate::store::{Durable, Writer};
 use nix::sys::signal::Signal;
 use nix::unistd::Pid;
 use std::collections::{BTreeMap, HashMap};
-use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::oneshot;
@@ -121,7 +119,7 @@ impl Executor {
             Ok(()) => {
                 let pid = live.pid;
                 let tree = Arc::clone(&live.tree);
-                self.sampler.watch(worker, tree, self.addresses());
+                self.sampler.watch(worker, tree);
                 vec![Event::Spawned { worker, pid }]
             }
             Err(LaunchFailure { stage, error }) => {
@@ -246,7 +244,7 @@ impl Executor {
     }
 
     fn kill(&mut self, worker: WorkerId) {
-        let addresses = self.addresses();
+        let addresses = self.surroundings.addresses();
         let Some(live) = self.roster.get_mut(worker) else { return };
         let mut tree = live.tree();
         let cut = sockdiag::connections(&addresses, &tree.sockets()).ok();
@@ -265,7 +263,7 @@ impl Executor {
     /// is not complete are bound for it as well.
     fn watch_queue(&self, worker: WorkerId) {
         let Surroundings { plane, events, .. } = self.surroundings.clone();
-        let addresses = self.addresses();
+        let addresses = self.surroundings.addresses();
         tokio::spawn(async move {
             let diverted = Instant::now();
             let mut shaken = false;
@@ -303,23 +301,6 @@ impl Executor {
 
     fn plane(&self) -> MutexGuard<'_, Plane> {
         self.surroundings.plane.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Where the application listens, as far as known.
-    pub fn addresses(&self) -> Vec<SocketAddr> {
-        let configured =
-            self.surroundings.config.listen.addresses.iter().filter_map(|address| match address {
-                ListenAddress::Tcp(address) => Some(*address),
-                ListenAddress::Unix(_) => None,
-            });
-        let bound = self.plane().listeners().into_iter().filter_map(|address| match address {
-            Address::Inet(address) => Some(address),
-            Address::Unix(_) => None,
-        });
-        let mut addresses: Vec<SocketAddr> = bound.chain(configured).collect();
-        addresses.sort();
-        addresses.dedup();
-        addresses
     }
 }
 

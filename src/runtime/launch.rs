@@ -7,9 +7,10 @@ use crate::config::{Config, ListenAddress, ListenMode};
 use crate::core::words::chain;
 use crate::core::{Event, WorkerId};
 use crate::linux::launch::{Account, Environment, Limit, Plan, Takeover};
-use crate::linux::plane::{Plane, PlaneEvent, Served};
+use crate::linux::plane::{Address, Plane, PlaneEvent, Served};
 use crate::linux::seccomp::NotifyFd;
 use crate::linux::spawn::{self, Launching, Progress};
+use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -37,6 +38,23 @@ impl From<spawn::SpawnError> for LaunchFailure {
 }
 
 impl Surroundings {
+    /// Where the application listens, as far as known.
+    pub fn addresses(&self) -> Vec<SocketAddr> {
+        let configured = self.config.listen.addresses.iter().filter_map(|address| match address {
+            ListenAddress::Tcp(address) => Some(*address),
+            ListenAddress::Unix(_) => None,
+        });
+        let plane = self.plane.lock().unwrap_or_else(PoisonError::into_inner);
+        let bound = plane.listeners().into_iter().filter_map(|address| match address {
+            Address::Inet(address) => Some(address),
+            Address::Unix(_) => None,
+        });
+        let mut addresses: Vec<SocketAddr> = bound.chain(configured).collect();
+        addresses.sort();
+        addresses.dedup();
+        addresses
+    }
+
     /// What the worker shall be.
     pub fn plan(&self, worker: WorkerId) -> Result<Plan, LaunchFailure> {
         let Config { app, listen, limits, settings, .. } = &*self.config;

@@ -78,8 +78,6 @@ pub async fn run(
         usual: config.memory.sample_interval,
         hard_limit_kib: config.settings.memory.hard_limit_kib,
     };
-    let sampler = Sampler::start(pace, events.clone(), writer.clone())
-        .map_err(|error| RunError::Thread("sampler", error))?;
     let output =
         Output::start(config.log.format).map_err(|error| RunError::Thread("output", error))?;
     let listen = config.listen.addresses.iter().map(|address| match address {
@@ -110,6 +108,8 @@ pub async fn run(
     let supervisor = Supervisor::new(config.settings.clone(), seed);
     let surroundings =
         Surroundings { config, plane: Arc::new(Mutex::new(plane)), events, output, takeover };
+    let sampler = Sampler::start(pace, surroundings.clone(), writer.clone())
+        .map_err(|error| RunError::Thread("sampler", error))?;
     let executor = Executor {
         surroundings,
         launcher: Launcher::default(),

@@ -1,7 +1,7 @@
 //! Samples the workers on a thread of its own, each as often as its head-room asks for, so that slow
 //! reads of `/proc` never hold up the engine.
 
-use super::message::Message;
+use super::launch::Surroundings;
 use crate::core::{Event, Sample, WorkerId, pace};
 use crate::linux::sockdiag;
 use crate::linux::tree::Tree;
@@ -12,7 +12,6 @@ use std::net::SocketAddr;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
-use tokio::sync::mpsc;
 
 /// Changes of the roster that may wait; each is one start or end of a worker.
 const QUEUE: usize = 1024;
@@ -30,7 +29,7 @@ pub(super) struct Sampler {
 }
 
 enum Change {
-    Watch(WorkerId, Arc<Mutex<Tree>>, Vec<SocketAddr>),
+    Watch(WorkerId, Arc<Mutex<Tree>>),
     Forget(WorkerId),
 }
 
@@ -43,22 +42,18 @@ pub(super) struct Pace {
 
 impl Sampler {
     /// Starts the thread, which ends when the last clone is dropped.
-    pub fn start(
-        pace: Pace,
-        events: mpsc::Sender<Message>,
-        store: Writer,
-    ) -> std::io::Result<Self> {
+    pub fn start(pace: Pace, surroundings: Surroundings, store: Writer) -> std::io::Result<Self> {
         let (changes, receiver) = sync_channel(QUEUE);
         std::thread::Builder::new().name("stanch-sampler".into()).spawn(move || {
-            let thread = Thread { pace, events, store, watched: BTreeMap::new() };
+            let thread = Thread { pace, surroundings, store, watched: BTreeMap::new() };
             thread.run(&receiver);
         })?;
         Ok(Self { changes })
     }
 
-    /// Samples this worker from now on; connections to `addresses` are counted.
-    pub fn watch(&self, worker: WorkerId, tree: Arc<Mutex<Tree>>, addresses: Vec<SocketAddr>) {
-        let _ = self.changes.send(Change::Watch(worker, tree, addresses));
+    /// Samples this worker from now on.
+    pub fn watch(&self, worker: WorkerId, tree: Arc<Mutex<Tree>>) {
+        let _ = self.changes.send(Change::Watch(worker, tree));
     }
 
     /// The worker is gone.
@@ -69,7 +64,6 @@ impl Sampler {
 
 struct Watched {
     tree: Arc<Mutex<Tree>>,
-    addresses: Vec<SocketAddr>,
     due: Instant,
     slow_due: Instant,
     connections: Option<u64>,
@@ -77,7 +71,7 @@ struct Watched {
 
 struct Thread {
     pace: Pace,
-    events: mpsc::Sender<Message>,
+    surroundings: Surroundings,
     store: Writer,
     watched: BTreeMap<WorkerId, Watched>,
 }
@@ -91,10 +85,9 @@ impl Thread {
                 Some(due) => changes.recv_timeout(due.saturating_duration_since(Instant::now())),
             };
             match change {
-                Ok(Change::Watch(worker, tree, addresses)) => {
+                Ok(Change::Watch(worker, tree)) => {
                     let now = Instant::now();
-                    let watched =
-                        Watched { tree, addresses, due: now, slow_due: now, connections: None };
+                    let watched = Watched { tree, due: now, slow_due: now, connections: None };
                     self.watched.insert(worker, watched);
                 }
                 Ok(Change::Forget(worker)) => drop(self.watched.remove(&worker)),
@@ -105,13 +98,15 @@ impl Thread {
     }
 
     fn sample_due(&mut self) {
+        // Only those that listen can have connections; under takeover that becomes known with time.
+        let addresses = self.surroundings.addresses();
         for (worker, watched) in &mut self.watched {
             let now = Instant::now();
             if watched.due > now {
                 continue;
             }
             let slow = watched.slow_due <= now;
-            let sample = watched.sample(slow);
+            let sample = watched.sample(slow.then_some(addresses.as_slice()));
             let Pace { usual, hard_limit_kib } = self.pace;
             watched.due = now + pace::sample_interval(usual, sample.growth_kib(), hard_limit_kib);
             if slow {
@@ -119,18 +114,22 @@ impl Thread {
                 self.store.add_samples(*worker, Timestamp::now(), sample);
             }
             // An engine that cannot keep up needs fewer samples, not older ones.
-            let _ = self.events.try_send(Event::Sampled { worker: *worker, sample }.into());
+            let _ = self
+                .surroundings
+                .events
+                .try_send(Event::Sampled { worker: *worker, sample }.into());
         }
     }
 }
 
 impl Watched {
-    fn sample(&mut self, slow: bool) -> Sample {
+    /// With `addresses` the connections to them are counted anew.
+    fn sample(&mut self, addresses: Option<&[SocketAddr]>) -> Sample {
         let mut tree = self.tree.lock().unwrap_or_else(PoisonError::into_inner);
         let mut sample = tree.sample();
         let countable = sample.fds.is_some_and(|fds| fds <= COUNTED_FDS_MAX);
-        if slow && !self.addresses.is_empty() && countable {
-            self.connections = sockdiag::connections(&self.addresses, &tree.sockets()).ok();
+        if let Some(addresses) = addresses.filter(|all| !all.is_empty() && countable) {
+            self.connections = sockdiag::connections(addresses, &tree.sockets()).ok();
         }
         sample.connections = self.connections;
         sample

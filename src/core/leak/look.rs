@@ -43,6 +43,12 @@ const SUSPECT_PART: f64 = 0.6;
 const LEFT_PART: f64 = 0.7;
 /// Growth of less than this part of the slope is none beside it.
 const CLIMB_PART: f64 = 0.25;
+/// The second half of an accelerating climb is steeper by this factor.
+const BEND: f64 = 1.5;
+/// A climb that is this part of itself while there is little work is bound to the load.
+const IDLE_PART: f64 = 0.4;
+/// A climb that stands still in this part of its windows goes in steps.
+const STILL_PART: f64 = 0.5;
 /// Standard errors that are taken against a climb when it is asked whether it slows down.
 const DOUBT: f64 = 0.5;
 
@@ -293,13 +299,15 @@ fn span_s(history: &History, span: Span) -> f64 {
 }
 
 fn kind(trend: &Trend, late: bool) -> Kind {
-    if late {
-        Kind::Late
-    } else if trend.idle_growth.is_some_and(|part| part < CLIMB_PART) {
+    let bends = trend.late > BEND * trend.early.max(0.0) + 2.0 * trend.half_error;
+    // After a flat time a bend is the corner itself, unless both halves climb.
+    if trend.idle_growth.is_some_and(|part| part < IDLE_PART) {
         Kind::LoadBound
-    } else if trend.late > 1.5 * trend.early.max(0.0) + 2.0 * trend.half_error {
+    } else if bends && (!late || trend.early > CLIMB_PART * trend.late) {
         Kind::Accelerating
-    } else if trend.still >= 0.5 {
+    } else if late {
+        Kind::Late
+    } else if trend.still >= STILL_PART {
         Kind::Stepwise
     } else {
         Kind::Steady

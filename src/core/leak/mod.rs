@@ -301,3 +301,6 @@ impl Meter {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

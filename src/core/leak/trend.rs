@@ -136,7 +136,7 @@ impl Trend {
             comparable,
             stairs: is_stairs(points, &levels),
             still: still(&levels[..n]),
-            idle_growth: works.idle_growth(points, &levels),
+            idle_growth: works.idle_growth(points),
             work_ratio: works.ratio(n),
         })
     }
@@ -160,7 +160,8 @@ impl Trend {
 /// The work of a run of points, made comparable.
 struct Works {
     known: bool,
-    /// Work rates over the idle rate.
+    /// Work rates and the idle rate, window by window, and smoothed.
+    raw: [f64; WINDOWS],
     rates: [f64; WINDOWS],
 }
 
@@ -169,20 +170,19 @@ impl Works {
         let n = points.len();
         let told = points.iter().filter(|point| point.work.is_some()).count();
         let known = told as f64 >= KNOWN_PART * n as f64 && told > 1;
-        let mut works = Self { known, rates: [1.0; WINDOWS] };
+        let mut works = Self { known, raw: [1.0; WINDOWS], rates: [1.0; WINDOWS] };
         if !known {
             return works;
         }
         let sum: f64 = points.iter().filter_map(|point| point.work).sum();
         let idle = idle_work + IDLE_PART * sum / told as f64;
         let mut near = points.iter().find_map(|point| point.work).unwrap_or(0.0);
-        let mut raw = [0.0; WINDOWS];
-        for (rate, point) in raw.iter_mut().zip(points) {
+        for (rate, point) in works.raw.iter_mut().zip(points) {
             near = point.work.unwrap_or(near);
             *rate = near + idle;
         }
         for (k, rate) in works.rates[..n].iter_mut().enumerate() {
-            let around = &raw[k.saturating_sub(SMOOTH)..(k + SMOOTH + 1).min(n)];
+            let around = &works.raw[k.saturating_sub(SMOOTH)..(k + SMOOTH + 1).min(n)];
             *rate = around.iter().sum::<f64>() / around.len() as f64;
         }
         works
@@ -245,9 +245,9 @@ impl Works {
         axis
     }
 
-    fn idle_growth(&self, points: &[Point], levels: &[f64; WINDOWS]) -> Option<f64> {
+    fn idle_growth(&self, points: &[Point]) -> Option<f64> {
         let n = points.len();
-        let rates = &self.rates[..n];
+        let rates = &self.raw[..n];
         let (low, high) =
             rates.iter().fold((f64::INFINITY, 0.0), |(low, high): (f64, f64), rate| {
                 (low.min(*rate), high.max(*rate))
@@ -257,8 +257,9 @@ impl Works {
         }
         let mut growth = [(0.0, 0.0); 2];
         for k in 1..n {
-            let (gain, time) = &mut growth[usize::from(rates[k] > (low + high) / 2.0)];
-            *gain += levels[k] - levels[k - 1];
+            // A climbing window has its floor at its beginning.
+            let (gain, time) = &mut growth[usize::from(rates[k - 1] > (low + high) / 2.0)];
+            *gain += points[k].y - points[k - 1].y;
             *time += points[k].t - points[k - 1].t;
         }
         let [(idle, idle_s), (busy, busy_s)] = growth;
