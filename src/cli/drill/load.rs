@@ -10,6 +10,7 @@
 //! apart, as `reconnected`: the visitor sees nothing of it. Everything else that is not a whole
 //! answer with status 200 has failed; on a connection of its own nothing is ever asked twice.
 
+use crate::core::words::chain;
 use http_body_util::{BodyExt, Empty};
 use hyper::body::Bytes;
 use hyper::client::conn::http1::{self, SendRequest};
@@ -171,7 +172,7 @@ impl Lost {
             _ if cut => Fault::Reset,
             _ => Fault::Other,
         };
-        Self { fault, step, what: crate::cli::output::explain(error) }
+        Self { fault, step, what: chain(error) }
     }
 }
 

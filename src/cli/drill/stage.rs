@@ -1,6 +1,7 @@
 //! The stage of a drill: a folder of its own, and a real `stanch run` in it.
 
 use crate::cli::Failure;
+use crate::core::words::chain;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use std::fs::{self, DirBuilder, File};
@@ -49,7 +50,7 @@ pub(super) enum StageError {
 
 impl From<StageError> for Failure {
     fn from(error: StageError) -> Self {
-        Failure::Fault(crate::cli::output::explain(&error))
+        Failure::Fault(chain(&error))
     }
 }
 

@@ -3,6 +3,7 @@
 use super::stage::Folder;
 use crate::cli::client::call;
 use crate::core::Record;
+use crate::core::words::chain;
 use crate::store::{EventFilter, Reader, StoreError};
 use crate::wire::Status;
 use std::path::PathBuf;
@@ -40,7 +41,7 @@ impl Watcher {
             Err(error) => look.trouble = Some(error.to_string()),
         }
         if let Err(error) = self.read(&mut look.events) {
-            look.trouble = Some(crate::cli::output::explain(&error));
+            look.trouble = Some(chain(&error));
         }
         look
     }
