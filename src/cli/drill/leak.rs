@@ -47,9 +47,14 @@ pub(super) fn play(wishes: Wishes) -> Result<(), Failure> {
         .enable_all()
         .build()
         .map_err(|error| Failure::Fault(format!("cannot start the drill's load: {error}")))?;
+    // From before there is anything that a signal would leave behind.
+    let inside = runtime.enter();
+    let signals = Signals::new([SIGINT, SIGTERM, SIGHUP])
+        .map_err(|error| Failure::Fault(format!("cannot wait for Ctrl-C: {error}")))?;
+    drop(inside);
     let mut supervisor = Supervisor::start(&folder, &config(&folder, address)?)?;
     let mut scene = Scene { folder: &folder, supervisor: &mut supervisor, screen: &mut screen };
-    let report = runtime.block_on(scene.play(address))?;
+    let report = runtime.block_on(scene.play(address, signals))?;
     // Its threads would go on looking.
     drop(runtime);
 
@@ -65,7 +70,8 @@ pub(super) fn play(wishes: Wishes) -> Result<(), Failure> {
     }
     supervisor.stop()?;
     if wishes.keep && !wishes.json {
-        println!("kept: {}", folder.path().display());
+        let path = folder.path().display();
+        println!("Kept in {path}: stanch.toml, supervisor.log, and for `--store` store.db");
     }
     folder.clear()?;
     if report.missing().is_empty() { Ok(()) } else { Err(Failure::No) }
@@ -126,9 +132,7 @@ struct Scene<'a> {
 }
 
 impl Scene<'_> {
-    async fn play(&mut self, address: SocketAddr) -> Result<Report, Failure> {
-        let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP])
-            .map_err(|error| Failure::Fault(format!("cannot wait for Ctrl-C: {error}")))?;
+    async fn play(&mut self, address: SocketAddr, mut signals: Signals) -> Result<Report, Failure> {
         let begun = Instant::now();
         tokio::select! {
             report = self.act(address) => report,
@@ -143,8 +147,9 @@ impl Scene<'_> {
     async fn act(&mut self, address: SocketAddr) -> Result<Report, Failure> {
         self.say(&format!(
             "A web shop on {address} with {WORKERS} workers under `stanch run`; each may use {}.\n\
-             Every visit leaves a session of {SESSION} behind, and {RATE_RPS} visitors come a second.\n",
-            mib(SOFT_LIMIT.kib() as f64)
+             Every visit leaves a session of {} KiB behind, and {RATE_RPS} visitors come a second.\n",
+            mib(SOFT_LIMIT.kib() as f64),
+            SESSION.kib()
         ))?;
         let mut watcher = Watcher::new(self.folder);
         let mut status = self.ready(&mut watcher).await?;

@@ -64,6 +64,7 @@ impl Report {
 
     fn write_figures(&self, out: &mut dyn Write, paint: Paint) -> Result<(), Stop> {
         let (story, tally) = (&self.story, &self.tally);
+        writeln!(out)?;
         heading(out, paint, "What happened")?;
         let seen = |seen: Option<&Sighting>| {
             let seen = seen?;
@@ -123,14 +124,16 @@ impl Report {
             heading(out, paint, "Without stanch")?;
             let others = match ends.len() {
                 1 => String::new(),
-                all => {
-                    format!(", and {all} of {} within {:.0} s of it", self.workers, last - first)
-                }
+                all => format!(
+                    ", and {all} of {} within {:.0} s of each other",
+                    self.workers,
+                    last - first
+                ),
             };
             let text = format!(
                 "At this growth the first worker would have reached {limit} after {first:.0} s of \
-                 load{others}. They share the requests and so the leak: a restart of all of them \
-                 buys as many seconds again."
+                 load{others}. They share the requests, so they share the leak: to restart them all \
+                 would only have bought the same time again."
             );
             paragraph(out, &text)?;
         }

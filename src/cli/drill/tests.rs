@@ -238,9 +238,7 @@ fn loaded(address: SocketAddr, fresh: u32, kept: u32, wanted: fn(&Tally) -> bool
 
 #[test]
 fn whole_answers_count_as_answered() {
-    let address = server(|mut stream| {
-        while asked(&mut stream) && stream.write_all(OK).is_ok() {}
-    });
+    let address = server(|mut stream| while asked(&mut stream) && stream.write_all(OK).is_ok() {});
     let tally = loaded(address, 2, 2, |tally| tally.ok >= 100);
     assert_eq!((tally.failed(), tally.reconnected, &tally.errors), (0, 0, &Vec::new()));
     assert!(tally.latency_ms(0.99) >= tally.latency_ms(0.5));
@@ -301,9 +299,7 @@ fn a_kept_connection_closed_between_requests_is_opened_anew_and_nothing_is_lost(
 
 #[test]
 fn latencies_are_nearest_rank() {
-    let address = server(|mut stream| {
-        while asked(&mut stream) && stream.write_all(OK).is_ok() {}
-    });
+    let address = server(|mut stream| while asked(&mut stream) && stream.write_all(OK).is_ok() {});
     let tally = loaded(address, 1, 0, |tally| tally.ok >= 2);
     assert!(tally.latency_ms(1.0) >= tally.latency_ms(0.0));
     assert_eq!(Tally::default().latency_ms(0.5), None);
