@@ -4,7 +4,7 @@ use super::{Failure, place};
 use crate::config::{self, Config, LogFormat, Overrides};
 use crate::core::words::chain;
 use crate::http::{self, Control, SocketError};
-use crate::runtime::{self, Handle};
+use crate::runtime::{self, Handle, Output};
 use crate::store::{Store, StoreError};
 use std::io::IsTerminal;
 use std::path::PathBuf;
@@ -76,7 +76,9 @@ pub struct Args {
 /// Runs `stanch run`.
 pub fn run(args: Args) -> Result<(), Failure> {
     let config = configuration(args)?;
-    start_tracing(config.log.format);
+    let output = Output::start(config.log.format)
+        .map_err(|error| Failure::Fault(format!("cannot start the output thread: {error}")))?;
+    start_tracing(config.log.format, output.clone());
     let control = control_socket(&config)?;
     let store = open_store(&config)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -84,13 +86,14 @@ pub fn run(args: Args) -> Result<(), Failure> {
         .enable_all()
         .build()
         .map_err(|error| Failure::Fault(format!("cannot start the async runtime: {error}")))?;
-    let store = runtime.block_on(supervise(config, store, control))?;
-    match store.close(STORE_PATIENCE) {
-        0 => Ok(()),
-        lost => Err(Failure::Fault(format!(
-            "{lost} events could not be written to the audit log before the end"
-        ))),
+    let store = runtime.block_on(supervise(config, store, output.clone(), control));
+    let store = store.inspect_err(|_| output.flush())?;
+    let lost = store.close(STORE_PATIENCE);
+    if lost > 0 {
+        tracing::error!(lost, "events could not be written to the audit log before the end");
     }
+    output.flush();
+    Ok(())
 }
 
 /// The engine is a task of its own: should it fail, this says so and ends with a fault, and the
@@ -98,6 +101,7 @@ pub fn run(args: Args) -> Result<(), Failure> {
 async fn supervise(
     config: Config,
     store: Store,
+    output: Output,
     control: Option<Control>,
 ) -> Result<Store, Failure> {
     let (handle, requests) = Handle::new(REQUESTS);
@@ -108,7 +112,7 @@ async fn supervise(
         };
         tokio::spawn(http::serve(control, handle.clone(), end))
     });
-    let outcome = tokio::spawn(runtime::run(config, store, requests)).await;
+    let outcome = tokio::spawn(runtime::run(config, store, output, requests)).await;
     drop((ended, handle));
     if let Some(faces) = faces
         && let Ok(Err(error)) = faces.await
@@ -148,13 +152,15 @@ fn configuration(args: Args) -> Result<Config, Failure> {
         .map_err(|errors| Failure::Usage(errors.to_string()))
 }
 
-fn start_tracing(format: LogFormat) {
+/// The log goes the same way as the workers' output: a standard error that nobody reads must not
+/// stop the engine.
+fn start_tracing(format: LogFormat, output: Output) {
     use tracing_subscriber::EnvFilter;
     let filter = EnvFilter::try_from_env("STANCH_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
     let colours = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(std::io::stderr)
+        .with_writer(move || output.log())
         .with_target(false)
         .with_ansi(colours);
     // An error here means that a subscriber is set already, and then that one is right.

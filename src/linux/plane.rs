@@ -17,7 +17,7 @@
 //!   default), a plain TCP socket of the supervisor's takes its place.
 //! - *inherit*: [`inherit_fds`](Plane::inherit_fds) gives members to pass on at the start of a worker.
 //!
-//! # Traps, each of them met
+//! # Traps
 //! - No two live workers share an open file: `O_NONBLOCK` belongs to it, and one server's switch
 //!   would stop the other in accept. Within one worker (a prefork tree) sharing is the server's will;
 //!   a second bind there gets the same member, and the last one decides on `O_NONBLOCK`.
@@ -25,17 +25,19 @@
 //!   and the member listens already. `shutdown` on one would reset its queue and end it for all.
 //! - A member is never closed while its group lives: the kernel would move the last member into the
 //!   gap and the program's indices would be wrong for a moment.
-//! - The members of a group need one owner, hence [`socket::own`]; and a stranger who shares the port
-//!   would take an index, hence the exclusive bind of [`socket::listen`].
+//! - The members of a group need one owner, hence `socket::own`; and a stranger who shares the port
+//!   would take an index, hence the exclusive bind of `socket::listen`.
 //! - A group whose workers are all gone still attracts connections. When another group of the same
 //!   port has an admitted worker (the new release binds `::` where the old one bound 0.0.0.0), the
 //!   abandoned one is closed; what is still queued on it is reset.
-//! - A signal may make a worker ask twice ([`seccomp`]); asking again must give the same answer.
+//! - A signal may make a worker ask twice ([`seccomp`]). To bind a member again is to get the same
+//!   member once more, so the second answer is the first.
 //!
 //! # What it cannot do
 //! A descriptor that the server duplicated *before* bind stays with its old socket when a kept member
 //! comes. io_uring is not seen. A new release that binds a more specific address than the old one
-//! attracts its connections before it is admitted. Addresses are of the supervisor's network
+//! attracts its connections before it is admitted. With no address configured, a client that binds a
+//! port of its own before it connects is taken for a server. Addresses are of the supervisor's network
 //! namespace, except for sockets that are adopted.
 //!
 //! Least kernels: 5.9 (`ADDFD`) for takeover, 4.6 for steering TCP.
@@ -46,16 +48,16 @@ mod owner;
 mod path;
 mod probe;
 mod socket;
+mod takeover;
 mod watch;
 
 pub use owner::Owner;
 pub use probe::ProbeTarget;
+pub use takeover::{PlaneEvent, Served};
 
-use super::seccomp::{Answer, Call, Notification, NotifyFd};
 #[cfg(doc)]
 use super::{seccomp, steering};
 use crate::core::WorkerId;
-use caller::{Caller, Flags, OwnSocket};
 use group::{Group, Standing};
 use nix::errno::Errno;
 use path::PathListener;
@@ -63,7 +65,7 @@ use socket::Key;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::SocketAddr;
-use std::os::fd::{AsFd, OwnedFd, RawFd};
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 /// Where an application listens.
@@ -83,52 +85,6 @@ impl fmt::Display for Address {
             Address::Unix(path) => write!(f, "unix:{}", path.display()),
         }
     }
-}
-
-/// What a trapped call told.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum PlaneEvent {
-    /// The worker called listen on a supervised address: it is about to accept.
-    Listening {
-        /// Which worker.
-        worker: WorkerId,
-        /// As the worker bound it.
-        address: Address,
-    },
-    /// The worker could not have the address; it was told the same errno.
-    BindFailed {
-        /// Which worker.
-        worker: WorkerId,
-        /// As the worker wanted it.
-        address: SocketAddr,
-        /// Why: `EADDRINUSE`, `EACCES`, `EADDRNOTAVAIL` …
-        errno: Errno,
-        /// Who has it, for `EADDRINUSE` where it can be seen.
-        owner: Option<Owner>,
-    },
-    /// The process could not be looked into, so the kernel carried its call out as if nobody
-    /// supervised it: the address, if it was one to supervise, now belongs to the worker alone, and
-    /// its replacement will find it in use. Takeover does not work on this host as it is set up.
-    LetThrough {
-        /// Which worker.
-        worker: WorkerId,
-        /// Which call.
-        call: Call,
-        /// Why: `EACCES` or `EPERM` when the worker may not be traced (another user without
-        /// `CAP_SYS_PTRACE`, Yama).
-        errno: Errno,
-    },
-}
-
-/// The outcome of [`Plane::serve`].
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Served {
-    /// No call waits; wait until the descriptor is readable again.
-    Idle,
-    /// One call was answered, and there is nothing to tell.
-    Quiet,
-    /// One call was answered.
-    Event(PlaneEvent),
 }
 
 /// Why the plane could not do what it was asked.
@@ -151,7 +107,7 @@ pub enum PlaneError {
         source: Errno,
     },
     /// A socket to inherit could not be made.
-    #[error("could not listen on {address}{}", .owner.as_ref().map_or(String::new(), |owner| format!(": in use by {owner}")))]
+    #[error("could not listen on {address}{}", in_use(.owner))]
     Listen {
         /// Where.
         address: Address,
@@ -182,35 +138,12 @@ pub struct Plane {
     standing: BTreeMap<WorkerId, Standing>,
 }
 
-type Verdict = (Answer, Option<PlaneEvent>);
-const PASS: Verdict = (Answer::Continue, None);
-
 impl Plane {
     /// A plane for the addresses `listen`; nothing is bound yet. Under takeover the ports of `listen`
     /// are supervised, whatever address the worker binds them on; with no address, each TCP bind to a
     /// port other than 0 is. `backlog` as in listen(2), by default `net.core.somaxconn`.
     pub fn new(listen: Vec<Address>, backlog: Option<u32>) -> Self {
         Self { listen, backlog, groups: Vec::new(), paths: Vec::new(), standing: BTreeMap::new() }
-    }
-
-    /// Answers one waiting call of `worker`'s tree, if there is one; never blocks. To be called until
-    /// it says [`Served::Idle`], again whenever `notify` is readable.
-    ///
-    /// # Errors
-    /// [`PlaneError::Notify`]; [`PlaneError::Steer`] after the call was answered.
-    pub fn serve(&mut self, worker: WorkerId, notify: &NotifyFd) -> Result<Served, PlaneError> {
-        let failed = |source| PlaneError::Notify { worker, source };
-        let Some(question) = notify.recv().map_err(failed)? else { return Ok(Served::Idle) };
-        let (answer, event) = match question.call {
-            Some(Call::Bind) => self.bind(worker, notify, question),
-            Some(call) => self.listen_or_shutdown(worker, notify, question, call),
-            None => PASS,
-        };
-        notify.respond(question.id, answer).map_err(failed)?;
-        if (question.call, answer) == (Some(Call::Bind), Answer::Done) {
-            self.steer()?;
-        }
-        Ok(event.map_or(Served::Quiet, Served::Event))
     }
 
     /// The sockets for a new worker that inherits them, with a name each (`tcp-8000`,
@@ -275,7 +208,9 @@ impl Plane {
         self.steer()
     }
 
-    /// Connections that are queued for the worker and that it has not accepted, over all groups.
+    /// Connections that are queued for the worker and that it has not accepted, over all groups. A
+    /// handshake that began before the worker was diverted may still add one: also wait until
+    /// `sockdiag::syn_recv` says 0. A path that workers share is not in it.
     ///
     /// # Errors
     /// [`PlaneError::Queue`].
@@ -308,7 +243,10 @@ impl Plane {
     /// How to connect to this worker and no other, admitted or not; `None` before it has bound a TCP
     /// address.
     pub fn probe_target(&self, worker: WorkerId) -> Option<ProbeTarget> {
-        self.groups.iter().find_map(|group| ProbeTarget::new(group, group.held_by(worker)?))
+        self.groups.iter().find_map(|group| {
+            let ipv4_elsewhere = self.ipv4_bound(group.key.address.port());
+            ProbeTarget::new(group, group.held_by(worker)?, ipv4_elsewhere)
+        })
     }
 
     /// The addresses that are bound, then those that are configured and on whose port nothing is.
@@ -329,134 +267,10 @@ impl Plane {
         self.paths.clear();
     }
 
-    fn bind(&mut self, worker: WorkerId, notify: &NotifyFd, question: Notification) -> Verdict {
-        let caller = Caller { tid: question.tid };
-        let fd = question.args[0] as RawFd;
-        let address = match caller.sockaddr(question.args[1], question.args[2]) {
-            Ok(Some(address)) if self.supervises(address) => address,
-            Ok(_) => return PASS,
-            Err(errno) => return blind(worker, notify, question, Call::Bind, errno),
-        };
-        let bound = (|| {
-            let Some(own) = caller.own_socket(fd, address)? else { return Ok(None) };
-            Ok(Some(Bind {
-                id: question.id,
-                caller,
-                fd,
-                flags: caller.flags(fd)?,
-                inode: caller.socket_inode(fd)?.ok_or(Errno::ENOTSOCK)?,
-                own,
-            }))
-        })();
-        let bind = match bound {
-            Ok(Some(bind)) => bind,
-            Ok(None) => return PASS,
-            Err(errno) => return blind(worker, notify, question, Call::Bind, errno),
-        };
-        // What was read until here is the caller's, and not of a later thread with its number.
-        if !notify.id_valid(question.id) {
-            return PASS;
-        }
-        if self.kept(worker, bind.inode).is_some() {
-            return (Answer::Done, None);
-        }
-        let v6only = bind.own.v6only.unwrap_or_else(|| self.has_v4(address.port()));
-        match self.place(worker, notify, bind, Key { address, v6only }) {
-            Ok(()) => (Answer::Done, None),
-            // The caller died: nobody is left to tell.
-            Err(Errno::ENOENT) => PASS,
-            Err(errno) => {
-                let owner = self.owner_of(address, errno);
-                let event = PlaneEvent::BindFailed { worker, address, errno, owner };
-                (Answer::Fail(errno), Some(event))
-            }
-        }
-    }
-
-    /// Makes the worker a member of the group of `key`.
-    fn place(
-        &mut self,
-        worker: WorkerId,
-        notify: &NotifyFd,
-        mut bind: Bind,
-        key: Key,
-    ) -> Result<(), Errno> {
-        let group = self.group(key);
-        let kept = group.and_then(|group| group.held_by(worker).or_else(|| group.free()));
-        let index = match kept {
-            Some(index) => index,
-            None if bind.own.plain_tcp
-                && let Some(taken) = bind.own.taken.take() =>
-            {
-                socket::own(&taken)?;
-                return self.join(key, taken, Some(worker)).map(drop);
-            }
-            None => self.join_fresh(key)?,
-        };
-        let Some(group) = self.groups.iter_mut().find(|group| group.key == key) else {
-            return Err(Errno::EIO);
-        };
-        let member = &mut group.members[index];
-        bind.swap(notify, member.socket.as_fd())?;
-        member.holder = Some(worker);
-        Ok(())
-    }
-
-    fn listen_or_shutdown(
-        &self,
-        worker: WorkerId,
-        notify: &NotifyFd,
-        question: Notification,
-        call: Call,
-    ) -> Verdict {
-        let caller = Caller { tid: question.tid };
-        let address = match caller.socket_inode(question.args[0] as RawFd) {
-            Ok(inode) => inode.and_then(|inode| self.kept(worker, inode)),
-            Err(errno) => return blind(worker, notify, question, call, errno),
-        };
-        match address {
-            Some(address) if notify.id_valid(question.id) => {
-                let listening = PlaneEvent::Listening { worker, address };
-                (Answer::Done, (call == Call::Listen).then_some(listening))
-            }
-            _ => PASS,
-        }
-    }
-
-    fn supervises(&self, address: SocketAddr) -> bool {
-        let port = address.port();
-        port != 0
-            && (self.listen.is_empty()
-                || self
-                    .listen
-                    .iter()
-                    .any(|listen| matches!(listen, Address::Inet(listen) if listen.port() == port)))
-    }
-
-    /// Whether IPv4 on this port is taken by a group, or will be: then an IPv6 socket beside it must
-    /// be v6-only, since a dual-stack one could not have been bound.
-    fn has_v4(&self, port: u16) -> bool {
-        let bound = self.groups.iter().map(|group| group.key.address);
-        let configured = self.listen.iter().filter_map(|listen| match listen {
-            Address::Inet(address) => Some(*address),
-            Address::Unix(_) => None,
-        });
-        bound.chain(configured).any(|address| address.is_ipv4() && address.port() == port)
-    }
-
-    /// The address of the socket with this number, if `worker` has it from here.
-    fn kept(&self, worker: WorkerId, inode: u64) -> Option<Address> {
-        let held = self.groups.iter().find(|group| {
-            group
-                .members
-                .iter()
-                .any(|member| member.holder == Some(worker) && member.inode == inode)
-        });
-        let inet = held.map(|group| Address::Inet(group.key.address));
-        inet.or_else(|| {
-            let path = self.paths.iter().find(|path| path.inode == inode)?;
-            Some(Address::Unix(path.path.clone()))
-        })
+    /// Whether IPv4 on this port belongs to a group of its own, which a dual-stack one does not see.
+    fn ipv4_bound(&self, port: u16) -> bool {
+        let mut bound = self.groups.iter().map(|group| group.key.address);
+        bound.any(|address| address.is_ipv4() && address.port() == port)
     }
 
     fn group(&self, key: Key) -> Option<&Group> {
@@ -493,7 +307,8 @@ impl Plane {
         worker: WorkerId,
         address: SocketAddr,
     ) -> Result<OwnedFd, Errno> {
-        let key = Key { address, v6only: address.is_ipv6() && self.has_v4(address.port()) };
+        let key =
+            Key { address, v6only: address.is_ipv6() && self.ipv4_configured(address.port()) };
         let free = self.group(key).and_then(Group::free);
         let index = match free {
             Some(index) => index,
@@ -508,6 +323,14 @@ impl Plane {
         let fd = member.socket.try_clone().map_err(caller::errno)?;
         member.holder = Some(worker);
         Ok(fd)
+    }
+
+    /// Whether IPv4 on this port is configured too: then an IPv6 socket leaves it to that group.
+    fn ipv4_configured(&self, port: u16) -> bool {
+        self.listen.iter().any(|listen| match listen {
+            Address::Inet(address) => address.is_ipv4() && address.port() == port,
+            Address::Unix(_) => false,
+        })
     }
 
     fn path_to_inherit(&mut self, path: &Path) -> Result<OwnedFd, Errno> {
@@ -552,43 +375,13 @@ impl Plane {
     }
 }
 
-/// A bind that waits, and the socket it is about.
-struct Bind {
-    id: u64,
-    caller: Caller,
-    fd: RawFd,
-    flags: Flags,
-    inode: u64,
-    own: OwnSocket,
-}
-
-impl Bind {
-    /// Puts `member` in the place of the caller's own socket, made to look like it.
-    fn swap(&self, notify: &NotifyFd, member: std::os::fd::BorrowedFd<'_>) -> Result<(), Errno> {
-        if let Some(taken) = &self.own.taken {
-            socket::copy_options(taken, member);
-        }
-        socket::set_nonblocking(member, self.flags.nonblocking)?;
-        watch::copy(self.caller, self.fd, self.inode, member)?;
-        notify.add_fd(self.id, member, self.fd, self.flags.close_on_exec)
-    }
-}
-
-/// The kernel shall do it; told to the lead unless the caller is just gone.
-fn blind(
-    worker: WorkerId,
-    notify: &NotifyFd,
-    question: Notification,
-    call: Call,
-    errno: Errno,
-) -> Verdict {
-    let event = PlaneEvent::LetThrough { worker, call, errno };
-    (Answer::Continue, notify.id_valid(question.id).then_some(event))
-}
-
 /// The inode in `socket:[…]`, what `/proc/PID/fd` links a socket to.
 fn socket_inode(target: &Path) -> Option<u64> {
     target.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?.parse().ok()
+}
+
+fn in_use(owner: &Option<Owner>) -> String {
+    owner.as_ref().map_or(String::new(), |owner| format!(": in use by {owner}"))
 }
 
 /// A name for `LISTEN_FDNAMES`, which may not hold a colon.

@@ -9,7 +9,9 @@
 //! What is let through without a question, and why:
 //! - `shutdown(fd, SHUT_WR)`: it ends nearly every HTTP connection (socketserver, node, nginx), so
 //!   trapping it would put the supervisor on the path of each request; and on a listening socket it
-//!   does nothing (`inet_shutdown` acts on a listener only with `RCV_SHUTDOWN`).
+//!   does nothing (`inet_shutdown` acts on a listener only with `RCV_SHUTDOWN`). A server that ends
+//!   its connections with `SHUT_RDWR` waits for an answer each time: ~20 µs against 1 µs, measured
+//!   with `perf_counter` around 3,000 calls in Python and an otherwise idle supervisor.
 //! - calls of a foreign architecture (i386 programs, x32): their numbers and the layout of their
 //!   arguments differ. x32 shares the architecture tag of x86_64, but sets bit 30 in each number,
 //!   so that none of its calls equals one that is trapped.

@@ -18,6 +18,7 @@ mod sampler;
 mod status;
 
 pub use handle::{Ended, Handle, Request};
+pub use output::Output;
 
 use crate::config::{Config, ListenAddress, ListenMode};
 use crate::core::Supervisor;
@@ -32,7 +33,6 @@ use clock::Clock;
 use engine::Engine;
 use executor::Executor;
 use launch::Surroundings;
-use output::Output;
 use sampler::{Pace, Sampler};
 use signal_hook_tokio::Signals;
 use std::collections::{BTreeMap, HashMap};
@@ -63,6 +63,7 @@ pub enum RunError {
 pub async fn run(
     config: Config,
     store: Store,
+    output: Output,
     requests: mpsc::Receiver<Request>,
 ) -> Result<Store, RunError> {
     let signals = Signals::new(engine::SIGNALS).map_err(RunError::Signals)?;
@@ -78,8 +79,6 @@ pub async fn run(
         usual: config.memory.sample_interval,
         hard_limit_kib: config.settings.memory.hard_limit_kib,
     };
-    let output =
-        Output::start(config.log.format).map_err(|error| RunError::Thread("output", error))?;
     let listen = config.listen.addresses.iter().map(|address| match address {
         ListenAddress::Tcp(address) => Address::Inet(*address),
         ListenAddress::Unix(path) => Address::Unix(path.clone()),

@@ -1,20 +1,23 @@
-//! The workers' output: read line by line, tagged with the slot, passed on to the supervisor's own
-//! standard output and error.
+//! What goes to the supervisor's standard output and error: the workers' output, line by line and
+//! tagged with the slot, and the supervisor's own log.
 //!
 //! Nothing here can grow or block for ever. Lines wait in one bounded queue for one writer thread. When
 //! it is full (the terminal, the pipe or the disk behind it is slower than the workers) a reader waits
-//! for a moment, which makes the worker wait; then it drops lines and counts them, and says how many
-//! before the next line that gets through. A line longer than [`LINE_MAX`] is cut into several.
+//! for a moment, which makes the worker wait; then it drops lines and counts them, and says how many as
+//! soon as a line gets through again. A line longer than [`LINE_MAX`] is cut into several.
 
 use crate::config::LogFormat;
 use crate::core::WorkerId;
-use std::io::Write;
+use std::io::{self, Write};
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::net::unix::pipe;
 use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::TrySendError;
+use tokio::time::timeout;
 
 /// The longest line passed on whole, in bytes.
 const LINE_MAX: usize = 16 * 1024;
@@ -22,6 +25,10 @@ const LINE_MAX: usize = 16 * 1024;
 const QUEUE: usize = 512;
 /// How long a worker waits for a slow reader before its lines are dropped.
 const PATIENCE: Duration = Duration::from_millis(100);
+/// A worker that falls silent after lines of it were dropped has that said after this long.
+const SILENCE: Duration = Duration::from_secs(1);
+/// How long the end of the supervisor waits for a slow reader.
+const LAST_PATIENCE: Duration = Duration::from_secs(1);
 
 /// Which of the two.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,126 +44,209 @@ impl Stream {
             Stream::Stderr => "stderr",
         }
     }
+
+    fn write(self, bytes: &[u8]) -> io::Result<()> {
+        match self {
+            Stream::Stdout => io::stdout().write_all(bytes).and_then(|()| io::stdout().flush()),
+            Stream::Stderr => io::stderr().write_all(bytes),
+        }
+    }
 }
 
-struct Line {
+/// Where a line comes from.
+#[derive(Clone, Copy, Debug)]
+struct Source {
     worker: WorkerId,
     stream: Stream,
-    text: Vec<u8>,
-    dropped_before: u64,
 }
 
-/// Where the readers put their lines.
+enum Item {
+    Line {
+        source: Source,
+        text: Vec<u8>,
+    },
+    Dropped {
+        source: Source,
+        lines: u64,
+    },
+    /// Of the supervisor's own log; with how many were dropped before.
+    Log {
+        text: Vec<u8>,
+        dropped: u64,
+    },
+    Flush(std::sync::mpsc::SyncSender<()>),
+}
+
+/// Where everybody puts their lines.
 #[derive(Clone, Debug)]
-pub(super) struct Output {
-    lines: mpsc::Sender<Line>,
+pub struct Output {
+    queue: mpsc::Sender<Item>,
+    log_dropped: Arc<AtomicU64>,
 }
 
 impl Output {
     /// Starts the writer thread, which ends when the last clone is dropped.
-    pub fn start(format: LogFormat) -> std::io::Result<Self> {
-        let (lines, mut queue) = mpsc::channel(QUEUE);
+    pub fn start(format: LogFormat) -> io::Result<Self> {
+        let (queue, mut items) = mpsc::channel(QUEUE);
         std::thread::Builder::new().name("stanch-output".into()).spawn(move || {
-            while let Some(line) = queue.blocking_recv() {
-                write(&line, format);
+            while let Some(item) = items.blocking_recv() {
+                // There is nobody to tell when the standard error is gone.
+                let _ = write(item, format);
             }
         })?;
-        Ok(Self { lines })
+        Ok(Self { queue, log_dropped: Arc::default() })
+    }
+
+    /// A writer for the supervisor's own log; never blocks, each `write` is one entry.
+    pub fn log(&self) -> impl Write + use<> {
+        Log(self.clone())
+    }
+
+    /// Waits until what was queued is written, for a second at most; blocks.
+    pub fn flush(&self) {
+        let (done, wait) = std::sync::mpsc::sync_channel(1);
+        if self.queue.try_send(Item::Flush(done)).is_ok() {
+            let _ = wait.recv_timeout(LAST_PATIENCE);
+        }
     }
 
     /// Passes on what a worker writes to one of its pipes, until the last writer has closed it.
-    pub fn attach(&self, worker: WorkerId, stream: Stream, pipe: OwnedFd) {
-        let lines = self.lines.clone();
+    pub(super) fn attach(&self, worker: WorkerId, stream: Stream, pipe: OwnedFd) {
+        let relay =
+            Relay { source: Source { worker, stream }, queue: self.queue.clone(), dropped: 0 };
         match pipe::Receiver::from_owned_fd(pipe) {
-            Ok(pipe) => drop(tokio::spawn(pass_on(worker, stream, pipe, lines))),
+            Ok(pipe) => drop(tokio::spawn(relay.run(pipe))),
             Err(error) => tracing::warn!(%worker, %error, "cannot read the output of a worker"),
         }
     }
 }
 
-async fn pass_on(
-    worker: WorkerId,
-    stream: Stream,
-    pipe: pipe::Receiver,
-    lines: mpsc::Sender<Line>,
-) {
-    let mut pipe = BufReader::with_capacity(64 * 1024, pipe);
-    let mut text = Vec::new();
-    let mut dropped = 0;
-    loop {
-        let (taken, ended) = match pipe.fill_buf().await {
-            Ok([]) => (0, true),
-            Ok(buffer) => {
-                let room = LINE_MAX - text.len();
-                let newline = buffer.iter().position(|byte| *byte == b'\n');
-                let taken = newline.map_or(buffer.len(), |at| at + 1).min(room);
-                text.extend_from_slice(&buffer[..taken]);
-                (taken, false)
+struct Log(Output);
+
+impl Write for Log {
+    fn write(&mut self, text: &[u8]) -> io::Result<usize> {
+        let dropped = self.0.log_dropped.swap(0, Ordering::Relaxed);
+        if self.0.queue.try_send(Item::Log { text: text.to_vec(), dropped }).is_err() {
+            self.0.log_dropped.fetch_add(dropped + 1, Ordering::Relaxed);
+        }
+        Ok(text.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Passes one pipe on.
+struct Relay {
+    source: Source,
+    queue: mpsc::Sender<Item>,
+    /// Lines dropped and not yet told.
+    dropped: u64,
+}
+
+impl Relay {
+    async fn run(mut self, pipe: pipe::Receiver) {
+        let mut pipe = BufReader::with_capacity(64 * 1024, pipe);
+        let mut text = Vec::new();
+        loop {
+            let filled = if self.dropped == 0 {
+                pipe.fill_buf().await
+            } else {
+                match timeout(SILENCE, pipe.fill_buf()).await {
+                    Ok(filled) => filled,
+                    Err(_) => {
+                        self.tell_dropped();
+                        continue;
+                    }
+                }
+            };
+            // A pipe that cannot be read has ended.
+            let buffer = filled.unwrap_or_default();
+            let ended = buffer.is_empty();
+            let room = LINE_MAX - text.len();
+            let newline = buffer.iter().position(|byte| *byte == b'\n');
+            let taken = newline.map_or(buffer.len(), |at| at + 1).min(room);
+            text.extend_from_slice(&buffer[..taken]);
+            pipe.consume(taken);
+            let whole = text.last() == Some(&b'\n') || text.len() >= LINE_MAX;
+            if whole || (ended && !text.is_empty()) {
+                if text.last() == Some(&b'\n') {
+                    text.pop();
+                }
+                self.pass_on(std::mem::take(&mut text)).await;
             }
-            Err(_) => (0, true),
-        };
-        pipe.consume(taken);
-        let whole = text.last() == Some(&b'\n') || text.len() >= LINE_MAX;
-        if whole || (ended && !text.is_empty()) {
-            if text.last() == Some(&b'\n') {
-                text.pop();
+            if ended {
+                break;
             }
-            let line =
-                Line { worker, stream, text: std::mem::take(&mut text), dropped_before: dropped };
-            dropped = send(&lines, line, dropped).await;
         }
-        if ended {
-            break;
+        if self.dropped > 0 {
+            let last = Item::Dropped { source: self.source, lines: self.dropped };
+            let _ = self.queue.send_timeout(last, PATIENCE).await;
         }
     }
-    if dropped > 0 {
-        let last = Line { worker, stream, text: b"(end)".to_vec(), dropped_before: dropped };
-        let _ = lines.send_timeout(last, PATIENCE).await;
+
+    async fn pass_on(&mut self, text: Vec<u8>) {
+        let line = Item::Line { source: self.source, text };
+        if self.dropped > 0 {
+            // Once lines are being dropped, waiting for each would only slow the worker down.
+            self.tell_dropped();
+            if self.dropped > 0 || self.queue.try_send(line).is_err() {
+                self.dropped += 1;
+            }
+            return;
+        }
+        if let Err(TrySendError::Full(line)) = self.queue.try_send(line)
+            && self.queue.send_timeout(line, PATIENCE).await.is_err()
+        {
+            self.dropped = 1;
+        }
+    }
+
+    fn tell_dropped(&mut self) {
+        let item = Item::Dropped { source: self.source, lines: self.dropped };
+        if self.queue.try_send(item).is_ok() {
+            self.dropped = 0;
+        }
     }
 }
 
-/// Queues a line; gives the number of lines dropped since the last that got through.
-async fn send(lines: &mpsc::Sender<Line>, line: Line, dropped: u64) -> u64 {
-    match lines.try_send(line) {
-        Ok(()) => 0,
-        // Once lines are being dropped, waiting for each would only slow the worker down.
-        Err(TrySendError::Full(line)) if dropped == 0 => {
-            if lines.send_timeout(line, PATIENCE).await.is_ok() { 0 } else { 1 }
+fn write(item: Item, format: LogFormat) -> io::Result<()> {
+    match item {
+        Item::Line { source, text } => {
+            let text = String::from_utf8_lossy(&text);
+            source.stream.write(render(source, &text, format).as_bytes())
         }
-        Err(TrySendError::Full(_) | TrySendError::Closed(_)) => dropped + 1,
+        Item::Dropped { source, lines } => {
+            let text = format!("stanch: {lines} lines of this worker were dropped");
+            source.stream.write(render(source, &text, format).as_bytes())
+        }
+        Item::Log { text, dropped } => {
+            if dropped > 0 {
+                let note = format!("stanch: {dropped} entries of this log were dropped\n");
+                Stream::Stderr.write(note.as_bytes())?;
+            }
+            Stream::Stderr.write(&text)
+        }
+        Item::Flush(done) => {
+            let _ = done.try_send(());
+            Ok(())
+        }
     }
 }
 
-/// Errors are passed over: there is nobody to tell when the standard error is gone.
-fn write(line: &Line, format: LogFormat) {
-    let text = String::from_utf8_lossy(&line.text);
-    let mut out = String::with_capacity(text.len() + 64);
-    if line.dropped_before > 0 {
-        let note = format!("stanch: {} lines dropped", line.dropped_before);
-        render(&mut out, line, &note, format);
-    }
-    render(&mut out, line, &text, format);
-    let _ = match line.stream {
-        Stream::Stdout => std::io::stdout().lock().write_all(out.as_bytes()),
-        Stream::Stderr => std::io::stderr().lock().write_all(out.as_bytes()),
-    };
-    let _ = std::io::stdout().flush();
-}
-
-fn render(out: &mut String, line: &Line, text: &str, format: LogFormat) {
-    use std::fmt::Write;
-    let worker = line.worker;
-    // Writing to a string cannot fail.
-    let _ = match format {
-        LogFormat::Human => writeln!(out, "[{}] {text}", worker.slot),
+fn render(source: Source, text: &str, format: LogFormat) -> String {
+    let worker = source.worker;
+    match format {
+        LogFormat::Human => format!("[{}] {text}\n", worker.slot),
         LogFormat::Json => {
             let object = serde_json::json!({
                 "slot": worker.slot,
                 "generation": worker.generation,
-                "stream": line.stream.as_str(),
+                "stream": source.stream.as_str(),
                 "line": text,
             });
-            writeln!(out, "{object}")
+            format!("{object}\n")
         }
-    };
+    }
 }

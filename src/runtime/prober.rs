@@ -49,8 +49,8 @@ enum Target {
 impl Prober {
     /// Probes until the worker is ready, then for its liveness, until aborted.
     pub async fn run(mut self) {
-        self.until_ready().await;
-        if self.config.settings.health.failures == 0 {
+        let ready = self.until_ready().await;
+        if !ready || self.config.settings.health.failures == 0 {
             return;
         }
         loop {
@@ -61,13 +61,16 @@ impl Prober {
         }
     }
 
-    async fn until_ready(&mut self) {
+    /// Whether it became ready.
+    async fn until_ready(&mut self) -> bool {
         if self.config.listen.mode == ListenMode::Takeover {
             let error = "it has not listened on a supervised address (for a program that does not \
                          listen, set [listen] mode = \"none\")";
             self.tell(Event::Obstacle { worker: self.worker, error: error.to_owned() }).await;
-            // Ends with an error when nobody can say so any more; then the probe tells.
-            let _ = self.listening.wait_for(|listening| *listening).await;
+            if self.listening.wait_for(|listening| *listening).await.is_err() {
+                // No process is left that could: the worker's exit tells the rest.
+                return false;
+            }
         }
         let path = match self.config.ready.when {
             ReadyWhen::Http => Some(self.config.ready.path.clone()),
@@ -87,6 +90,7 @@ impl Prober {
             sleep(READY_PAUSE).await;
         }
         self.tell(Event::Ready { worker: self.worker }).await;
+        true
     }
 
     async fn tell(&self, event: Event) {

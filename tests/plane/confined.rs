@@ -1,7 +1,7 @@
 //! Hosts that forbid something.
 
 use crate::stage::{Stage, free_port};
-use crate::{hands_over, id, local, python, words};
+use crate::{hands_over, hands_over_both_families, id, local, python, words};
 use nix::errno::Errno;
 use stanch::linux::plane::PlaneEvent;
 use stanch::linux::seccomp::{Call, install};
@@ -49,6 +49,12 @@ fn inside_without_getfd() {
         let port = free_port();
         hands_over(&python(kind, host, port), host, port);
     }
+    hands_over_both_families();
+    // A server that binds `::` for both families, where only IPv4 was thought of.
+    let port = free_port();
+    let mut stage = Stage::new(&[&format!("0.0.0.0:{port}")]);
+    stage.start_listening(id(1), &words(&python("dual", "::", port)));
+    stage.ask_until(local(port), "0.1");
     // The socket is not its own, which shows that the filter was in force.
     let port = free_port();
     let mut stage = Stage::new(&[&local(port).to_string()]);

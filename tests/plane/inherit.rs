@@ -110,6 +110,8 @@ fn each_address_has_a_name_and_a_group() {
     let tcp = format!("tcp-{one}");
     assert_eq!(names, [&tcp, &tcp, &format!("tcp-{two}"), "unix-app.sock"]);
     assert_eq!(plane.listeners(), listen);
+    let v6only = nix::sys::socket::getsockopt(&fds[0].1, nix::sys::socket::sockopt::Ipv6V6Only);
+    assert_eq!(v6only, Ok(true), "IPv4 has a socket of its own");
 
     let again = plane.inherit_fds(id(2)).unwrap();
     let inodes = |fds: &[(String, std::os::fd::OwnedFd)]| -> Vec<u64> {

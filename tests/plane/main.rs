@@ -13,7 +13,7 @@ use stanch::linux::plane::{Address, PlaneEvent};
 use stanch::linux::sockdiag;
 use std::collections::BTreeMap;
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -85,13 +85,41 @@ servers! {
     nonblocking: "nonblocking" on "127.0.0.1",
     epoll_before_bind: "epoll_first" on "127.0.0.1",
     asyncio: "asynchronous" on "127.0.0.1",
-    asyncio_on_both_families: "asynchronous" on "0.0.0.0",
     http_server: "http" on "0.0.0.0",
     dual_stack: "dual" on "::",
     multipath_tcp: "multipath" on "127.0.0.1",
     prefork: "prefork" on "127.0.0.1",
     asks_twice: "twice" on "127.0.0.1",
     tries_the_port_first: "rebind" on "127.0.0.1",
+}
+
+/// One socket for each family, as asyncio makes them when it is given no host.
+fn hands_over_both_families() {
+    let port = free_port();
+    let command = python("asynchronous", "", port);
+    hands_over(&command, "0.0.0.0", port);
+    let mut stage = Stage::new(&[&format!("0.0.0.0:{port}")]);
+    for generation in [1, 2] {
+        stage.start(id(generation), &words(&command), None);
+        stage.until("it listens on both", |stage| {
+            let listens = |event: &&PlaneEvent| {
+                matches!(event, PlaneEvent::Listening { worker, .. } if *worker == id(generation))
+            };
+            stage.events.iter().filter(listens).count() == 2
+        });
+        stage.plane.admit(id(generation)).unwrap();
+    }
+    stage.plane.divert(id(1)).unwrap();
+    for address in [local(port), (Ipv6Addr::LOCALHOST, port).into()] {
+        for _ in 0..20 {
+            assert_eq!(ask(address).unwrap(), "0.2", "on {address}");
+        }
+    }
+}
+
+#[test]
+fn hands_over_sockets_of_both_families() {
+    hands_over_both_families();
 }
 
 fn node(arguments: &[&str]) -> Option<Vec<String>> {
@@ -246,9 +274,7 @@ fn the_only_worker_is_diverted_too() {
     assert_eq!(ask(address).unwrap(), "0.1");
     stage.plane.divert(id(1)).unwrap();
     let waiting = TcpStream::connect(address).unwrap();
-    kill(stage.pid(id(1)), Signal::SIGTERM).unwrap();
-    stage.reap(id(1));
-    stage.plane.release(id(1)).unwrap();
+    assert_eq!(stage.plane.waiting(id(1)).unwrap(), 0, "not with the diverted one");
     stage.start_listening(id(2), &words(&command));
     assert_eq!(heard(waiting).unwrap(), "0.2");
 }
@@ -399,7 +425,9 @@ fn a_new_release_may_bind_another_family() {
     {
         stage.start_listening(id(generation), &words(&python(kind, host, port)));
         stage.plane.admit(id(generation)).unwrap();
+        assert_eq!(stage.probe(id(generation)), format!("0.{generation}"));
         if generation > 1 {
+            assert_eq!(stage.probe(id(generation - 1)), format!("0.{}", generation - 1));
             stage.plane.divert(id(generation - 1)).unwrap();
             stage.kill(id(generation - 1));
         }

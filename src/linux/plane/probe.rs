@@ -22,14 +22,16 @@ pub struct ProbeTarget {
 }
 
 impl ProbeTarget {
-    /// Reaches member `index` of the group. IPv4 wherever the group takes it.
-    pub(super) fn new(group: &Group, index: usize) -> Option<Self> {
+    /// Reaches member `index` of the group. Over IPv4 wherever the group takes that, which a
+    /// dual-stack one does unless another group has IPv4 on its port.
+    pub(super) fn new(group: &Group, index: usize, ipv4_elsewhere: bool) -> Option<Self> {
+        let dual_stack = !group.key.v6only && !ipv4_elsewhere;
         let index = u16::try_from(index).ok()?;
         let (ip, port) = (group.key.address.ip(), group.key.address.port());
         let v4 = match ip.to_canonical() {
             IpAddr::V4(ip) if ip.is_unspecified() => Some(Ipv4Addr::LOCALHOST),
             IpAddr::V4(ip) => Some(ip),
-            IpAddr::V6(ip) if ip.is_unspecified() && !group.key.v6only => Some(Ipv4Addr::LOCALHOST),
+            IpAddr::V6(ip) if ip.is_unspecified() && dual_stack => Some(Ipv4Addr::LOCALHOST),
             IpAddr::V6(_) => None,
         };
         if let Some(ip) = v4 {
