@@ -157,13 +157,9 @@ fn the_picture_fits_eighty_columns() {
         worker(2, "starting", 0, "unjudged"),
         worker(3, "ready", 400, "leak"),
     ]);
-    let tally = Tally {
-        ok: 31_400,
-        reset: 1,
-        reconnected: 12,
-        errors: vec!["reset on a new connection: ".to_owned() + &"x".repeat(100)],
-        ..Tally::default()
-    };
+    let mut tally = Tally::default();
+    (tally.ok, tally.reset, tally.reconnected) = (31_400, 1, 12);
+    tally.errors.push("reset on a new connection: ".to_owned() + &"x".repeat(100));
     let lines = drawn(&status, &tally, Paint(false));
     let expected = [
         "SLOT GEN  STATE     AGE  MEMORY, of 160 MiB    CONNS  LEAK",

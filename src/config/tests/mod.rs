@@ -211,6 +211,7 @@ fn everything_that_is_typed_is_meant() {
                 soft_limit_kib: Some(1536 * 1024),
                 hard_limit_kib: Some(2048 * 1024),
                 total_limit_kib: Some(5_000_000_000 / 1024),
+                host_kib: None,
             },
             leak: LeakSettings {
                 action: LeakAction::Alert,
