@@ -30,8 +30,9 @@ use tokio::time::MissedTickBehavior;
 
 /// A request that takes longer has failed.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// Requests after which a client opens a new connection by itself.
-const REQUESTS_A_CONNECTION: u32 = 20;
+/// Requests after which a client opens a new connection by itself: few, so that no worker gets much
+/// more of the kept connections than another.
+const REQUESTS_A_CONNECTION: u32 = 6;
 /// How many failures are kept word for word.
 const ERRORS_KEPT: usize = 5;
 

@@ -145,13 +145,14 @@ impl Report {
                 format!(" at {:.0}% of the way to the limit", self.story.percent(kib))
             });
             let text = format!(
-                "leak seen{at}, {} workers replaced, no request of {} lost.",
+                "leak seen{at}, {} workers replaced, no request of {} lost",
                 self.story.workers_replaced,
                 self.tally.requests()
             );
-            return Ok(writeln!(out, "{} {text}", paint.text(Colour::Green, "Passed:"))?);
+            writeln!(out, "{}", paint.text(Colour::Green, "Passed"))?;
+            return paragraph(out, &text);
         }
-        writeln!(out, "{}", paint.text(Colour::Red, "Failed:"))?;
+        writeln!(out, "{}", paint.text(Colour::Red, "Failed"))?;
         for text in missing {
             paragraph(out, &text)?;
         }
