@@ -103,17 +103,7 @@ pub fn run(args: Args) -> Result<(), Failure> {
             let incidents = reader.incidents(&IncidentFilter { since, last })?;
             print(|out| list(out, &incidents, json))
         }
-        Question::Show { id, json } => {
-            let incident = find(&reader, &id)?;
-            let mut events = Vec::new();
-            let filter =
-                EventFilter { incident: Some(incident.id.clone()), ..EventFilter::default() };
-            reader.events(&filter, |entry| {
-                events.push(entry);
-                Ok::<(), StoreError>(())
-            })?;
-            print(|out| show(out, &incident, &events, json))
-        }
+        Question::Show { id, json } => tell(&reader, &id, json),
         Question::Events { kind, slot, incident, part: Part { last, since }, json } => {
             let incident = incident.map(|id| find(&reader, &id)).transpose()?.map(|i| i.id);
             let filter = EventFilter { incident, kind, slot: slot.map(Slot), since, last };
@@ -128,6 +118,18 @@ pub fn run(args: Args) -> Result<(), Failure> {
             print(|out| samples(out, &reader, worker))
         }
     }
+}
+
+/// Prints an incident with all its events; `id` as in `stanch incidents show`.
+pub(super) fn tell(reader: &Reader, id: &str, json: bool) -> Result<(), Failure> {
+    let incident = find(reader, id)?;
+    let mut events = Vec::new();
+    let filter = EventFilter { incident: Some(incident.id.clone()), ..EventFilter::default() };
+    reader.events(&filter, |entry| {
+        events.push(entry);
+        Ok::<(), StoreError>(())
+    })?;
+    print(|out| show(out, &incident, &events, json))
 }
 
 impl From<StoreError> for Failure {

@@ -37,6 +37,9 @@ enum Command {
     Incidents(incidents::Args),
     Replay(replay::Args),
     Drill(drill::Args),
+    /// The server of the drills; not for people.
+    #[command(name = "__leaky-server", hide = true)]
+    LeakyServer(drill::server::Args),
 }
 
 /// Runs the command line of this process. Exit codes: 0 done, 1 the answer is no, 2 wrong use or
@@ -61,6 +64,7 @@ pub fn main() -> ExitCode {
         Command::Incidents(args) => incidents::run(args),
         Command::Replay(args) => replay::run(args),
         Command::Drill(args) => drill::run(args),
+        Command::LeakyServer(args) => drill::server::run(args),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

@@ -24,7 +24,7 @@ const END_PATIENCE: Duration = Duration::from_secs(5);
 
 /// How a request to a supervisor can fail.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum CallError {
+pub(in crate::cli) enum CallError {
     #[error("no supervisor is running at {}: there is no such socket", path.display())]
     NoSocket { path: PathBuf },
     #[error("no supervisor is running at {}: nobody listens there, the last one died", path.display())]
@@ -74,7 +74,7 @@ impl From<CallError> for Failure {
 }
 
 /// Asks for the state of everything.
-pub(super) fn status(socket: &Path) -> Result<Status, CallError> {
+pub(in crate::cli) fn status(socket: &Path) -> Result<Status, CallError> {
     let request = request(Method::GET, "/v1/status", Bytes::new());
     let (code, body) = run(async {
         match tokio::time::timeout(STATUS_PATIENCE, exchange(socket, request)).await {

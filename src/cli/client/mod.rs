@@ -1,6 +1,6 @@
 //! The commands that speak to a running supervisor over its control socket.
 
-mod call;
+pub(super) mod call;
 mod table;
 mod target;
 #[cfg(test)]

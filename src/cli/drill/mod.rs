@@ -1,0 +1,77 @@
+//! `stanch drill`: incidents to watch. A drill runs a real supervisor over a built-in server that
+//! has a real fault, under real requests, in a folder of its own.
+//!
+//! A scenario is a file here and a line in [`SCENARIOS`]. They share the stage (folder and
+//! supervisor), the visitors ([`load`]), and the screen.
+
+mod leak;
+mod load;
+mod report;
+mod screen;
+pub mod server;
+mod stage;
+mod story;
+#[cfg(test)]
+mod tests;
+mod watch;
+
+use super::Failure;
+use super::output::{Cell, Paint, Table, print};
+
+/// Watch stanch handle an incident: a built-in faulty server, under supervision and load
+#[derive(clap::Args)]
+pub struct Args {
+    /// Which drill; without a name they are listed
+    name: Option<String>,
+    /// Print the figures as one JSON object at the end, and nothing before
+    #[arg(long)]
+    json: bool,
+    /// Keep the drill's folder: configuration, audit store, log
+    #[arg(long)]
+    keep: bool,
+}
+
+/// What a drill may be asked for.
+#[derive(Clone, Copy, Debug)]
+struct Wishes {
+    json: bool,
+    keep: bool,
+}
+
+struct Scenario {
+    name: &'static str,
+    what: &'static str,
+    play: fn(Wishes) -> Result<(), Failure>,
+}
+
+const SCENARIOS: &[Scenario] = &[Scenario {
+    name: "leak",
+    what: "a shop that never ends a session; its workers are replaced before they are full",
+    play: leak::play,
+}];
+
+/// Runs `stanch drill`.
+pub fn run(args: Args) -> Result<(), Failure> {
+    let Some(name) = args.name else {
+        return print(|out| Ok(list().write(out, Paint::of_stdout())?));
+    };
+    let wishes = Wishes { json: args.json, keep: args.keep };
+    match SCENARIOS.iter().find(|scenario| scenario.name == name) {
+        Some(scenario) => (scenario.play)(wishes),
+        None => {
+            let names: Vec<_> = SCENARIOS.iter().map(|scenario| scenario.name).collect();
+            Err(Failure::Usage(format!(
+                "there is no drill {name:?}; there is: {} (`stanch drill` tells what each shows)",
+                names.join(", ")
+            )))
+        }
+    }
+}
+
+fn list() -> Table {
+    let mut table = Table::new(&["DRILL", "SHOWS"]);
+    for scenario in SCENARIOS {
+        table.row(vec![Cell::text(scenario.name), Cell::text(scenario.what)]);
+    }
+    table
+}

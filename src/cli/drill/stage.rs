@@ -1,0 +1,210 @@
+//! The stage of a drill: a folder of its own, and a real `stanch run` in it.
+
+use crate::cli::Failure;
+use crate::core::words::chain;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use std::fs::{self, DirBuilder, File};
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+/// How long the supervisor may take to end its workers and itself, before it is told to hurry.
+const STOP_PATIENCE: Duration = Duration::from_secs(20);
+/// How long it may take when hurried.
+const HURRY_PATIENCE: Duration = Duration::from_secs(10);
+/// Lines of its log that explain a failure.
+const LOG_LINES: usize = 15;
+
+/// Why the stage could not be set up or cleared.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum StageError {
+    #[error("cannot make the drill's folder {} (TMPDIR chooses another place)", path.display())]
+    Folder { path: PathBuf, source: io::Error },
+    #[error("cannot write {}", path.display())]
+    Write { path: PathBuf, source: io::Error },
+    #[error("cannot find a free port on 127.0.0.1")]
+    Port { source: io::Error },
+    #[error("cannot tell where this program lies")]
+    Program { source: io::Error },
+    #[error("{} is not UTF-8; a configuration is", path.display())]
+    NotText { path: PathBuf },
+    #[error("cannot start {}", program.display())]
+    Start { program: PathBuf, source: io::Error },
+    #[error("cannot wait for the supervisor, process {pid}")]
+    Wait { pid: u32, source: io::Error },
+    #[error("the supervisor ended early with {status}; the end of its log:\n{log}")]
+    EndedEarly { status: ExitStatus, log: String },
+    #[error(
+        "the supervisor, process {pid}, did not end within {} s and was killed; its workers may \
+         still run", (STOP_PATIENCE + HURRY_PATIENCE).as_secs()
+    )]
+    NotEnding { pid: u32 },
+    #[error("cannot remove the drill's folder {}", path.display())]
+    Remove { path: PathBuf, source: io::Error },
+}
+
+impl From<StageError> for Failure {
+    fn from(error: StageError) -> Self {
+        Failure::Fault(chain(&error))
+    }
+}
+
+/// A folder for one drill, removed when dropped, unless kept.
+#[derive(Debug)]
+pub(super) struct Folder {
+    path: PathBuf,
+    keep: bool,
+}
+
+impl Folder {
+    /// Makes one that nobody else can look into.
+    pub fn make(keep: bool) -> Result<Self, StageError> {
+        let path = std::env::temp_dir().join(format!("stanch-drill-{}", std::process::id()));
+        match DirBuilder::new().mode(0o700).create(&path) {
+            Ok(()) => Ok(Self { path, keep }),
+            Err(source) => Err(StageError::Folder { path, source }),
+        }
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub fn config(&self) -> PathBuf {
+        self.path.join("stanch.toml")
+    }
+
+    pub fn store(&self) -> PathBuf {
+        self.path.join("store.db")
+    }
+
+    pub fn socket(&self) -> PathBuf {
+        self.path.join("control.sock")
+    }
+
+    pub fn log(&self) -> PathBuf {
+        self.path.join("supervisor.log")
+    }
+
+    /// The last lines of the supervisor's log.
+    pub fn log_end(&self) -> String {
+        let log = fs::read(self.log()).unwrap_or_default();
+        let log = String::from_utf8_lossy(&log);
+        let lines: Vec<&str> = log.lines().collect();
+        let last = &lines[lines.len().saturating_sub(LOG_LINES)..];
+        if last.is_empty() { "(it is empty)".to_owned() } else { last.join("\n") }
+    }
+
+    /// Removes it now, unless it is kept.
+    pub fn clear(mut self) -> Result<(), StageError> {
+        if std::mem::replace(&mut self.keep, true) {
+            return Ok(());
+        }
+        let path = self.path.clone();
+        fs::remove_dir_all(&path).map_err(|source| StageError::Remove { path, source })
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        if !self.keep {
+            // The drill failed already; what is left is in the temporary folder.
+            let _ = fs::remove_dir_all(&self.path);
+        }
+    }
+}
+
+/// A text of this path for a configuration, in quotes: JSON's strings are TOML's as well.
+pub(super) fn quoted(path: &Path) -> Result<String, StageError> {
+    let text = path.to_str().ok_or_else(|| StageError::NotText { path: path.to_owned() })?;
+    Ok(serde_json::Value::from(text).to_string())
+}
+
+/// This very program.
+pub(super) fn program() -> Result<PathBuf, StageError> {
+    std::env::current_exe().map_err(|source| StageError::Program { source })
+}
+
+/// A loopback address that nobody listens on at the moment.
+pub(super) fn free_address() -> Result<SocketAddr, StageError> {
+    TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
+        .and_then(|listener| listener.local_addr())
+        .map_err(|source| StageError::Port { source })
+}
+
+/// A running `stanch run`; stopped when dropped.
+#[derive(Debug)]
+pub(super) struct Supervisor {
+    child: Child,
+}
+
+impl Supervisor {
+    /// Writes the configuration and starts the supervisor with it.
+    pub fn start(folder: &Folder, config: &str) -> Result<Self, StageError> {
+        let path = folder.config();
+        fs::write(&path, config).map_err(|source| StageError::Write { path, source })?;
+        let path = folder.log();
+        let log = File::create(&path).and_then(|log| Ok((log.try_clone()?, log)));
+        let (out, err) = log.map_err(|source| StageError::Write { path, source })?;
+        let program = program()?;
+        let child = Command::new(&program)
+            .arg("run")
+            .arg("--config")
+            .arg(folder.config())
+            .stdin(Stdio::null())
+            .stdout(out)
+            .stderr(err)
+            // Ctrl-C is for the drill, which then stops it in order.
+            .process_group(0)
+            .spawn()
+            .map_err(|source| StageError::Start { program, source })?;
+        Ok(Self { child })
+    }
+
+    /// An error if it runs no more.
+    pub fn check(&mut self, folder: &Folder) -> Result<(), StageError> {
+        match self.ended()? {
+            Some(status) => Err(StageError::EndedEarly { status, log: folder.log_end() }),
+            None => Ok(()),
+        }
+    }
+
+    /// Has it stop its workers and itself, and waits for that.
+    pub fn stop(&mut self) -> Result<(), StageError> {
+        for patience in [STOP_PATIENCE, HURRY_PATIENCE] {
+            if self.ended()?.is_some() {
+                return Ok(());
+            }
+            // A pid has one owner until it was waited for, and only this waits.
+            let _ = kill(Pid::from_raw(self.child.id().cast_signed()), Signal::SIGTERM);
+            let deadline = Instant::now() + patience;
+            while Instant::now() < deadline {
+                if self.ended()?.is_some() {
+                    return Ok(());
+                }
+                std::thread::sleep(Duration::from_millis(20));
+            }
+        }
+        let pid = self.child.id();
+        let wait = |source| StageError::Wait { pid, source };
+        self.child.kill().and_then(|()| self.child.wait()).map_err(wait)?;
+        Err(StageError::NotEnding { pid })
+    }
+
+    fn ended(&mut self) -> Result<Option<ExitStatus>, StageError> {
+        let pid = self.child.id();
+        self.child.try_wait().map_err(|source| StageError::Wait { pid, source })
+    }
+}
+
+impl Drop for Supervisor {
+    fn drop(&mut self) {
+        // Only on the way out of a failure, which is told; this one would be its consequence.
+        let _ = self.stop();
+    }
+}
