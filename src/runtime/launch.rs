@@ -107,7 +107,7 @@ impl Surroundings {
             self.output.attach(worker, Stream::Stdout, pipes.stdout);
             self.output.attach(worker, Stream::Stderr, pipes.stderr);
         }
-        let (said, listening) = watch::channel(false);
+        let (said, bound) = watch::channel(false);
         let deadline = Instant::now() + self.config.settings.ready_timeout;
         let outcome = loop {
             match launching.next(deadline).await {
@@ -126,12 +126,12 @@ impl Surroundings {
         let _ = self.events.send(Message::Launched { worker, outcome }).await;
         if runs {
             let Surroundings { config, plane, events, .. } = self;
-            Prober { worker, config, plane, listening, events }.run().await;
+            Prober { worker, config, plane, bound, events }.run().await;
         }
     }
 
     /// Answers the worker's trapped calls until no process with its filter is left.
-    async fn answer(&self, worker: WorkerId, notify: OwnedFd, listening: watch::Sender<bool>) {
+    async fn answer(&self, worker: WorkerId, notify: OwnedFd, bound: watch::Sender<bool>) {
         let notify = match NotifyFd::from(notify).registered() {
             Ok(notify) => notify,
             Err(error) => {
@@ -149,7 +149,7 @@ impl Surroundings {
                 match served {
                     Ok(Served::Idle) => break,
                     Ok(Served::Quiet) => {}
-                    Ok(Served::Event(event)) => self.on_plane_event(event, &listening).await,
+                    Ok(Served::Event(event)) => self.on_plane_event(event, &bound).await,
                     Err(error) => {
                         tracing::warn!(%worker, error = chain(&error), "takeover");
                         break;
@@ -163,11 +163,11 @@ impl Surroundings {
         }
     }
 
-    async fn on_plane_event(&self, event: PlaneEvent, listening: &watch::Sender<bool>) {
+    async fn on_plane_event(&self, event: PlaneEvent, bound: &watch::Sender<bool>) {
         match event {
-            PlaneEvent::Listening { worker, address } => {
-                tracing::debug!(%worker, %address, "listens");
-                listening.send_replace(true);
+            PlaneEvent::Bound { worker, address } => {
+                tracing::debug!(%worker, %address, "has its address");
+                bound.send_replace(true);
             }
             PlaneEvent::BindFailed { worker, address, errno, owner } => {
                 let error = match owner {

@@ -30,8 +30,8 @@ pub(super) struct Prober {
     pub worker: WorkerId,
     pub config: Arc<Config>,
     pub plane: Arc<Mutex<Plane>>,
-    /// Turns true when the worker called listen on a supervised address.
-    pub listening: watch::Receiver<bool>,
+    /// Turns true when the worker has a supervised address.
+    pub bound: watch::Receiver<bool>,
     pub events: mpsc::Sender<Message>,
 }
 
@@ -64,10 +64,10 @@ impl Prober {
     /// Whether it became ready.
     async fn until_ready(&mut self) -> bool {
         if self.config.listen.mode == ListenMode::Takeover {
-            let error = "it has not listened on a supervised address (for a program that does not \
+            let error = "it has bound no supervised address (for a program that does not \
                          listen, set [listen] mode = \"none\")";
             self.tell(Event::Obstacle { worker: self.worker, error: error.to_owned() }).await;
-            if self.listening.wait_for(|listening| *listening).await.is_err() {
+            if self.bound.wait_for(|bound| *bound).await.is_err() {
                 // No process is left that could: the worker's exit tells the rest.
                 return false;
             }

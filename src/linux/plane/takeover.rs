@@ -13,8 +13,9 @@ use std::os::fd::{AsFd, BorrowedFd, RawFd};
 /// What a trapped call told.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PlaneEvent {
-    /// The worker called listen on a supervised address: it is about to accept.
-    Listening {
+    /// The worker has a supervised address, and its socket there listens: it is about to accept. Its
+    /// own `listen` is no sign, gunicorn leaves it out for a socket that listens already.
+    Bound {
         /// Which worker.
         worker: WorkerId,
         /// As the worker bound it.
@@ -111,7 +112,10 @@ impl Plane {
         }
         let v6only = bind.own.v6only.unwrap_or_else(|| self.guess_v6only(address));
         match self.place(worker, notify, bind, Key { address, v6only }) {
-            Ok(()) => (Answer::Done, None),
+            Ok(()) => {
+                let address = Address::Inet(address);
+                (Answer::Done, Some(PlaneEvent::Bound { worker, address }))
+            }
             // The caller died: nobody is left to tell.
             Err(Errno::ENOENT) => PASS,
             Err(errno) => {
@@ -159,17 +163,14 @@ impl Plane {
         call: Call,
     ) -> Verdict {
         let caller = Caller { tid: question.tid };
-        let address = match caller.socket_inode(question.args[0] as RawFd) {
-            Ok(inode) => inode.and_then(|inode| self.kept(worker, inode)),
-            Err(errno) => return blind(worker, notify, question, call, errno),
-        };
-        match address {
-            Some(address) if notify.id_valid(question.id) => {
-                let listening = PlaneEvent::Listening { worker, address };
-                (Answer::Done, (call == Call::Listen).then_some(listening))
+        match caller.socket_inode(question.args[0] as RawFd) {
+            Ok(Some(inode)) if self.kept(worker, inode) && notify.id_valid(question.id) => {
+                (Answer::Done, None)
             }
-            _ => PASS,
+            Ok(_) => PASS,
+            Err(errno) => blind(worker, notify, question, call, errno),
         }
+    }
     }
 
     fn supervises(&self, address: SocketAddr) -> bool {
@@ -189,19 +190,11 @@ impl Plane {
         before.map_or_else(|| self.ipv4_bound(address.port()), |group| group.key.v6only)
     }
 
-    /// The address of the socket with this number, if `worker` has it from here.
-    fn kept(&self, worker: WorkerId, inode: u64) -> Option<Address> {
-        let held = self.groups.iter().find(|group| {
-            group
-                .members
-                .iter()
-                .any(|member| member.holder == Some(worker) && member.inode == inode)
-        });
-        let inet = held.map(|group| Address::Inet(group.key.address));
-        inet.or_else(|| {
-            let path = self.paths.iter().find(|path| path.inode == inode)?;
-            Some(Address::Unix(path.path.clone()))
-        })
+    /// Whether `worker` has the socket with this number from here.
+    fn kept(&self, worker: WorkerId, inode: u64) -> bool {
+        let mut members = self.groups.iter().flat_map(|group| &group.members);
+        members.any(|member| member.holder == Some(worker) && member.inode == inode)
+            || self.paths.iter().any(|path| path.inode == inode)
     }
 }
 
