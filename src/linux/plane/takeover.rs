@@ -171,7 +171,6 @@ impl Plane {
             Err(errno) => blind(worker, notify, question, call, errno),
         }
     }
-    }
 
     fn supervises(&self, address: SocketAddr) -> bool {
         let port = address.port();
