@@ -15,8 +15,8 @@
 //!
 //! Without a cgroup one can get away: a process that, between two looks, forks twice, begins a session
 //! and executes with a cleared environment (or is just executing: its environment is empty then for a
-//! moment). With a cgroup only one that may leave it can, and kinship,
-//! which is looked at as well, finds that one while its parent lives.
+//! moment). With a cgroup only one that may leave it can, and kinship, which is looked at as well, finds
+//! that one while its parent lives.
 //!
 //! Every look reads a pid first and the process behind it later, when the pid may have been given to
 //! another. So what made a process a member is always confirmed by a second reading after its start
@@ -25,10 +25,10 @@
 //! # The end of a tree
 //!
 //! Killing one by one loses against a tree that forks: the children of a dead parent lose the kinship
-//! by which they are known. So all are stopped first (a process with a pending SIGSTOP does not fork)
-//! until looks bring no news, and then killed; and then one looks again, because the other threads of a
-//! process still run for a moment when it is being stopped. Where `cgroup.kill` exists it comes on
-//! top, because it holds against concurrent forks.
+//! by which they are known. So all are stopped first, until looks bring no news, and then killed:
+//! SIGKILL, unlike SIGSTOP, also ends a fork that has begun. And then one looks again, because the other
+//! threads of a process may still run when its first one is stopped. Where `cgroup.kill` exists it comes
+//! on top, because it holds against concurrent forks.
 
 mod pidfd;
 mod usage;
@@ -48,7 +48,7 @@ pub const MARK_VARIABLE: &str = "STANCH_WORKER";
 const KEPT_OPEN_MAX: usize = 32;
 
 /// Looks in one [`Tree::kill_all`], so that it comes to an end whatever the tree does.
-const LOOKS_MAX: u32 = 1000;
+const LOOKS_MAX: u32 = 200;
 
 /// Looks in a row without news before all are believed to be found: a list of children that is read
 /// while others end can skip one.
@@ -117,13 +117,14 @@ impl Tree {
     /// The live processes of the tree, the zombies left out.
     pub fn members(&mut self) -> Vec<ProcessId> {
         self.look_everywhere();
-        self.live()
+        self.live().map(|stat| stat.id).collect()
     }
 
     /// Whether no process of the tree lives. False also while that is uncertain, because somebody
     /// came or ended during the look: ask again.
     pub fn is_empty(&mut self) -> bool {
-        (0..QUIET_LOOKS).all(|_| self.look_everywhere() == News::None && self.live().is_empty())
+        (0..QUIET_LOOKS)
+            .all(|_| self.look_everywhere() == News::None && self.live().next().is_none())
     }
 
     /// The state letter of the leader, see [`Stat::state`]; `None` when it was reaped.
@@ -148,44 +149,44 @@ impl Tree {
         let mut killed = HashSet::new();
         let mut quiet_looks = 0;
         for _ in 0..LOOKS_MAX {
-            let news = self.look_everywhere();
-            let live = self.live();
-            for member in self.members.values() {
-                // Also those of before: the kernel continues a stopped process group that has lost
-                // its parents.
-                if member.stat.is_alive() && member.stat.state != 'T' {
-                    pidfd::send(&self.procfs, member.stat.id, Signal::SIGSTOP);
+            let mut quiet = self.look_everywhere() == News::None;
+            for stat in self.live() {
+                if !killed.contains(&stat.id) && !matches!(stat.state, 'T' | 't') {
+                    // Not only the new ones: a fork that has begun is still finished, and the kernel
+                    // continues a stopped process group that has lost its parents.
+                    pidfd::send(&self.procfs, stat.id, Signal::SIGSTOP);
+                    quiet = false;
                 }
             }
-            quiet_looks = if news == News::None { quiet_looks + 1 } else { 0 };
+            quiet_looks = if quiet { quiet_looks + 1 } else { 0 };
             if quiet_looks < QUIET_LOOKS {
                 continue;
             }
-            if live.iter().all(|id| killed.contains(id)) {
+            if self.live().all(|stat| killed.contains(&stat.id)) {
                 return killed.len();
             }
-            self.kill_now(&live, &mut killed);
+            self.kill_now(&mut killed);
             quiet_looks = 0;
         }
-        // It outran the stopping. Nobody stays stopped, and the caller calls again.
-        let live = self.members();
-        self.kill_now(&live, &mut killed);
+        // It outran the stopping, or hangs in the kernel and does not stop. The caller calls again.
+        self.look_everywhere();
+        self.kill_now(&mut killed);
         killed.len()
     }
 
-    fn kill_now(&self, live: &[ProcessId], killed: &mut HashSet<ProcessId>) {
+    fn kill_now(&self, killed: &mut HashSet<ProcessId>) {
         if let Some(leaf) = &self.leaf {
             leaf.kill();
         }
-        for &id in live {
-            if killed.insert(id) {
-                pidfd::send(&self.procfs, id, Signal::SIGKILL);
+        for stat in self.live() {
+            if killed.insert(stat.id) {
+                pidfd::send(&self.procfs, stat.id, Signal::SIGKILL);
             }
         }
     }
 
-    fn live(&self) -> Vec<ProcessId> {
-        self.members.values().filter(|m| m.stat.is_alive()).map(|m| m.stat.id).collect()
+    fn live(&self) -> impl Iterator<Item = &Stat> {
+        self.members.values().map(|member| &member.stat).filter(|stat| stat.is_alive())
     }
 
     /// Finds every member.
@@ -193,7 +194,7 @@ impl Tree {
         self.news = News::None;
         self.look_at_members_and_leaf();
         // Children before orphans: who loses its parent in between shows up among the orphans.
-        self.look_for_children(self.live());
+        self.look_for_children(self.live().map(|stat| stat.id).collect());
         let orphans = self.look_for_orphans();
         self.look_for_children(orphans);
         self.news
@@ -318,5 +319,109 @@ impl Tree {
         let member = Member { stat, files, memory: Memory::default(), excess: None };
         self.members.insert(pid, member);
         self.usage.tree_changed();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LEADER: i32 = 5000;
+    const PARENT_OF_LEADER: i32 = 1;
+    const ORPHAN: i32 = 5077;
+    const EXITING: u64 = 4;
+
+    /// Processes on paper: the moments that real ones pass too quickly.
+    struct Paper(tempfile::TempDir);
+
+    impl Paper {
+        fn write(&self, pid: i32, name: &str, text: &str) {
+            let path = self.0.path().join(pid.to_string()).join(name);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, text).unwrap();
+        }
+
+        fn process(&self, pid: i32, parent: i32, state: char, flags: u64) {
+            let stat = format!(
+                "{pid} (app) {state} {parent} 9 9 0 -1 {flags} 0 0 0 0 1 1 0 0 20 0 1 0 {pid}"
+            );
+            self.write(pid, "stat", &stat);
+            self.write(pid, "status", "");
+        }
+
+        fn children(&self, pid: i32, children: &[i32]) {
+            let text: String = children.iter().map(|child| format!("{child} ")).collect();
+            self.write(pid, "task/1/children", &text);
+        }
+
+        /// A tree whose leader is long gone.
+        fn tree(&self) -> Tree {
+            let leader = ProcessId { pid: Pid::from_raw(LEADER), start_time_ticks: LEADER as u64 };
+            Tree::new(Procfs::new(self.0.path()), leader, "app:0.1".into(), None)
+        }
+    }
+
+    fn paper() -> (Paper, i32) {
+        (Paper(tempfile::tempdir().unwrap()), getpid().as_raw())
+    }
+
+    #[test]
+    fn a_tree_is_not_empty_while_an_orphan_ends_that_cannot_be_told() {
+        let (paper, supervisor) = paper();
+        paper.children(supervisor, &[ORPHAN]);
+        let mut tree = paper.tree();
+        // Listed, and gone when asked.
+        assert!(!tree.is_empty());
+        // It has no environment any more and its children are not the supervisor's yet.
+        paper.process(ORPHAN, supervisor, 'R', EXITING);
+        assert!(!tree.is_empty());
+        assert!(!tree.is_empty());
+        // Now they are, but the list is older.
+        paper.process(ORPHAN, supervisor, 'Z', EXITING);
+        assert!(!tree.is_empty());
+        assert!(tree.is_empty());
+    }
+
+    #[test]
+    fn a_child_of_the_supervisor_without_a_mark_is_a_bystander() {
+        let (paper, supervisor) = paper();
+        paper.children(supervisor, &[ORPHAN]);
+        paper.process(ORPHAN, supervisor, 'S', 0);
+        paper.write(ORPHAN, "environ", "PATH=/bin\0");
+        assert!(paper.tree().is_empty());
+    }
+
+    #[test]
+    fn orphans_of_an_adopted_worker_are_found_at_its_parent() {
+        let (paper, _) = paper();
+        paper.process(LEADER, PARENT_OF_LEADER, 'S', 0);
+        paper.children(PARENT_OF_LEADER, &[LEADER, ORPHAN]);
+        paper.process(ORPHAN, PARENT_OF_LEADER, 'S', 0);
+        paper.write(ORPHAN, "environ", "PATH=/bin\0STANCH_WORKER=app:0.1\0");
+        let mut tree = paper.tree();
+        let pids: Vec<i32> = tree.members().iter().map(|id| id.pid.as_raw()).collect();
+        assert_eq!(pids, [LEADER, ORPHAN]);
+
+        // One more, after the leader's end.
+        paper.write(LEADER, "stat", "");
+        paper.children(PARENT_OF_LEADER, &[ORPHAN, ORPHAN + 1]);
+        paper.process(ORPHAN + 1, PARENT_OF_LEADER, 'S', 0);
+        paper.write(ORPHAN + 1, "environ", "STANCH_WORKER=app:0.1\0");
+        let pids: Vec<i32> = tree.members().iter().map(|id| id.pid.as_raw()).collect();
+        assert_eq!(pids, [ORPHAN, ORPHAN + 1]);
+    }
+
+    #[test]
+    fn a_pid_whose_parent_is_another_one_by_now_is_not_a_member() {
+        let (paper, supervisor) = paper();
+        paper.process(LEADER, supervisor, 'S', 0);
+        paper.children(LEADER, &[ORPHAN]);
+        paper.process(ORPHAN, PARENT_OF_LEADER, 'S', 0);
+        assert_eq!(paper.tree().members().len(), 1);
+
+        paper.children(LEADER, &[]);
+        paper.children(supervisor, &[ORPHAN]);
+        paper.write(ORPHAN, "environ", "STANCH_WORKER=app:0.1\0");
+        assert_eq!(paper.tree().members().len(), 1);
     }
 }

@@ -15,7 +15,7 @@ use signal_hook_tokio::Signals;
 use std::collections::VecDeque;
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
 /// A tree that is being killed is looked at again this often, should a SIGCHLD say nothing of it.
 const REMAINS_PAUSE: Duration = Duration::from_millis(200);
@@ -41,6 +41,9 @@ impl Engine {
         let actions = self.supervisor.start(self.clock.now());
         self.follow(actions).await;
         let mut store_lives = true;
+        // Not made anew in each turn: who asks for the status often must not put it off for ever.
+        let mut remains_look = interval(REMAINS_PAUSE);
+        remains_look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         while !self.executor.finished {
             let timeout = self.supervisor.poll_timeout().map(|at| self.clock.instant(at));
             let remains = self.executor.roster.has_remains();
@@ -56,7 +59,7 @@ impl Engine {
                     let actions = self.supervisor.handle_timeout(self.clock.now());
                     self.follow(actions).await;
                 }
-                () = sleep_until(Instant::now() + REMAINS_PAUSE), if remains => {
+                _ = remains_look.tick(), if remains => {
                     let events = self.executor.look();
                     self.tell_all(events).await;
                 }
@@ -137,9 +140,7 @@ impl Engine {
         let mut events = VecDeque::from(events);
         while let Some(event) = events.pop_front() {
             let actions = self.supervisor.handle(event, self.clock.now());
-            if !actions.is_empty() {
-                events.extend(self.executor.carry_out(actions).await);
-            }
+            events.extend(self.executor.carry_out(actions).await);
         }
     }
 

@@ -104,9 +104,12 @@ impl Excess {
 }
 
 impl Tree {
-    /// Reads what the tree uses now. It blocks: tens of microseconds a process as a rule, and up to
-    /// the time of `smaps_rollup` over the tree (10 ms a GiB) for 1% of the time. Figures that no
-    /// member has are `None`; connections and load are never known here.
+    /// Reads what the tree uses now. Figures that no member has are `None`; connections and load are
+    /// never known here.
+    ///
+    /// It blocks: 45 µs for one process, 15 to 25 µs for each further one, and without a cgroup 5 µs
+    /// for each thread, whose children have to be asked for (Linux 6.18). A measurement of the excess
+    /// takes `smaps_rollup` over the tree, 20 ms for nine processes of 100 MB.
     pub fn sample(&mut self) -> Sample {
         let slow = self.usage.is_slow_look();
         if slow {
@@ -124,7 +127,7 @@ impl Tree {
         let cpu_ticks = (!self.members.is_empty()).then_some(cpu_ticks);
         self.read_memory();
         let mut sample = Sample { processes: Some(0), cpu_ticks, ..Sample::default() };
-        let alone = self.live().len() == 1;
+        let alone = self.live().count() == 1;
         for (&pid, member) in self.members.iter().filter(|(_, member)| member.stat.is_alive()) {
             let memory = &member.memory;
             let excess = member.excess.filter(|_| !alone).unwrap_or_default();
@@ -148,7 +151,7 @@ impl Tree {
     fn read_memory(&mut self) {
         let started = Instant::now();
         let measure = self.usage.excess_is_stale
-            && self.live().len() > 1
+            && self.live().count() > 1
             && self.usage.next_measurement.is_none_or(|next| started >= next);
         for (&pid, member) in &mut self.members {
             let share = if measure { self.procfs.share(pid) } else { None };
