@@ -124,8 +124,11 @@ impl Report {
             heading(out, paint, "Without stanch")?;
             let others = match ends.len() {
                 1 => String::new(),
-                all => format!(
-                    ", and {all} of {} within {:.0} s of each other",
+                seen if seen == self.workers as usize => {
+                    format!(", and all {seen} within {:.0} s of each other", last - first)
+                }
+                seen => format!(
+                    ", and {seen} of {} within {:.0} s of each other",
                     self.workers,
                     last - first
                 ),

@@ -37,7 +37,10 @@ pub(super) enum StageError {
     Start { program: PathBuf, source: io::Error },
     #[error("cannot wait for the supervisor, process {pid}")]
     Wait { pid: u32, source: io::Error },
-    #[error("the supervisor ended early with {status}; the end of its log:\n{log}")]
+    #[error(
+        "the supervisor ended early with {status}{}; the end of its log:\n{log}",
+        orphans(status)
+    )]
     EndedEarly { status: ExitStatus, log: String },
     #[error(
         "the supervisor, process {pid}, did not end within {} s and was killed; its workers may \
@@ -46,6 +49,14 @@ pub(super) enum StageError {
     NotEnding { pid: u32 },
     #[error("cannot remove the drill's folder {}", path.display())]
     Remove { path: PathBuf, source: io::Error },
+}
+
+/// A supervisor that was killed leaves its workers serving, for its successor.
+fn orphans(status: &ExitStatus) -> &'static str {
+    match status.code() {
+        Some(_) => "",
+        None => " and left its workers behind (`pgrep -f __leaky-server` finds them)",
+    }
 }
 
 impl From<StageError> for Failure {

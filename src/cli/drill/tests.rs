@@ -58,13 +58,15 @@ fn a_story_is_complete_when_each_slot_was_replaced_and_the_roll_has_ended() {
         record(14, Kind::LeakSuspected, Some(1)),
         leak(22, 1),
         roll(22, Kind::RollStarted, "leak"),
-        leak(24, 0),
         retired(23, 1),
+        record(23, Kind::RollFinished, None),
+        leak(24, 0),
+        roll(25, Kind::RollStarted, "leak"),
         retired(25, 0),
     ] {
         story.note(&event);
     }
-    assert!(!story.complete(), "the roll is under way");
+    assert!(!story.complete(), "the second roll is under way");
     story.note(&record(26, Kind::RollFinished, None));
     assert!(story.complete() && story.in_time);
     assert_eq!(story.suspected.as_ref().map(|seen| seen.after_s), Some(14.0));
