@@ -1,7 +1,7 @@
 //! A roll: replacing workers one by one. At most one is under way.
 
 use super::worker::Due;
-use super::{Slot, Ticket, WorkerId};
+use super::{IncidentId, Slot, Ticket, WorkerId};
 use std::collections::VecDeque;
 
 /// What is being replaced at the moment.
@@ -22,6 +22,8 @@ pub struct Step {
 pub struct Roll {
     /// Who waits for its end.
     pub ticket: Option<Ticket>,
+    /// The incident that began it, if it is an automatic one.
+    pub incident: Option<IncidentId>,
     /// Slots that an operator wants replaced, in order. Automatic replacements are not listed: a
     /// worker that is due says so itself.
     pub wanted: VecDeque<Slot>,
@@ -34,6 +36,7 @@ pub struct Roll {
 impl Roll {
     /// A roll over these slots; none for an automatic one.
     pub fn new(ticket: Option<Ticket>, wanted: impl IntoIterator<Item = Slot>) -> Self {
-        Self { ticket, wanted: wanted.into_iter().collect(), step: None, replaced: 0 }
+        let wanted = wanted.into_iter().collect();
+        Self { ticket, incident: None, wanted, step: None, replaced: 0 }
     }
 }

@@ -133,6 +133,8 @@ pub struct Worker {
     pub incident: Option<IncidentId>,
     /// What stood in the way of its becoming ready, when last heard.
     pub obstacle: Option<String>,
+    /// Whether the log says that it may leak; a suspicion comes and goes, and is told once.
+    pub suspicion_told: bool,
     /// Failed liveness probes in a row.
     pub failed_probes: u32,
     /// Why it must be replaced, if it must.

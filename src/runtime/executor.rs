@@ -73,7 +73,10 @@ impl Executor {
                     self.stop(worker);
                 }
                 Action::Kill { worker, intent } => {
-                    self.do_not_wait(intent);
+                    // What a leader leaves behind is swept up; that is no intervention of its own.
+                    if self.roster.get_mut(worker).is_some_and(|live| live.exit.is_none()) {
+                        self.do_not_wait(intent);
+                    }
                     self.kill(worker);
                 }
                 Action::CloseListeners => self.plane().close(),

@@ -5,7 +5,7 @@ mod invariants;
 mod random;
 mod world;
 
-use stanch::core::{Command, Settings, Slot};
+use stanch::core::{Command, LeakAction, Settings, Slot};
 use std::time::Duration;
 use world::World;
 
@@ -30,6 +30,8 @@ fn settings(seed: u64) -> Settings {
     settings.rolling.max_age =
         random.chance(0.3).then(|| Duration::from_secs(120 + random.below(600)));
     settings.restart.restarts = 1 + random.below(6) as u32;
+    let actions = [LeakAction::Restart, LeakAction::Alert, LeakAction::Off];
+    settings.leak.action = actions[random.below(3) as usize];
     settings.memory.soft_limit_kib = random.chance(0.8).then_some(200 * 1024);
     settings.memory.hard_limit_kib = random.chance(0.5).then_some(300 * 1024);
     settings.memory.total_limit_kib = random.chance(0.3).then_some(500 * 1024);

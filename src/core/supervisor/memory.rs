@@ -148,7 +148,9 @@ impl Supervisor {
     }
 
     fn verdict_changed(&mut self, now: Now, id: WorkerId, before: Verdict, after: Verdict) {
-        let Some(worker) = self.workers.get(&id) else { return };
+        let Some(worker) = self.workers.get_mut(&id) else { return };
+        let told = worker.suspicion_told;
+        worker.suspicion_told |= after == Verdict::Suspect;
         let judgement = worker.detector.judgement();
         let reason = worker.detector.judgement().reason(Dial::Utc(now));
         let figures = figures([
@@ -167,12 +169,14 @@ impl Supervisor {
                 let incident = self.see(now, Topic::Leak, id.slot, said);
                 self.record(now, Kind::LeakConfirmed, about, Some(incident), &reason, figures);
             }
+            (_, Verdict::Suspect) if told => {}
             (_, Verdict::Suspect) => {
                 self.record(now, Kind::LeakSuspected, about, open, &reason, figures);
             }
-            (Verdict::Leak | Verdict::Suspect, Verdict::Healthy | Verdict::Unjudged) => {
+            (Verdict::Leak, Verdict::Healthy | Verdict::Unjudged) => {
                 self.record(now, Kind::LeakCleared, about, open, &reason, figures);
             }
+            (Verdict::Suspect, Verdict::Healthy | Verdict::Unjudged) => {}
             (Verdict::Healthy | Verdict::Unjudged, Verdict::Healthy | Verdict::Unjudged) => {}
         }
     }

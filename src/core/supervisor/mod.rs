@@ -249,6 +249,7 @@ impl Supervisor {
             started: now.mono,
             incident,
             obstacle: None,
+            suspicion_told: false,
             failed_probes: 0,
             due: None,
             sample: None,
@@ -358,7 +359,11 @@ enum About<'a> {
     Worker(WorkerId, Option<&'a str>),
 }
 
-/// Figures of a record.
+/// Figures of a record; floating ones to three digits, more say nothing.
 fn figures<const N: usize>(pairs: [(&str, serde_json::Value); N]) -> Figures {
-    pairs.into_iter().map(|(key, value)| (key.to_owned(), value)).collect()
+    let round = |value: serde_json::Value| match value.as_f64() {
+        Some(float) if value.is_f64() => ((float * 1000.0).round() / 1000.0).into(),
+        _ => value,
+    };
+    pairs.into_iter().map(|(key, value)| (key.to_owned(), round(value))).collect()
 }

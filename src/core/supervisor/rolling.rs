@@ -31,7 +31,7 @@ impl Supervisor {
         ticket: Option<Ticket>,
         wanted: impl IntoIterator<Item = Slot>,
     ) {
-        let roll = Roll::new(ticket, wanted);
+        let mut roll = Roll::new(ticket, wanted);
         let due = self.next_due(now).and_then(|id| self.workers.get(&id)?.due.clone());
         let slots = roll.wanted.len();
         let (cause, incident, reason) = match (ticket, due) {
@@ -44,6 +44,7 @@ impl Supervisor {
             Some(id) if ticket.is_none() => About::Worker(id, Some(cause)),
             _ => About::Supervisor,
         };
+        roll.incident = incident.clone();
         self.record(now, Kind::RollStarted, about, incident, &reason, Figures::new());
         self.roll = Some(roll);
     }
@@ -221,7 +222,8 @@ impl Supervisor {
         let Some(roll) = self.roll.take() else { return };
         let reason = format!("{} worker(s) replaced", roll.replaced);
         let figures = figures([("replaced", roll.replaced.into())]);
-        self.record(now, Kind::RollFinished, About::Supervisor, None, &reason, figures);
+        let about = About::Supervisor;
+        self.record(now, Kind::RollFinished, about, roll.incident, &reason, figures);
         if let Some(ticket) = roll.ticket {
             self.actions.push(Action::Reply { ticket, reply: Ok(reason) });
         }
