@@ -10,14 +10,16 @@ use super::name;
 use super::raw::{self, Raw};
 use super::reader::{At, Typed};
 use crate::core::units::{Bytes, Period};
-use crate::core::{LeakAction, LeakSettings, MemorySettings, RestartSettings, RollingSettings};
+use crate::core::{
+    LeakAction, LeakSettings, MemorySettings, RestartSettings, RollingSettings, Settings,
+};
 use std::fmt::Display;
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// More slots than any host should have, and far below what the steering program can tell apart.
-const WORKERS: RangeInclusive<u32> = 1..=1024;
+const WORKERS: RangeInclusive<u32> = 1..=Settings::WORKERS_MAX;
 /// The kernel keeps a backlog in 16 bits in places.
 const BACKLOG: RangeInclusive<u32> = 1..=65_535;
 /// Sampling costs some microseconds a process; rarer than a minute, no leak is seen in time.

@@ -97,6 +97,9 @@ pub struct RestartSettings {
 }
 
 impl Settings {
+    /// The most slots there can be: more is a slip of the finger.
+    pub const WORKERS_MAX: u32 = 1024;
+
     /// The limit that a forecast for one worker aims at: its soft limit, else its hard limit, else
     /// its share of the total limit, else its share of nine tenths of the host's memory.
     pub fn forecast_limit_kib(&self) -> Option<u64> {

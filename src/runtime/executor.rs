@@ -72,13 +72,8 @@ impl Executor {
                     self.until_durable(intent).await;
                     self.stop(worker);
                 }
-                Action::Kill { worker, intent } => {
-                    // What a leader leaves behind is swept up; that is no intervention of its own.
-                    if self.roster.get_mut(worker).is_some_and(|live| live.exit.is_none()) {
-                        self.do_not_wait(intent);
-                    }
-                    self.kill(worker);
-                }
+                // A kill does not wait for its record.
+                Action::Kill { worker, .. } => self.kill(worker),
                 Action::CloseListeners => self.plane().close(),
                 Action::Reply { ticket, reply } => {
                     if let Some(sender) = self.replies.remove(&ticket) {
@@ -146,15 +141,6 @@ impl Executor {
         let Some(durable) = self.durables.remove(&intent.number()) else { return };
         let waited = self.store_is_well && timeout(INTENT_PATIENCE, durable).await.is_ok();
         if !waited {
-            self.store.mark_late(intent.number());
-        }
-    }
-
-    /// A kill does not wait; its record says so if it was late.
-    fn do_not_wait(&mut self, intent: Intent) {
-        if let Some(mut durable) = self.durables.remove(&intent.number())
-            && durable.try_recv().is_err()
-        {
             self.store.mark_late(intent.number());
         }
     }

@@ -21,7 +21,14 @@ pub struct Invariants {
     stopping: bool,
     unanswered: BTreeSet<Ticket>,
     /// What was wanted before the last command, in case it is refused.
-    before: Option<(Ticket, u32, BTreeSet<Slot>, BTreeMap<Slot, Moment>)>,
+    before: Option<Before>,
+}
+
+struct Before {
+    ticket: Ticket,
+    workers: u32,
+    drained: BTreeSet<Slot>,
+    held: BTreeMap<Slot, Moment>,
 }
 
 impl Invariants {
@@ -47,7 +54,8 @@ impl Invariants {
     pub fn asked(&mut self, ticket: Ticket, command: &Command) {
         self.unanswered.insert(ticket);
         let held = self.held.clone();
-        self.before = Some((ticket, self.settings.workers, self.drained.clone(), held));
+        let (workers, drained) = (self.settings.workers, self.drained.clone());
+        self.before = Some(Before { ticket, workers, drained, held });
         match command {
             Command::Restart { slot: Some(slot) } => {
                 self.held.remove(slot);
@@ -121,8 +129,9 @@ impl Invariants {
             }
             Action::Admit { worker } => self.check_ours(*worker),
             Action::Reply { ticket, reply } => {
-                let before = self.before.take_if(|before| before.0 == *ticket && reply.is_err());
-                if let Some((_, workers, drained, held)) = before {
+                let before =
+                    self.before.take_if(|before| before.ticket == *ticket && reply.is_err());
+                if let Some(Before { workers, drained, held, .. }) = before {
                     self.settings.workers = workers;
                     self.drained = drained;
                     self.held = held;

@@ -1,7 +1,9 @@
 //! What operators ask for, and when it is done.
 
 use super::super::slot::{Desired, SlotEntry, Wait};
-use super::super::{Action, Command, Figures, Kind, Now, Refusal, Reply, Slot, Ticket, WorkerId};
+use super::super::{
+    Action, Command, Figures, Kind, Now, Refusal, Reply, Settings, Slot, Ticket, WorkerId,
+};
 use super::{About, Phase, Supervisor, figures};
 
 /// A command whose end is awaited.
@@ -92,6 +94,11 @@ impl Supervisor {
                 ticket,
                 "0 workers cannot serve; use `stanch stop`, or `stanch drain SLOT`",
             );
+            return;
+        }
+        if workers > Settings::WORKERS_MAX {
+            let most = Settings::WORKERS_MAX;
+            self.refuse(ticket, &format!("{workers} workers are too many; {most} can be"));
             return;
         }
         if self.roll.is_some() {

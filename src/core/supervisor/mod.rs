@@ -165,6 +165,10 @@ impl Supervisor {
     }
 
     fn settle_incidents(&mut self, now: Now) {
+        // Slots that a stop empties say nothing about what was wrong.
+        if matches!(self.phase, Phase::Stopping | Phase::Finished) {
+            return;
+        }
         let leaking = self.workers.values().any(|w| w.is_current() && w.detector.is_leaking());
         let due = |causes: &[Cause]| {
             self.workers
