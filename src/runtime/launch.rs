@@ -169,6 +169,7 @@ impl Surroundings {
                 tracing::debug!(%worker, %address, "has its address");
                 bound.send_replace(true);
             }
+            PlaneEvent::Listening { worker } => tracing::debug!(%worker, "listens"),
             PlaneEvent::BindFailed { worker, address, errno, owner } => {
                 let error = match owner {
                     Some(owner) => format!("{address} is in use by {owner}"),

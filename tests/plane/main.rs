@@ -103,7 +103,7 @@ fn hands_over_both_families() {
         stage.start(id(generation), &words(&command), None);
         stage.until("it listens on both", |stage| {
             let listens = |event: &&PlaneEvent| {
-                matches!(event, PlaneEvent::Bound { worker, .. } if *worker == id(generation))
+                matches!(event, PlaneEvent::Listening { worker, .. } if *worker == id(generation))
             };
             stage.events.iter().filter(listens).count() == 2
         });

@@ -53,7 +53,7 @@ impl Stage {
     pub fn listens(&self, id: WorkerId) -> bool {
         self.events
             .iter()
-            .any(|event| matches!(event, PlaneEvent::Bound { worker, .. } if *worker == id))
+            .any(|event| matches!(event, PlaneEvent::Listening { worker, .. } if *worker == id))
     }
 
     /// Answers what waits now.

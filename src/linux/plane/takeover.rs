@@ -21,6 +21,11 @@ pub enum PlaneEvent {
         /// As the worker bound it.
         address: Address,
     },
+    /// The worker called listen on a socket that it has from here.
+    Listening {
+        /// Which worker.
+        worker: WorkerId,
+    },
     /// The worker could not have the address; it was told the same errno.
     BindFailed {
         /// Which worker.
@@ -165,7 +170,8 @@ impl Plane {
         let caller = Caller { tid: question.tid };
         match caller.socket_inode(question.args[0] as RawFd) {
             Ok(Some(inode)) if self.kept(worker, inode) && notify.id_valid(question.id) => {
-                (Answer::Done, None)
+                let listening = PlaneEvent::Listening { worker };
+                (Answer::Done, (call == Call::Listen).then_some(listening))
             }
             Ok(_) => PASS,
             Err(errno) => blind(worker, notify, question, call, errno),
