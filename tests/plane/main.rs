@@ -374,7 +374,7 @@ fn everything_else_passes() {
     let mut stage = Stage::new(&[&local(port).to_string()]);
     let command = python("others", "127.0.0.1", port);
     stage.start(id(1), &words(&command), None);
-    stage.until("it listens", |stage| stage.plane.probe_target(id(1)).is_some());
+    stage.until("it listens", |stage| stage.listens(id(1)));
     let not_here = Errno::EADDRNOTAVAIL as i32;
     let expected = format!("[True, True] [{not_here}, {not_here}]");
     assert_eq!(stage.probe(id(1)), expected, "ports of others, errors of what cannot be bound");

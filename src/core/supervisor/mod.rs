@@ -145,7 +145,9 @@ impl Supervisor {
             Wait::None | Wait::Backoff { .. } | Wait::Held { .. } => None,
         });
         let roll = self.roll_deadline();
-        workers.chain(slots).chain([roll, self.book.deadline()]).flatten().min()
+        let stopping = matches!(self.phase, Phase::Stopping | Phase::Finished);
+        let book = if stopping { None } else { self.book.deadline() };
+        workers.chain(slots).chain([roll, book]).flatten().min()
     }
 
     /// Whether everything has ended.
