@@ -34,7 +34,7 @@ fn settings(seed: u64) -> Settings {
     settings.leak.action = actions[random.below(3) as usize];
     settings.memory.soft_limit_kib = random.chance(0.8).then_some(200 * 1024);
     settings.memory.hard_limit_kib = random.chance(0.5).then_some(300 * 1024);
-    settings.memory.total_limit_kib = random.chance(0.3).then_some(500 * 1024);
+    settings.memory.total_limit_kib = random.chance(0.5).then_some(350 * 1024);
     settings
 }
 
