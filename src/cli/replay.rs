@@ -6,6 +6,7 @@ mod trace;
 use super::Failure;
 use crate::core::Moment;
 use crate::core::leak::{Detector, DetectorSettings, Dial, Judgement, Verdict};
+use crate::core::units::{Bytes, Period};
 use serde::Serialize;
 use std::io::{BufRead, BufReader};
 use std::time::Duration;
@@ -157,49 +158,15 @@ fn judge(
     Ok(report)
 }
 
-// LEAD: replace by crate::core::units once that is merged.
 fn size_kib(text: &str) -> Result<u64, String> {
-    let (number, unit) = split_unit(text);
-    let per_unit = match unit {
-        "KiB" => 1.0,
-        "MiB" => 1024.0,
-        "GiB" => 1024.0 * 1024.0,
-        "TiB" => 1024.0 * 1024.0 * 1024.0,
-        "kB" | "KB" => 1e3 / 1024.0,
-        "MB" => 1e6 / 1024.0,
-        "GB" => 1e9 / 1024.0,
-        "" => return Err(format!("a size needs a unit: did you mean {text}MiB?")),
-        _ => return Err(format!("unknown unit {unit:?}: use KiB, MiB, GiB")),
-    };
-    let kib = number * per_unit;
-    if kib >= 1.0 && kib < 2f64.powi(53) {
-        Ok(kib as u64)
-    } else {
-        Err(format!("{text} is no size"))
+    match text.parse::<Bytes>().map(Bytes::kib) {
+        Ok(0) => Err(format!("{text} is less than 1KiB")),
+        parsed => parsed.map_err(|error| error.to_string()),
     }
 }
 
-// LEAD: replace by crate::core::units once that is merged.
 fn duration(text: &str) -> Result<Duration, String> {
-    let (number, unit) = split_unit(text);
-    let per_unit = match unit {
-        "ms" => 1e-3,
-        "s" => 1.0,
-        "m" | "min" => 60.0,
-        "h" => 3600.0,
-        "d" => 86400.0,
-        "" => return Err(format!("a duration needs a unit: did you mean {text}s?")),
-        _ => return Err(format!("unknown unit {unit:?}: use ms, s, min, h, d")),
-    };
-    Duration::try_from_secs_f64(number * per_unit).map_err(|_| format!("{text} is no duration"))
-}
-
-/// The number (NaN if there is none) and what follows.
-fn split_unit(text: &str) -> (f64, &str) {
-    let text = text.trim();
-    let end = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
-    let (number, unit) = text.split_at(end);
-    (number.parse().unwrap_or(f64::NAN), unit.trim())
+    text.parse::<Period>().map(|period| period.0).map_err(|error| error.to_string())
 }
 
 #[cfg(test)]
