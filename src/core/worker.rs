@@ -53,9 +53,20 @@ pub enum State {
         intent: Intent,
         /// What is left is killed then.
         kill_at: Moment,
+        /// How it was told.
+        told: Told,
     },
     /// Its leader is gone; what is left of the tree is being killed.
     Exited,
+}
+
+/// How a worker was told to end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Told {
+    /// By the stop signal.
+    Asked,
+    /// By a kill of the whole tree.
+    Killed,
 }
 
 impl State {
@@ -90,6 +101,8 @@ pub enum Cause {
     SoftLimit,
     /// It does not answer.
     Hang,
+    /// It is over the hard limit; killed, not rolled.
+    HardLimit,
 }
 
 impl Cause {
@@ -101,6 +114,7 @@ impl Cause {
             Cause::TotalLimit => "total_limit",
             Cause::SoftLimit => "soft_limit",
             Cause::Hang => "hang",
+            Cause::HardLimit => "hard_limit",
         }
     }
 }

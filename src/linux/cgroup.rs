@@ -14,8 +14,8 @@
 //! - "No internal processes" forbids a cgroup with processes to hand *controllers* to its children.
 //!   Children without controllers are fine, so the supervisor stays in OWN beside `stanch-NAME`. Who
 //!   wants to enable controllers here has to move the supervisor to a leaf of its own first.
-//! - A forked child starts in its parent's cgroup, so the worker has to be moved before it runs: the
-//!   launcher waits for its plan meanwhile. Moving needs the right to write `cgroup.procs` of the
+//! - A worker is born in its leaf ([`spawn`](super::spawn)). Where the kernel cannot do that it is
+//!   moved before it runs: the launcher waits for its plan meanwhile. Both need the right to write `cgroup.procs` of the
 //!   target and of the common ancestor, which is OWN.
 //! - `cgroup.procs` lists no zombies, and it is unordered. In the subtree of a threaded cgroup reading
 //!   it fails with EOPNOTSUPP; the processes are then listed by the threaded domain above.
@@ -31,6 +31,7 @@ use nix::unistd::{AccessFlags, Pid, access};
 use std::ffi::OsString;
 use std::fs;
 use std::io::{self, ErrorKind};
+use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 
@@ -146,6 +147,11 @@ pub struct Leaf {
 }
 
 impl Leaf {
+    /// Its folder, as `clone3` wants it.
+    pub fn folder(&self) -> io::Result<OwnedFd> {
+        fs::File::open(&self.path).map(OwnedFd::from)
+    }
+
     /// Moves a process, with all its threads, into the leaf. Its children of before stay where they
     /// are.
     pub fn add(&self, pid: Pid) -> Result<(), CgroupError> {

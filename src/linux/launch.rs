@@ -1,11 +1,10 @@
 //! The launcher step: what runs between the start of a process and the start of the worker's command
 //! in it. The supervisor's side is [`spawn`](super::spawn).
 //!
-//! The supervisor does not fork: it starts its own executable file again (`/proc/self/exe __launch`,
-//! so it is the very same version even after an upgrade of the package) with `posix_spawn`, which
-//! costs the same however much memory the supervisor has, and is allowed beside threads. What must
-//! happen in the new process then happens here, in an ordinary program with one thread that may
-//! allocate and explain itself, instead of between `fork` and `exec` where it may do neither.
+//! The supervisor starts its own executable file again (`/proc/self/exe __launch`, so it is the very
+//! same version even after an upgrade of the package). What must happen in the new process then
+//! happens here, in an ordinary program with one thread that may allocate and explain itself, instead
+//! of between `fork` and `exec` where it may do neither.
 //!
 //! # Order
 //!
@@ -40,19 +39,19 @@ use control::Report;
 use exec::Image;
 use fault::Fault;
 use nix::errno::Errno;
+use nix::sys::signal::SigSet;
 use std::convert::Infallible;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::process::ExitCode;
-
-/// A fault of stanch itself, as everywhere; the reason went over the control socket.
-const FAILED: u8 = 70;
 
 /// Runs the launcher step in this process; returns only when the command could not be started (the
 /// supervisor has been told) or when the supervisor is gone.
 pub fn main() -> ExitCode {
     // Without it `/proc/self/exe` shows as "exe" in ps and top.
     let _ = nix::sys::prctl::set_name(c"stanch-launch");
+    // The supervisor blocked all of them for the time before this program.
+    let _ = SigSet::empty().thread_set_mask();
     let stdin = io::stdin();
     match receive(stdin.as_fd()) {
         Ok(Some(order)) => {
@@ -131,5 +130,5 @@ fn tell(control: BorrowedFd<'_>, fault: Fault) -> ExitCode {
     if told == Err(Errno::ENOTSOCK) {
         eprintln!("stanch: {}", fault.hint.unwrap_or(fault.what));
     }
-    ExitCode::from(FAILED)
+    ExitCode::from(control::FAILED)
 }

@@ -21,15 +21,18 @@
 //! second `execve`, the dynamic loader, Rust's start and the command line's parser.
 #![allow(unsafe_code)]
 
+mod fork;
+
 use super::launch::control::{self, Report};
 use super::launch::{Plan, Stage};
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use nix::unistd::pipe2;
+use std::ffi::CString;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::process::CommandExt;
+use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::time::Instant;
@@ -167,37 +170,49 @@ impl Launcher {
     }
 
     /// Starts a process that waits for its plan. `title` is its name in `ps` until then, such as
-    /// `stanch: launching app slot 2`.
-    pub fn spawn(&self, title: &str, output: Output) -> Result<Launching, SpawnError> {
+    /// `stanch: launching app slot 2`; `cgroup` is the folder of the cgroup to be born in.
+    pub fn spawn(
+        &self,
+        title: &str,
+        output: Output,
+        cgroup: Option<BorrowedFd<'_>>,
+    ) -> Result<Launching, SpawnError> {
         let (ours, theirs) = control::pair().map_err(|errno| SpawnError::Socket(errno.into()))?;
         nonblocking(&ours).map_err(SpawnError::Socket)?;
         let started = |source| SpawnError::Start { program: self.program.clone(), source };
-        let stdio = || match output {
-            Output::Pipes => Stdio::piped(),
-            Output::Inherit => Stdio::inherit(),
+        let word = |bytes: &[u8]| CString::new(bytes).map_err(|error| started(error.into()));
+        let program = word(self.program.as_os_str().as_bytes())?;
+        let title = word(title.as_bytes())?;
+        let pipe = || {
+            let (read, write) = pipe2(OFlag::O_CLOEXEC)?;
+            nonblocking(&read)?;
+            Ok((read, write))
         };
-        // Nothing here that would make the standard library fork instead of posix_spawn: no
-        // pre_exec, no user, no working directory. The child's copy of `theirs` is dropped with the
-        // command, so that its end is seen here.
-        let mut child = Command::new(&self.program)
-            .arg0(title)
-            .arg("__launch")
-            .stdin(theirs)
-            .stdout(stdio())
-            .stderr(stdio())
-            .spawn()
-            .map_err(started)?;
-        let pipes = match (child.stdout.take(), child.stderr.take()) {
-            (Some(stdout), Some(stderr)) => {
-                Some(Pipes { stdout: stdout.into(), stderr: stderr.into() })
-            }
-            _ => None,
+        let pipes = match output {
+            Output::Pipes => Some((pipe().map_err(started)?, pipe().map_err(started)?)),
+            Output::Inherit => None,
         };
-        for pipe in pipes.iter().flat_map(|pipes| [&pipes.stdout, &pipes.stderr]) {
-            nonblocking(pipe).map_err(started)?;
-        }
-        let pid = i32::try_from(child.id()).expect("a pid is a positive i32");
-        Ok(Launching { pid, control: ours, pipes, executing: false })
+        let child = fork::start(
+            &fork::Image {
+                program: &program,
+                arguments: &[&title, c"__launch"],
+                stdio: [
+                    Some(theirs.as_fd()),
+                    pipes.as_ref().map(|(stdout, _)| stdout.1.as_fd()),
+                    pipes.as_ref().map(|(_, stderr)| stderr.1.as_fd()),
+                ],
+            },
+            cgroup,
+        );
+        let child = child.map_err(|errno| started(errno.into()))?;
+        Ok(Launching {
+            pid: child.pid,
+            placed: child.placed,
+            program: self.program.clone(),
+            control: ours,
+            pipes: pipes.map(|(stdout, stderr)| Pipes { stdout: stdout.0, stderr: stderr.0 }),
+            executing: false,
+        })
     }
 }
 
@@ -211,6 +226,8 @@ fn nonblocking(fd: impl AsFd) -> io::Result<()> {
 #[derive(Debug)]
 pub struct Launching {
     pid: i32,
+    placed: bool,
+    program: PathBuf,
     control: OwnedFd,
     pipes: Option<Pipes>,
     executing: bool,
@@ -220,6 +237,12 @@ impl Launching {
     /// The process: the launcher's pid, and the worker's.
     pub fn pid(&self) -> i32 {
         self.pid
+    }
+
+    /// Whether it was born in the cgroup that was asked for. False before Linux 5.7, and where a
+    /// container forbids `clone3`.
+    pub fn placed(&self) -> bool {
+        self.placed
     }
 
     /// The worker's output, once; `None` if it is inherited.
@@ -268,6 +291,9 @@ impl Launching {
                 Err(SpawnError::Died { pid })
             };
         };
+        if let Some(errno) = control::errno(&packet.bytes) {
+            return Err(SpawnError::Start { program: self.program.clone(), source: errno.into() });
+        }
         match serde_json::from_slice(&packet.bytes).map_err(|error| failed(error.into()))? {
             Report::Executing => {
                 self.executing = true;

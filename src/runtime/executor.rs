@@ -6,7 +6,7 @@ use super::roster::{Live, Roster};
 use super::sampler::Sampler;
 use crate::core::words::chain;
 use crate::core::{Action, Event, Intent, Kind, Record, Reply, Ticket, WorkerId};
-use crate::linux::cgroup::Leaves;
+use crate::linux::cgroup::{CgroupError, Leaf, Leaves};
 use crate::linux::plane::Plane;
 use crate::linux::procfs::Procfs;
 use crate::linux::sockdiag;
@@ -16,6 +16,7 @@ use crate::store::{Durable, Writer};
 use nix::sys::signal::Signal;
 use nix::unistd::Pid;
 use std::collections::{BTreeMap, HashMap};
+use std::os::fd::AsFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::oneshot;
@@ -148,9 +149,15 @@ impl Executor {
     fn start(&mut self, worker: WorkerId) -> Result<(), LaunchFailure> {
         let app = &self.surroundings.config.app.name;
         let title = format!("stanch: launching {app} slot {}", worker.slot);
-        let launching = self.launcher.spawn(&title, Output::Pipes)?;
+        let leaf = self.leaf(worker);
+        let folder = leaf.as_ref().and_then(|leaf| leaf.folder().ok());
+        let folder = folder.as_ref().map(AsFd::as_fd);
+        let launching = self.launcher.spawn(&title, Output::Pipes, folder)?;
         let pid = Pid::from_raw(launching.pid());
-        let leaf = self.leaf(worker, pid);
+        let leaf = leaf.filter(|leaf| {
+            let added = if launching.placed() { Ok(()) } else { leaf.add(pid) };
+            added.inspect_err(|error| without_leaf(worker, error)).is_ok()
+        });
         let Some(leader) = self.procfs.identify(pid) else {
             let error = format!("the new process {pid} cannot be seen in /proc");
             return Err(LaunchFailure { stage: "spawn".to_owned(), error });
@@ -176,15 +183,9 @@ impl Executor {
         outcome
     }
 
-    fn leaf(&self, worker: WorkerId, pid: Pid) -> Option<crate::linux::cgroup::Leaf> {
-        let leaf = self.leaves.as_ref()?.create(worker).and_then(|leaf| {
-            leaf.add(pid)?;
-            Ok(leaf)
-        });
-        leaf.inspect_err(|error| {
-            tracing::warn!(%worker, error = chain(error), "no cgroup of its own; known by kinship");
-        })
-        .ok()
+    fn leaf(&self, worker: WorkerId) -> Option<Leaf> {
+        let leaf = self.leaves.as_ref()?.create(worker);
+        leaf.inspect_err(|error| without_leaf(worker, error)).ok()
     }
 
     fn hand_over(&self, worker: WorkerId, launching: &Launching) -> Result<(), LaunchFailure> {
@@ -198,10 +199,7 @@ impl Executor {
         };
         let listeners: Vec<spawn::Listener<'_>> = sockets
             .iter()
-            .map(|(name, socket)| spawn::Listener {
-                name,
-                socket: std::os::fd::AsFd::as_fd(socket),
-            })
+            .map(|(name, socket)| spawn::Listener { name, socket: socket.as_fd() })
             .collect();
         Ok(launching.proceed(&plan, &listeners)?)
     }
@@ -291,6 +289,10 @@ impl Executor {
     fn plane(&self) -> MutexGuard<'_, Plane> {
         self.surroundings.plane.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn without_leaf(worker: WorkerId, error: &CgroupError) {
+    tracing::warn!(%worker, error = chain(error), "no cgroup of its own; known by kinship");
 }
 
 /// The log says what the audit log says.

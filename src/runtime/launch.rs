@@ -10,6 +10,7 @@ use crate::linux::launch::{Account, Environment, Limit, Plan, Takeover};
 use crate::linux::plane::{Address, Plane, PlaneEvent, Served};
 use crate::linux::seccomp::NotifyFd;
 use crate::linux::spawn::{self, Launching, Progress};
+use nix::errno::Errno;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::path::Path;
@@ -179,11 +180,19 @@ impl Surroundings {
                 let _ = self.events.send(Event::Obstacle { worker, error }.into()).await;
             }
             PlaneEvent::LetThrough { worker, call, errno } => {
+                let remedy = match errno {
+                    Errno::EMFILE | Errno::ENFILE => {
+                        "raise stanch's limit of open files (ulimit -n, LimitNOFILE=)"
+                    }
+                    _ => {
+                        "set [listen] mode = \"inherit\" if the server knows LISTEN_FDS, or give \
+                         stanch CAP_SYS_PTRACE"
+                    }
+                };
                 tracing::warn!(
                     %worker,
                     "takeover does not work here: {call:?} could not be looked into ({}); the \
-                     worker's replacement will find its port in use. Set [listen] mode = \"inherit\" \
-                     if the server knows LISTEN_FDS, or give stanch CAP_SYS_PTRACE",
+                     worker's replacement will find its port in use: {remedy}",
                     errno.desc()
                 );
             }

@@ -21,6 +21,8 @@ use tokio::time::{sleep, timeout};
 
 /// From one readiness probe to the next: quick, because a replacement waits for it.
 const READY_PAUSE: Duration = Duration::from_millis(20);
+/// A worker that has not bound an address by then may be none that listens.
+const BIND_PATIENCE: Duration = Duration::from_secs(1);
 /// How often to ask whether the worker has accepted: first, and at most.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(1);
 const ACCEPT_PAUSE_MAX: Duration = Duration::from_millis(20);
@@ -64,10 +66,19 @@ impl Prober {
     /// Whether it became ready.
     async fn until_ready(&mut self) -> bool {
         if self.config.listen.mode == ListenMode::Takeover {
-            let error = "it has bound no supervised address (for a program that does not \
-                         listen, set [listen] mode = \"none\")";
-            self.tell(Event::Obstacle { worker: self.worker, error: error.to_owned() }).await;
-            if self.bound.wait_for(|bound| *bound).await.is_err() {
+            const ERROR: &str = "it has bound no supervised address";
+            const HINT: &str = "for a program that does not listen, set [listen] mode = \"none\"";
+            let worker = self.worker;
+            let obstacle = |error: String| Event::Obstacle { worker, error };
+            self.tell(obstacle(ERROR.to_owned())).await;
+            let bound = match timeout(BIND_PATIENCE, self.has_bound()).await {
+                Ok(bound) => bound,
+                Err(_) => {
+                    self.tell(obstacle(format!("{ERROR} ({HINT})"))).await;
+                    self.has_bound().await
+                }
+            };
+            if !bound {
                 // No process is left that could: the worker's exit tells the rest.
                 return false;
             }
@@ -91,6 +102,12 @@ impl Prober {
         }
         self.tell(Event::Ready { worker: self.worker }).await;
         true
+    }
+
+    /// Waits until the worker has a supervised address; false when none of its processes is left that
+    /// could have.
+    async fn has_bound(&mut self) -> bool {
+        self.bound.wait_for(|bound| *bound).await.is_ok()
     }
 
     async fn tell(&self, event: Event) {

@@ -251,7 +251,8 @@ async fn exec_with_too_much_to_say() {
 #[tokio::test]
 async fn no_launcher() {
     let launcher = Launcher::at("/no/such/stanch");
-    let error = launcher.spawn("title", Output::Pipes).unwrap_err();
+    let mut launching = launcher.spawn("title", Output::Pipes, None).unwrap();
+    let error = launching.next(deadline()).await.unwrap_err();
     assert_eq!(error.stage(), "spawn");
     assert!(error.to_string().contains("/no/such/stanch"), "{error}");
 }

@@ -33,7 +33,7 @@ pub fn spawn() -> Launching {
 }
 
 pub fn spawn_from(launcher: &Launcher) -> Launching {
-    launcher.spawn("stanch: launching test slot 2", Output::Pipes).unwrap()
+    launcher.spawn("stanch: launching test slot 2", Output::Pipes, None).unwrap()
 }
 
 /// Goes on with the plan until the command has ended; what it wrote to its standard output.

@@ -79,7 +79,7 @@ async fn pipes_do_not_block_and_do_not_leak() {
         assert!(flags.contains(FdFlag::FD_CLOEXEC));
     }
     assert!(launching.take_pipes().is_none());
-    let mut inherited = Launcher::at(STANCH).spawn("title", Output::Inherit).unwrap();
+    let mut inherited = Launcher::at(STANCH).spawn("title", Output::Inherit, None).unwrap();
     assert!(inherited.take_pipes().is_none());
     for launching in [launching, inherited] {
         let pid = launching.pid();

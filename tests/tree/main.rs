@@ -3,12 +3,15 @@
 mod world;
 
 use nix::sys::signal::{Signal, kill};
+use nix::sys::wait::waitpid;
 use nix::unistd::{Pid, getpid};
 use stanch::core::WorkerId;
 use stanch::linux::cgroup::Leaf;
 use stanch::linux::procfs::{ProcessId, Procfs};
+use stanch::linux::spawn::{Launcher, Output};
 use stanch::linux::tree::{MARK_VARIABLE, Tree};
 use std::collections::BTreeSet;
+use std::os::fd::AsFd;
 use std::process::Command;
 use world::{World, is_alive, living_children, until};
 
@@ -508,3 +511,27 @@ while True:
     assert_eq!(living_children(), []);
     assert_eq!(born(), then);
 });
+
+#[test]
+fn a_launcher_is_born_in_its_leaf() {
+    let Some(mut world) = World::with_cgroups() else { return };
+    let leaf = world.leaves.as_ref().unwrap().create(WorkerId::new(7, 1)).unwrap();
+    let folder = leaf.folder().unwrap();
+    let launcher = Launcher::at(env!("CARGO_BIN_EXE_stanch"));
+    let born = launcher.spawn("stanch: born", Output::Inherit, Some(folder.as_fd())).unwrap();
+    let pid = Pid::from_raw(born.pid());
+    assert!(born.placed());
+    assert_eq!(leaf.procs(), Some(vec![pid]));
+    drop(born);
+    waitpid(pid, None).unwrap();
+    drop((folder, leaf));
+
+    // A folder that is no cgroup: the process is made all the same, and the caller is told.
+    let nowhere = std::fs::File::open("/").unwrap();
+    let born = launcher.spawn("stanch: born", Output::Inherit, Some(nowhere.as_fd())).unwrap();
+    assert!(!born.placed());
+    let pid = Pid::from_raw(born.pid());
+    drop(born);
+    waitpid(pid, None).unwrap();
+    drop(world.leaves.take());
+}

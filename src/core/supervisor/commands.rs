@@ -112,14 +112,15 @@ impl Supervisor {
                 added.push(slot);
                 SlotEntry::new(slot)
             });
-            if entry.desired == Desired::Removed {
+            // Also one that was drained: so many workers were asked for.
+            if entry.desired != Desired::Up {
                 entry.desired = Desired::Up;
                 added.push(slot);
             }
         }
         let beyond =
             |entry: &&SlotEntry| entry.slot.0 >= workers && entry.desired != Desired::Removed;
-        let removed: Vec<Slot> = self.slots.values().filter(beyond).map(|e| e.slot).collect();
+        let mut removed: Vec<Slot> = self.slots.values().filter(beyond).map(|e| e.slot).collect();
         for slot in &removed {
             if let Some(entry) = self.slots.get_mut(slot) {
                 entry.desired = Desired::Removed;
@@ -130,6 +131,8 @@ impl Supervisor {
         for slot in &added {
             self.start_worker(now, *slot, None);
         }
+        // A drained slot has nothing to be waited for.
+        removed.retain(|slot| self.workers.keys().any(|id| id.slot == *slot));
         let until = if removed.is_empty() { Until::Serving(added) } else { Until::Empty(removed) };
         self.wait(ticket, until);
     }
@@ -214,7 +217,12 @@ impl Supervisor {
                     return Some(Err(Refusal(format!("slot {slot} is held: it does not come up"))));
                 }
                 let serving = slots.iter().all(|slot| self.serving_in(*slot).is_some());
-                serving.then(|| Ok(format!("{} worker(s) added", slots.len())))
+                serving.then(|| {
+                    Ok(match slots.len() {
+                        0 => "nothing to do".to_owned(),
+                        added => format!("{added} worker(s) added"),
+                    })
+                })
             }
             Until::Empty(slots) => {
                 let empty = !self.workers.keys().any(|id| slots.contains(&id.slot));

@@ -2,7 +2,7 @@
 
 use super::super::incidents::Topic;
 use super::super::slot::{Desired, Verdict, Wait};
-use super::super::worker::{Cause, Due, State, Worker};
+use super::super::worker::{Cause, Due, State, Told, Worker};
 use super::super::{
     Action, ExitStatus, Figures, IncidentId, Intent, Kind, Moment, Now, Slot, WorkerId,
 };
@@ -131,7 +131,8 @@ impl Supervisor {
                 self.start_failed(now, id, "ready", &reason)
             }
             State::Ready { .. } => self.crashed(now, id, status),
-            State::Draining { .. } | State::Stopping { .. } => self.retired(now, id, Some(status)),
+            State::Stopping { told, .. } => self.retired(now, id, told, Some(status)),
+            State::Draining { .. } => self.retired(now, id, Told::Asked, Some(status)),
             State::Exited => return,
         };
         // Children that outlived their leader would hold memory and sockets that nobody watches.
@@ -150,8 +151,11 @@ impl Supervisor {
             State::Ready { .. } => {
                 self.crashed(now, id, ExitStatus::Signal(SIGKILL));
             }
-            State::Draining { .. } | State::Stopping { .. } => {
-                self.retired(now, id, None);
+            State::Stopping { told, .. } => {
+                self.retired(now, id, told, None);
+            }
+            State::Draining { .. } => {
+                self.retired(now, id, Told::Asked, None);
             }
         }
         let incident = due_incident.or(incident);
@@ -206,16 +210,27 @@ impl Supervisor {
         intent
     }
 
-    fn retired(&mut self, now: Now, id: WorkerId, status: Option<ExitStatus>) -> Intent {
+    fn retired(
+        &mut self,
+        now: Now,
+        id: WorkerId,
+        told: Told,
+        status: Option<ExitStatus>,
+    ) -> Intent {
         let worker = self.workers.get(&id);
         let age_s = worker.map(|worker| now.mono.since(worker.started).as_secs_f64());
         let incident = worker.and_then(|worker| worker.due.as_ref()?.incident.clone());
+        let (cause, reason) = match told {
+            Told::Asked => (None, "ended as asked"),
+            Told::Killed => (Some("killed"), "ended by the kill"),
+        };
         let reason = match status {
-            Some(status) => format!("ended as asked: {status}"),
-            None => "ended as asked".to_owned(),
+            Some(status) => format!("{reason}: {status}"),
+            None => reason.to_owned(),
         };
         let figures = figures([("age_s", age_s.into())]);
-        self.record(now, Kind::WorkerRetired, About::Worker(id, None), incident, &reason, figures)
+        let about = About::Worker(id, cause);
+        self.record(now, Kind::WorkerRetired, about, incident, &reason, figures)
     }
 
     /// A slot lost a worker unasked: what now? Nothing, if it was the newcomer of a roll (the roll
@@ -318,14 +333,15 @@ impl Supervisor {
 
     pub(super) fn stop_worker(&mut self, _now: Now, id: WorkerId, intent: Intent, kill_at: Moment) {
         if let Some(worker) = self.workers.get_mut(&id) {
-            worker.state = State::Stopping { intent, kill_at };
+            worker.state = State::Stopping { intent, kill_at, told: Told::Asked };
             self.actions.push(Action::Stop { worker: id, intent });
         }
     }
 
     pub(super) fn kill(&mut self, now: Now, id: WorkerId, intent: Intent) {
         if let Some(worker) = self.workers.get_mut(&id) {
-            worker.state = State::Stopping { intent, kill_at: now.mono + KILL_AGAIN };
+            let kill_at = now.mono + KILL_AGAIN;
+            worker.state = State::Stopping { intent, kill_at, told: Told::Killed };
             self.actions.push(Action::Divert { worker: id, drain: false });
             self.actions.push(Action::Kill { worker: id, intent });
         }

@@ -53,6 +53,10 @@ impl Supervisor {
         let about = About::Worker(id, Some("hard_limit"));
         let some = Some(incident.clone());
         let intent = self.record(now, Kind::MemoryHardLimit, about, some, &reason, figures);
+        let incident_changed = self.book.add_impact(&incident, "workers_killed", 1);
+        self.put_incident(incident_changed);
+        let some = Some(incident.clone());
+        self.make_due(id, Due { cause: Cause::HardLimit, incident: some, reason: reason.clone() });
         self.kill(now, id, intent);
         if was_current {
             self.lost(now, id, incident, was_ready, &reason);

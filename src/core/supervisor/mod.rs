@@ -115,7 +115,7 @@ impl Supervisor {
             }
             Event::Sampled { worker, sample } => self.on_sampled(now, worker, sample),
             Event::StoreDegraded { error } => {
-                let reason = format!("the audit log cannot be written: {error}");
+                let reason = format!("the audit log is not kept as it should be: {error}");
                 self.note(now, Kind::StoreDegraded, &reason, Figures::new());
             }
             Event::StoreRestored { buffered, lost } => {

@@ -8,6 +8,7 @@
 //! - supervisor → launcher, once: [`GO`], with the plan's file and the listening sockets.
 //! - launcher → supervisor: a [`Report`]: `Executing` (with the filter's notify descriptor, if there
 //!   is one) just before `execve`, or `Failed`. A failure can still follow `Executing`.
+//!   When not even the launcher could be executed, an errno in four bytes takes its place.
 //! - End of file: the socket is close-on-exec, so after `Executing` it says that the command runs;
 //!   before it, that the launcher died.
 //!
@@ -35,6 +36,20 @@ pub(in crate::linux) const MOST_FDS: usize = 253;
 
 /// No packet is longer: the words of a fault are shortened.
 const LONGEST_PACKET: usize = 32 * 1024;
+
+/// The exit code of a launcher that failed: a fault of stanch itself, as everywhere; the reason went
+/// over the control socket.
+pub(in crate::linux) const FAILED: u8 = 70;
+
+/// What a process sends that could not even become a launcher, and so cannot write JSON.
+pub(in crate::linux) fn errno_packet(errno: i32) -> [u8; 4] {
+    errno.to_ne_bytes()
+}
+
+/// The errno of such a packet; no [`Report`] is as short.
+pub(in crate::linux) fn errno(bytes: &[u8]) -> Option<Errno> {
+    Some(Errno::from_raw(i32::from_ne_bytes(bytes.try_into().ok()?)))
+}
 
 /// What a launcher tells.
 #[derive(Debug, Serialize, Deserialize)]
