@@ -21,16 +21,23 @@ pub enum Action {
         /// Which worker.
         worker: WorkerId,
     },
-    /// Let no new connection reach the worker. With `drain`, `Drained` follows when none is queued
-    /// for it any more.
+    /// Let no new connection reach the worker. With `drain`, `Draining` follows until it is gone.
     Divert {
         /// Which worker.
         worker: WorkerId,
-        /// Whether to report `Drained`.
+        /// Whether to report `Draining`.
         drain: bool,
     },
     /// Send the stop signal to the tree.
     Stop {
+        /// Which worker.
+        worker: WorkerId,
+        /// The record that explains it.
+        intent: Intent,
+    },
+    /// Close the connections of a draining worker on which no answer is awaited, and each other one
+    /// once it has had its own.
+    HangUp {
         /// Which worker.
         worker: WorkerId,
         /// The record that explains it.

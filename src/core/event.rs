@@ -42,10 +42,12 @@ pub enum Event {
         /// The outcome.
         outcome: Result<(), String>,
     },
-    /// The worker was steered away and nothing waits for it any more.
-    Drained {
+    /// A look at a worker that was steered away. Comes at once, then with each change.
+    Draining {
         /// Which worker.
         worker: WorkerId,
+        /// What it still has.
+        left: Left,
     },
     /// The leader of the tree ended.
     Exited {
@@ -60,7 +62,8 @@ pub enum Event {
         worker: WorkerId,
         /// Processes that had outlived the leader and were killed.
         stragglers: u32,
-        /// Connections that were still open at the kill, where known.
+        /// Connections that were still open when they were hung up or the worker was killed; `None`
+        /// if it was not killed, or where that cannot be known.
         connections_cut: Option<u64>,
     },
     /// A reading of what the worker uses.
@@ -91,6 +94,17 @@ pub enum Event {
         /// What is asked.
         command: Command,
     },
+}
+
+/// What a worker that gets no new connections still has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Left {
+    /// Connections that wait for it, those in the handshake included.
+    pub queued: u64,
+    /// Connections that it has accepted and that are open.
+    pub connections: u64,
+    /// Those of them on which an answer is awaited, as far as can be seen.
+    pub awaiting: u64,
 }
 
 /// How a process ended.

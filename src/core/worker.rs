@@ -10,11 +10,11 @@
 //! | `Ready` | admit → ready | - | - | - | - |
 //! | `Probed` ok | - | streak ends | - | - | - |
 //! | `Probed` failed | - | streak; at the limit: hung, divert, replace | - | - | - |
-//! | `Drained` | - | - | stop signal → stopping | - | - |
-//! | `Exited` | start failed → exited | crashed → exited | retired → exited | retired → exited | - |
+//! | `Draining` | - | - | when it can be told to stop: stop signal → stopping | leader gone, no connection left: kill → exited | - |
+//! | `Exited` | start failed → exited | crashed → exited | retired → exited | retired → exited; waits while the rest of the tree has connections | - |
 //! | `Gone` | start failed, remove | crashed, remove | retired, remove | retired, remove | remove |
-//! | `Sampled` | note | judge: limits, leak | note | note | - |
-//! | deadline | not ready in time: kill → stopping | - | stop signal → stopping | kill, again every 5 s | - |
+//! | `Sampled` | hard limit | judge: limits, leak | hard limit | hard limit | - |
+//! | deadline | not ready in time: kill → stopping | - | stop signal or hang up → stopping | asked: hang up; then kill, again every 5 s | - |
 //! | retire | stop signal → stopping | divert → draining | - | - | - |
 //! | kill | → stopping | → stopping | → stopping | again | - |
 //!
@@ -22,7 +22,7 @@
 //! worker's (`core/slot.rs`).
 
 use super::leak::Detector;
-use super::{IncidentId, Intent, Moment, Sample, WorkerId};
+use super::{ExitStatus, IncidentId, Intent, Left, Moment, Sample, WorkerId};
 use std::fmt;
 
 /// Where a worker stands in its life.
@@ -42,17 +42,17 @@ pub enum State {
     Draining {
         /// Why.
         intent: Intent,
-        /// The stop signal is sent by then, drained or not.
+        /// The stop signal is sent by then, whatever is awaited.
         stop_at: Moment,
-        /// What is left is killed then.
-        kill_at: Moment,
+        /// Its connections are hung up then.
+        hang_up_at: Moment,
     },
     /// It was told to end.
     Stopping {
         /// Why.
         intent: Intent,
-        /// What is left is killed then.
-        kill_at: Moment,
+        /// The next and harder way is taken then.
+        until: Moment,
         /// How it was told.
         told: Told,
     },
@@ -65,6 +65,8 @@ pub enum State {
 pub enum Told {
     /// By the stop signal.
     Asked,
+    /// By half-closing every connection that does not wait for an answer.
+    HungUp,
     /// By a kill of the whole tree.
     Killed,
 }
@@ -130,6 +132,15 @@ pub struct Due {
     pub reason: String,
 }
 
+/// The end of a leader that was asked to end while it had connections.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ended {
+    /// How.
+    pub status: ExitStatus,
+    /// Connections that it took along unanswered, if no process is left that has them.
+    pub cut: u64,
+}
+
 /// One generation of one slot.
 #[derive(Debug)]
 pub struct Worker {
@@ -151,6 +162,12 @@ pub struct Worker {
     pub suspicion_told: bool,
     /// Failed liveness probes in a row.
     pub failed_probes: u32,
+    /// When it got the stop signal.
+    pub asked_at: Option<Moment>,
+    /// What it had when last looked at while it drains.
+    pub left: Option<Left>,
+    /// The leader's end, while the rest of its tree may still answer.
+    pub ended: Option<Ended>,
     /// Why it must be replaced, if it must.
     pub due: Option<Due>,
     /// The newest reading, and the CPU use since the one before (100 is one processor).
@@ -200,7 +217,7 @@ impl Worker {
         match self.state {
             State::Starting { deadline } => Some(deadline),
             State::Draining { stop_at, .. } => Some(stop_at),
-            State::Stopping { kill_at, .. } => Some(kill_at),
+            State::Stopping { until, .. } => Some(until),
             State::Ready { .. } | State::Exited => None,
         }
     }

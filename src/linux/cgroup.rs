@@ -4,7 +4,8 @@
 //! processes of a worker for certain, whatever they fork, daemonize or overwrite, and can kill them
 //! all at once.
 //!
-//! The layout is `OWN/stanch-NAME/worker-SLOT.GENERATION`, where OWN is the supervisor's own cgroup:
+//! The layout is `OWN/stanch-NAME.PID/worker-SLOT.GENERATION`, where PID is the supervisor's (two of
+//! them may have applications of the same name) and OWN is the supervisor's own cgroup:
 //! the `0::` line of `/proc/self/cgroup`, found in the file system by the `cgroup2` line of
 //! `/proc/self/mountinfo`. This works as root, in a container whose cgroup file system is writable,
 //! and below a unit with `Delegate=yes`. Else [`Leaves::open`] says why not, and the tree is known by
@@ -12,7 +13,7 @@
 //!
 //! Kernel facts (Documentation/admin-guide/cgroup-v2.rst):
 //! - "No internal processes" forbids a cgroup with processes to hand *controllers* to its children.
-//!   Children without controllers are fine, so the supervisor stays in OWN beside `stanch-NAME`. Who
+//!   Children without controllers are fine, so the supervisor stays in OWN beside its folder. Who
 //!   wants to enable controllers here has to move the supervisor to a leaf of its own first.
 //! - A worker is born in its leaf ([`spawn`](super::spawn)). Where the kernel cannot do that it is
 //!   moved before it runs: the launcher waits for its plan meanwhile. Both need the right to write `cgroup.procs` of the
@@ -27,8 +28,8 @@
 
 use super::procfs::{Procfs, numbers};
 use crate::core::WorkerId;
-use nix::unistd::{AccessFlags, Pid, access};
-use std::ffi::OsString;
+use nix::unistd::{Pid, getpid};
+use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::io::{self, ErrorKind};
 use std::os::fd::OwnedFd;
@@ -105,22 +106,19 @@ pub struct Leaves {
 }
 
 impl Leaves {
-    /// Makes `stanch-APP` in the supervisor's own cgroup and sweeps out what an earlier supervisor
+    /// Makes `stanch-APP.PID` in the supervisor's own cgroup and sweeps out what an earlier supervisor
     /// left empty there. A leaf in which processes live stays.
     pub fn open(procfs: &Procfs, app: &str) -> Result<Self, Unavailable> {
-        let path = own_cgroup(procfs)?.join(format!("stanch-{}", app.replace('/', "_")));
-        let made = match fs::create_dir(&path) {
-            // It may be another user's.
-            Err(error) if error.kind() == ErrorKind::AlreadyExists => {
-                access(&path, AccessFlags::W_OK).map_err(io::Error::from)
-            }
-            made => made,
-        };
-        if let Err(source) = made {
-            return Err(Unavailable::NotWritable { path, source });
+        let own = own_cgroup(procfs)?;
+        let name = format!("stanch-{}", app.replace('/', "_"));
+        sweep(procfs, &own, &name);
+        let path = own.join(format!("{name}.{}", getpid()));
+        match fs::create_dir(&path) {
+            // Workers of an earlier supervisor with this very pid live in it.
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(Self { path }),
+            Ok(()) => Ok(Self { path }),
+            Err(source) => Err(Unavailable::NotWritable { path, source }),
         }
-        sweep(&path);
-        Ok(Self { path })
     }
 
     /// Makes the leaf of a worker. Fails if there is one, because foreign processes live in it.
@@ -238,10 +236,21 @@ fn remove_tree(path: &Path) -> io::Result<()> {
     fs::remove_dir(path)
 }
 
-fn sweep(leaves: &Path) {
-    for leaf in child_folders(leaves) {
+/// Removes what supervisors left that are no more.
+fn sweep(procfs: &Procfs, own: &Path, name: &str) {
+    for folder in child_folders(own) {
+        let file_name = folder.file_name().and_then(OsStr::to_str);
+        let pid = file_name
+            .and_then(|file_name| file_name.strip_prefix(name)?.strip_prefix('.')?.parse().ok())
+            .map(Pid::from_raw);
+        if !pid.is_some_and(|pid| pid == getpid() || procfs.identify(pid).is_none()) {
+            continue;
+        }
         // Busy ones hold the workers of an earlier supervisor.
-        let _ = remove_tree(&leaf);
+        for leaf in child_folders(&folder) {
+            let _ = remove_tree(&leaf);
+        }
+        let _ = fs::remove_dir(&folder);
     }
 }
 
@@ -353,7 +362,8 @@ mod tests {
         let fixture = Fixture::new(OWN, HYBRID);
         let leaves = Leaves::open(&fixture.procfs, "shop/web").unwrap();
         let leaf = leaves.create(WorkerId::new(2, 17)).unwrap();
-        let path = fixture.path("system.slice/app.service/stanch-shop_web/worker-2.17");
+        let folder = format!("system.slice/app.service/stanch-shop_web.{}", getpid());
+        let path = fixture.path(&folder).join("worker-2.17");
         assert!(path.is_dir());
         drop(leaf);
         drop(leaves);
@@ -385,7 +395,12 @@ mod tests {
     #[test]
     fn what_an_earlier_supervisor_left_is_swept_unless_it_is_busy() {
         let fixture = Fixture::new(OWN, HYBRID);
-        let path = fixture.path("system.slice/app.service/stanch-app");
+        let path = fixture.path("system.slice/app.service/stanch-app.99");
+        let other = fixture.path("system.slice/app.service/stanch-app.98");
+        fs::create_dir_all(&other).unwrap();
+        fs::create_dir_all(fixture.folder.path().join("proc/98")).unwrap();
+        let stat = "98 (stanch) S 1 98 98 0 -1 0 0 0 0 0 1 1 0 0 20 0 1 0 98";
+        fs::write(fixture.folder.path().join("proc/98/stat"), stat).unwrap();
         fs::create_dir_all(path.join("worker-0.1/own/deeper")).unwrap();
         fs::create_dir_all(path.join("worker-1.4")).unwrap();
         // Outside of the kernel a folder is busy when it holds a file.
@@ -393,6 +408,8 @@ mod tests {
         let leaves = Leaves::open(&fixture.procfs, "app").unwrap();
         assert!(!path.join("worker-0.1").exists());
         assert!(path.join("worker-1.4").exists());
+        assert!(other.exists(), "its supervisor lives");
+        let _ours = leaves.create(WorkerId::new(1, 4)).unwrap();
         let refused = leaves.create(WorkerId::new(1, 4)).unwrap_err();
         assert!(matches!(refused, CgroupError::Create { .. }));
     }

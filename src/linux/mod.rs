@@ -2,6 +2,7 @@
 
 pub mod cgroup;
 pub mod launch;
+mod pidfd;
 pub mod plane;
 pub mod procfs;
 pub mod seccomp;

@@ -23,9 +23,10 @@
 //!   for a slow rate only. It and `environ` need the right to ptrace the process.
 
 use nix::unistd::Pid;
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::fs::{self, File};
 use std::io::Read;
+use std::os::fd::RawFd;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
@@ -220,16 +221,16 @@ impl Procfs {
             .map(<[u8]>::to_vec)
     }
 
-    /// The inodes of the sockets that a process has open; empty when it is gone or may not be looked
-    /// into. A readlink a descriptor: not for the hot path of a process with thousands.
-    pub fn sockets(&self, pid: Pid) -> HashSet<u64> {
+    /// The inodes of the sockets that a process has open, by descriptor; empty when it is gone or may
+    /// not be looked into. A readlink a descriptor: not for the hot path of a process with thousands.
+    pub fn sockets(&self, pid: Pid) -> HashMap<RawFd, u64> {
         let inode = |entry: fs::DirEntry| {
             let target = fs::read_link(entry.path()).ok()?;
-            target.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?.parse().ok()
+            let inode =
+                target.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?.parse().ok()?;
+            Some((entry.file_name().to_str()?.parse().ok()?, inode))
         };
-        let Ok(fds) = fs::read_dir(self.root.join(pid.to_string()).join("fd")) else {
-            return HashSet::new();
-        };
+        let Ok(fds) = fs::read_dir(self.folder(pid).join("fd")) else { return HashMap::new() };
         fds.flatten().filter_map(inode).collect()
     }
 

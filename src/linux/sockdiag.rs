@@ -17,6 +17,7 @@ use nix::libc;
 use nix::sys::socket::{
     AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, recv, send, socket,
 };
+use std::cmp::Ordering;
 use std::collections::{BTreeSet, HashSet};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -25,6 +26,8 @@ use std::os::fd::{AsRawFd, OwnedFd};
 const SOCK_DIAG_BY_FAMILY: u16 = 20;
 const MESSAGE_ERROR: u16 = 2;
 const MESSAGE_DONE: u16 = 3;
+/// The attribute with a `struct tcp_info`.
+const INFO: u16 = 2;
 
 // TCP states (include/net/tcp_states.h).
 const ESTABLISHED: u8 = 1;
@@ -43,6 +46,92 @@ struct Socket {
     local: SocketAddr,
     remote: SocketAddr,
     inode: u32,
+    /// Bytes received that nobody has read, and bytes sent that the peer has not acknowledged.
+    receive_queue: u32,
+    send_queue: u32,
+    traffic: Option<Traffic>,
+}
+
+/// What `struct tcp_info` (linux/tcp.h) says of the data of a connection.
+struct Traffic {
+    /// Since data was last sent, data was last received, and an acknowledgement was.
+    sent_ago_ms: u32,
+    received_ago_ms: u32,
+    acknowledged_ago_ms: u32,
+    segments_received: u32,
+    segments_sent: u32,
+}
+
+impl Traffic {
+    fn parse(info: &[u8]) -> Option<Self> {
+        let at = |offset| (info.len() >= offset + 4).then(|| u32_at(info, offset));
+        Some(Self {
+            sent_ago_ms: at(44)?,
+            received_ago_ms: at(52)?,
+            acknowledged_ago_ms: at(56)?,
+            segments_received: at(152)?,
+            segments_sent: at(156)?,
+        })
+    }
+
+    /// Whether the last data went from the server to the client.
+    fn server_was_last(&self) -> bool {
+        match self.sent_ago_ms.cmp(&self.received_ago_ms) {
+            Ordering::Less => true,
+            Ordering::Greater => false,
+            // A client that has nothing to say acknowledges apart, most often after 40 ms; an
+            // acknowledgement behind its own last data is one of an answer.
+            Ordering::Equal if self.acknowledged_ago_ms < self.received_ago_ms => true,
+            Ordering::Equal if self.segments_received > self.segments_sent => false,
+            Ordering::Equal => self.sent_ago_ms >= SAME_TICK_MS,
+        }
+    }
+}
+
+/// A connection of a worker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Connection {
+    /// The socket's, on the server's side.
+    pub inode: u64,
+    /// Whether the last bytes were the server's and the client has had all of them. What the server
+    /// still computes behind a first part of its answer cannot be seen.
+    pub answered: bool,
+    /// Whether the server sends much more than it is asked for, and did so lately: a stream, or a large
+    /// answer that may not be complete.
+    pub streams: bool,
+}
+
+/// The kernel's clock for connections ticks every 1 to 10 ms (`CONFIG_HZ`), so an answer and the next
+/// request can bear the same time. Who cannot be told apart otherwise counts as answered when nothing
+/// has come for so long.
+const SAME_TICK_MS: u32 = 1000;
+
+/// A server may send headers and body apart, and a small body in parts; more data segments than this
+/// for each that was received, over the life of the connection, is a stream or a large answer …
+const SEGMENTS_AN_ANSWER: u32 = 4;
+
+/// … of which there may come more, until this long none did.
+const SILENCE_MS: u32 = 5000;
+
+impl Connection {
+    fn of(socket: &Socket) -> Self {
+        let inode = u64::from(socket.inode);
+        let Some(traffic) = &socket.traffic else {
+            return Self { inode, answered: false, streams: false };
+        };
+        let nothing_queued = socket.receive_queue == 0 && socket.send_queue == 0;
+        Self {
+            inode,
+            answered: nothing_queued && traffic.server_was_last(),
+            streams: traffic.segments_sent / SEGMENTS_AN_ANSWER > traffic.segments_received
+                && traffic.sent_ago_ms < SILENCE_MS,
+        }
+    }
+
+    /// Whether the client waits for something, as far as can be seen.
+    pub fn awaits(&self) -> bool {
+        !self.answered || self.streams
+    }
 }
 
 /// Whether a process has accepted the server's side of the connection between `local` (the server)
@@ -67,25 +156,26 @@ pub fn accepted(local: SocketAddr, remote: SocketAddr) -> io::Result<Option<bool
     }))
 }
 
-/// Open connections to `addresses` whose server's side is one of `inodes` (those of the sockets that
-/// a process tree holds). Half-closed ones that the server may still answer are counted.
+/// The open connections to `addresses` whose server's side is one of `inodes` (those of the sockets
+/// that a process tree holds). Half-closed ones that the server may still answer are among them.
 ///
 /// # Errors
 /// What the kernel said to the dump.
-pub fn connections(addresses: &[SocketAddr], inodes: &HashSet<u64>) -> io::Result<u64> {
-    let mut count = 0;
+pub fn connections(addresses: &[SocketAddr], inodes: &HashSet<u64>) -> io::Result<Vec<Connection>> {
+    let mut found = Vec::new();
     // A dump walks the kernel's whole table of connections, half a millisecond when it is empty; a
     // crashed worker's replacement need not wait for an answer that is known.
     let addresses = if inodes.is_empty() { &[] } else { addresses };
     for port in ports(addresses) {
         dump(port, 1 << ESTABLISHED | 1 << CLOSE_WAIT, |socket| {
-            let ours = inodes.contains(&u64::from(socket.inode));
+            let inode = u64::from(socket.inode);
+            let ours = inodes.contains(&inode);
             if ours && addresses.iter().any(|address| covers(*address, socket.local)) {
-                count += 1;
+                found.push(Connection::of(&socket));
             }
         })?;
     }
-    Ok(count)
+    Ok(found)
 }
 
 /// Connections to `address` whose handshake is not complete. Which member of a group they will reach
@@ -175,7 +265,8 @@ fn request(
         Family::V4 => libc::AF_INET,
         Family::V6 => libc::AF_INET6,
     };
-    message.extend([family as u8, libc::IPPROTO_TCP as u8, 0, 0]);
+    // INET_DIAG_INFO, as a bit.
+    message.extend([family as u8, libc::IPPROTO_TCP as u8, 1 << (INFO - 1), 0]);
     message.extend(states.to_ne_bytes());
     message.extend(port.to_be_bytes());
     message.extend(exact.map_or(0, |(_, remote)| remote.port()).to_be_bytes());
@@ -253,7 +344,26 @@ fn parse(body: &[u8]) -> Option<Socket> {
         local: address(4, 8)?,
         remote: address(6, 24)?,
         inode: u32_at(body, 68),
+        receive_queue: u32_at(body, 56),
+        send_queue: u32_at(body, 60),
+        traffic: attribute(&body[ANSWER..], INFO).and_then(Traffic::parse),
     })
+}
+
+/// The content of the first attribute of this type (netlink(7)).
+fn attribute(mut bytes: &[u8], wanted: u16) -> Option<&[u8]> {
+    const HEAD: usize = 4;
+    while bytes.len() >= HEAD {
+        let size = usize::from(u16::from_ne_bytes([bytes[0], bytes[1]]));
+        if size < HEAD || size > bytes.len() {
+            return None;
+        }
+        if u16::from_ne_bytes([bytes[2], bytes[3]]) == wanted {
+            return Some(&bytes[HEAD..size]);
+        }
+        bytes = &bytes[size.next_multiple_of(4).min(bytes.len())..];
+    }
+    None
 }
 
 fn u32_at(bytes: &[u8], at: usize) -> u32 {
@@ -309,17 +419,21 @@ mod tests {
         let address = listener.local_addr().unwrap();
         let clients = [pair(&listener, "127.0.0.1"), pair(&listener, "::1")];
         let elsewhere = pair(&other, "127.0.0.1");
-        assert_eq!(connections(&[address], &HashSet::from([0])).unwrap(), 2, "waiting: inode 0");
+        assert_eq!(
+            connections(&[address], &HashSet::from([0])).unwrap().len(),
+            2,
+            "waiting: inode 0"
+        );
         let servers = [listener.accept().unwrap().0, listener.accept().unwrap().0];
         let stranger = other.accept().unwrap().0;
         let mut inodes: HashSet<u64> = servers.iter().map(inode).collect();
         inodes.insert(inode(&stranger));
         inodes.insert(inode(&elsewhere));
         inodes.extend(clients.iter().map(inode));
-        assert_eq!(connections(&[address], &inodes).unwrap(), 2);
-        assert_eq!(connections(&[address], &HashSet::new()).unwrap(), 0);
+        assert_eq!(connections(&[address], &inodes).unwrap().len(), 2);
+        assert_eq!(connections(&[address], &HashSet::new()).unwrap().len(), 0);
         let v4_only = SocketAddr::from((Ipv4Addr::UNSPECIFIED, address.port()));
-        assert_eq!(connections(&[v4_only], &inodes).unwrap(), 1);
+        assert_eq!(connections(&[v4_only], &inodes).unwrap().len(), 1);
     }
 
     #[test]

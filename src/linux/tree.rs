@@ -30,10 +30,11 @@
 //! threads of a process may still run when its first one is stopped. Where `cgroup.kill` exists it comes
 //! on top, because it holds against concurrent forks.
 
-mod pidfd;
+mod connections;
 mod usage;
 
 use super::cgroup::Leaf;
+use super::pidfd;
 use super::procfs::{Memory, ProcessFiles, ProcessId, Procfs, Stat};
 use nix::sys::signal::Signal;
 use nix::unistd::{Pid, getpid};
@@ -131,11 +132,6 @@ impl Tree {
     pub fn leader_state(&self) -> Option<char> {
         let stat = self.procfs.stat(self.leader.pid)?;
         (stat.id == self.leader).then_some(stat.state)
-    }
-
-    /// The inodes of all sockets that the tree has open.
-    pub fn sockets(&mut self) -> HashSet<u64> {
-        self.members().into_iter().flat_map(|id| self.procfs.sockets(id.pid)).collect()
     }
 
     /// Sends a signal to every live process of the tree; how many got it.

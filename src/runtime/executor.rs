@@ -1,7 +1,8 @@
 //! Carries out what the core decided. No policy here: an `if` about whether to act belongs in core.
 
+use super::drainer::Drain;
 use super::launch::Surroundings;
-use super::message::{LaunchFailure, Message};
+use super::message::LaunchFailure;
 use super::roster::{Live, Roster};
 use super::sampler::Sampler;
 use crate::core::words::chain;
@@ -20,17 +21,10 @@ use std::os::fd::AsFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::oneshot;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::timeout;
 
 /// How long an action waits for its record to be on disk.
 const INTENT_PATIENCE: Duration = Duration::from_millis(50);
-
-/// From one look at a draining worker's queue to the next. The kernel tells nobody when it empties.
-const QUEUE_PAUSE: Duration = Duration::from_millis(10);
-
-/// A handshake that was under way at the diversion has reached the queue after this long, or is not
-/// worth waiting for (a lost SYN-ACK is sent again after 1 s).
-const HANDSHAKE: Duration = Duration::from_millis(1200);
 
 /// The hands of the engine.
 pub(super) struct Executor {
@@ -66,12 +60,18 @@ impl Executor {
                 Action::Divert { worker, drain } => {
                     self.steer("divert", worker, Plane::divert);
                     if drain {
-                        self.watch_queue(worker);
+                        self.drain(worker);
                     }
                 }
                 Action::Stop { worker, intent } => {
                     self.until_durable(intent).await;
                     self.stop(worker);
+                }
+                Action::HangUp { worker, intent } => {
+                    self.until_durable(intent).await;
+                    if let Some(Live { drain: Some(drain), .. }) = self.roster.get_mut(worker) {
+                        drain.hang_up();
+                    }
                 }
                 // A kill does not wait for its record.
                 Action::Kill { worker, .. } => self.kill(worker),
@@ -100,10 +100,11 @@ impl Executor {
         if events.is_empty() {
             for (worker, live) in self.roster.take_gone() {
                 self.forget(worker);
+                let hung_up = live.drain.as_ref().map(|drain| drain.hung_up().len() as u64);
                 events.push(Event::Gone {
                     worker,
                     stragglers: live.stragglers,
-                    connections_cut: live.connections_cut,
+                    connections_cut: live.connections_cut.or(hung_up.filter(|count| *count > 0)),
                 });
             }
         }
@@ -173,6 +174,7 @@ impl Executor {
             exit: None,
             exit_told: false,
             stragglers: 0,
+            drain: None,
             connections_cut: None,
         };
         if outcome.is_err() {
@@ -230,11 +232,22 @@ impl Executor {
         }
     }
 
+    fn drain(&mut self, worker: WorkerId) {
+        let surroundings = self.surroundings.clone();
+        if let Some(live) = self.roster.get_mut(worker) {
+            live.drain = Some(Drain::start(worker, Arc::clone(&live.tree), surroundings));
+        }
+    }
+
     fn kill(&mut self, worker: WorkerId) {
         let addresses = self.surroundings.addresses();
         let Some(live) = self.roster.get_mut(worker) else { return };
+        let hung_up = live.drain.as_ref().map(Drain::hung_up).unwrap_or_default();
         let mut tree = live.tree();
-        let cut = sockdiag::connections(&addresses, &tree.sockets()).ok();
+        let cut = sockdiag::connections(&addresses, &tree.sockets()).ok().map(|open| {
+            let others = open.iter().filter(|connection| !hung_up.contains(&connection.inode));
+            (others.count() + hung_up.len()) as u64
+        });
         let killed = u32::try_from(tree.kill_all()).unwrap_or(u32::MAX);
         drop(tree);
         if live.exit.is_some() {
@@ -244,35 +257,6 @@ impl Executor {
         if killed > 0 {
             live.connections_cut = live.connections_cut.max(cut);
         }
-    }
-
-    /// Tells when nothing is queued for a worker that was steered away. Connections whose handshake
-    /// is not complete are bound for it as well.
-    fn watch_queue(&self, worker: WorkerId) {
-        let Surroundings { plane, events, .. } = self.surroundings.clone();
-        let addresses = self.surroundings.addresses();
-        tokio::spawn(async move {
-            let diverted = Instant::now();
-            let mut shaken = false;
-            loop {
-                let waiting = {
-                    let plane = plane.lock().unwrap_or_else(PoisonError::into_inner);
-                    plane.waiting(worker)
-                };
-                shaken |= diverted.elapsed() >= HANDSHAKE
-                    || addresses.iter().all(|at| sockdiag::syn_recv(*at).is_ok_and(|n| n == 0));
-                match waiting {
-                    Ok(0) if shaken => break,
-                    Ok(_) => sleep(QUEUE_PAUSE).await,
-                    // The core does not wait for ever.
-                    Err(error) => {
-                        tracing::warn!(%worker, error = chain(&error), "drain");
-                        return;
-                    }
-                }
-            }
-            let _ = events.send(Message::Event(Event::Drained { worker })).await;
-        });
     }
 
     fn steer(

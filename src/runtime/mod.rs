@@ -6,6 +6,7 @@
 //! intervention, and 50 ms at most.
 
 mod clock;
+mod drainer;
 mod engine;
 mod executor;
 mod handle;

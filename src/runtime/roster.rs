@@ -1,5 +1,6 @@
 //! The live workers: their processes, their tasks, and when nothing is left of them.
 
+use super::drainer::Drain;
 use crate::core::{ExitStatus, WorkerId};
 use crate::linux::tree::Tree;
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
@@ -22,7 +23,9 @@ pub(super) struct Live {
     pub exit_told: bool,
     /// Processes killed after the leader's end.
     pub stragglers: u32,
-    /// Connections open at the kill.
+    /// Its drain, once it is steered away for good.
+    pub drain: Option<Drain>,
+    /// Connections open at the hang-up or the kill.
     pub connections_cut: Option<u64>,
 }
 

@@ -129,7 +129,9 @@ impl Watched {
         let mut sample = tree.sample();
         let countable = sample.fds.is_some_and(|fds| fds <= COUNTED_FDS_MAX);
         if let Some(addresses) = addresses.filter(|all| !all.is_empty() && countable) {
-            self.connections = sockdiag::connections(addresses, &tree.sockets()).ok();
+            self.connections = sockdiag::connections(addresses, &tree.sockets())
+                .ok()
+                .map(|open| open.len() as u64);
         }
         sample.connections = self.connections;
         sample

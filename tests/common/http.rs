@@ -129,6 +129,12 @@ impl Connection {
         self.receive()
     }
 
+    /// Reads up to a line with these words.
+    pub fn receive_until(&mut self, words: &str) -> Result<(), Fault> {
+        while !self.line()?.contains(words) {}
+        Ok(())
+    }
+
     fn line(&mut self) -> Result<String, Fault> {
         let mut line = String::new();
         if self.stream.read_line(&mut line)? == 0 || !line.ends_with('\n') {

@@ -110,7 +110,9 @@ impl Invariants {
                     );
                 }
             }
-            Action::Stop { worker, intent } | Action::Kill { worker, intent } => {
+            Action::Stop { worker, intent }
+            | Action::HangUp { worker, intent }
+            | Action::Kill { worker, intent } => {
                 self.check_ours(*worker);
                 let record = self.records.get(&intent.number());
                 let record =

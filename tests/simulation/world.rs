@@ -4,10 +4,10 @@ use crate::invariants::Invariants;
 use crate::random::Random;
 use jiff::Timestamp;
 use stanch::core::{
-    Action, Command, Event, ExitStatus, Kind, Moment, Now, Sample, Settings, Supervisor, Ticket,
-    WorkerId,
+    Action, Command, Event, ExitStatus, Kind, Left, Moment, Now, Sample, Settings, Supervisor,
+    Ticket, WorkerId,
 };
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 const SIGTERM: i32 = 15;
@@ -22,13 +22,13 @@ struct Fake {
     exited: bool,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 enum Due {
     Spawned(WorkerId),
     SpawnFailed(WorkerId),
     Ready(WorkerId),
     Tick(WorkerId),
-    Drained(WorkerId),
+    Look(WorkerId, Left),
     Exit(WorkerId, i32),
     Gone(WorkerId),
 }
@@ -38,7 +38,7 @@ pub struct World {
     random: Random,
     supervisor: Supervisor,
     fakes: BTreeMap<WorkerId, Fake>,
-    agenda: BTreeSet<(Moment, u64, Due)>,
+    agenda: BTreeMap<(Moment, u64), Due>,
     sequence: u64,
     tickets: u64,
     invariants: Invariants,
@@ -52,7 +52,7 @@ impl World {
             invariants: Invariants::new(seed, &settings),
             supervisor: Supervisor::new(settings, seed),
             fakes: BTreeMap::new(),
-            agenda: BTreeSet::new(),
+            agenda: BTreeMap::new(),
             sequence: 0,
             tickets: 0,
         }
@@ -82,7 +82,7 @@ impl World {
     pub fn run_for(&mut self, span: Duration) {
         let end = self.now + span;
         loop {
-            let due = self.agenda.first().map(|(at, ..)| *at);
+            let due = self.agenda.first_key_value().map(|((at, _), _)| *at);
             let timeout = self.supervisor.poll_timeout().map(|at| at.max(self.now));
             let Some(next) = [due, timeout].into_iter().flatten().min() else { break };
             if next > end {
@@ -90,7 +90,7 @@ impl World {
             }
             self.now = next;
             if due == Some(next) {
-                let (_, _, due) = self.agenda.pop_first().unwrap();
+                let (_, due) = self.agenda.pop_first().unwrap();
                 self.happen(due);
             } else {
                 let actions = self.supervisor.handle_timeout(self.reading());
@@ -118,7 +118,7 @@ impl World {
 
     fn after_ms(&mut self, ms: u64, due: Due) {
         self.sequence += 1;
-        self.agenda.insert((self.now + Duration::from_millis(ms), self.sequence, due));
+        self.agenda.insert((self.now + Duration::from_millis(ms), self.sequence), due);
     }
 
     fn tell(&mut self, event: Event) {
@@ -150,9 +150,9 @@ impl World {
                 }
             }
             Due::Tick(worker) => self.tick(worker),
-            Due::Drained(worker) => {
+            Due::Look(worker, left) => {
                 if self.fakes.contains_key(&worker) {
-                    self.tell(Event::Drained { worker });
+                    self.tell(Event::Draining { worker, left });
                 }
             }
             Due::Exit(worker, signal) => self.exit(worker, signal),
@@ -201,9 +201,16 @@ impl World {
             match action {
                 Action::Start { worker } => self.start_fake(worker),
                 Action::Divert { worker, drain: true } => {
-                    if self.random.chance(0.8) {
-                        let ms = self.random.below(3000);
-                        self.after_ms(ms, Due::Drained(worker));
+                    let mut left = Left { queued: 2, connections: 3, awaiting: 3 };
+                    // Some never get rid of their connections.
+                    let looks = self.random.below(4);
+                    self.after_ms(0, Due::Look(worker, left));
+                    for _ in 0..looks {
+                        left.connections = left.connections.saturating_sub(left.queued);
+                        left.awaiting = left.awaiting.saturating_sub(2).min(left.connections);
+                        left.queued = left.queued.saturating_sub(2);
+                        let ms = self.random.below(9000);
+                        self.after_ms(ms, Due::Look(worker, left));
                     }
                 }
                 Action::Stop { worker, .. } => {
@@ -223,6 +230,7 @@ impl World {
                 | Action::Admit { .. }
                 | Action::Divert { drain: false, .. }
                 | Action::CloseListeners
+                | Action::HangUp { .. }
                 | Action::Reply { .. }
                 | Action::Finish => {}
             }

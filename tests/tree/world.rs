@@ -131,7 +131,11 @@ impl World {
         let mount = mount.split(' ').nth(4).unwrap().to_owned();
         let cgroup = std::fs::read_to_string("/proc/self/cgroup").unwrap();
         let own = cgroup.lines().find_map(|line| line.strip_prefix("0::/")).unwrap().to_owned();
-        PathBuf::from(mount).join(own).join(format!("stanch-{}/worker-0.{generation}", app()))
+        PathBuf::from(mount).join(own).join(format!(
+            "stanch-{}.{}/worker-0.{generation}",
+            app(),
+            getpid()
+        ))
     }
 }
 

@@ -2,16 +2,19 @@
 
 use super::super::incidents::Topic;
 use super::super::slot::{Desired, Verdict, Wait};
-use super::super::worker::{Cause, Due, State, Told, Worker};
+use super::super::worker::{Cause, Due, Ended, State, Told, Worker};
 use super::super::{
-    Action, ExitStatus, Figures, IncidentId, Intent, Kind, Moment, Now, Slot, WorkerId,
+    Action, ExitStatus, Figures, IncidentId, Intent, Kind, Left, Moment, Now, Slot, WorkerId,
 };
 use super::{About, Phase, Supervisor, figures};
 use std::time::Duration;
 
-/// A worker that is steered away gets the stop signal after this long even if connections still wait
-/// for it.
-const DRAIN_QUEUE_AT_MOST: Duration = Duration::from_secs(5);
+/// Who ends so soon after the stop signal did not finish what it had.
+const DIED_OF_IT: Duration = Duration::from_millis(20);
+
+/// The end of a drain: connections that do not wait for an answer are hung up, and those that do have
+/// this long to get it. Never more than a quarter of the drain's time.
+const HANG_UP_AT_MOST: Duration = Duration::from_millis(500);
 
 /// A tree that outlives its kill (a process in uninterruptible sleep) is killed again after this long.
 const KILL_AGAIN: Duration = Duration::from_secs(5);
@@ -104,10 +107,29 @@ impl Supervisor {
         }
     }
 
-    pub(super) fn on_drained(&mut self, now: Now, id: WorkerId) {
-        let Some(worker) = self.workers.get(&id) else { return };
-        if let State::Draining { intent, kill_at, .. } = worker.state {
-            self.stop_worker(now, id, intent, kill_at);
+    /// The stop signal comes when no answer is awaited: whether a server finishes what it has on that
+    /// signal, or dies of it, cannot be seen from outside (node and Go handle it only to die of it).
+    pub(super) fn on_draining(&mut self, now: Now, id: WorkerId, left: Left) {
+        let Some(worker) = self.workers.get_mut(&id) else { return };
+        worker.left = Some(left);
+        match worker.state {
+            State::Draining { intent, hang_up_at, .. } => {
+                if left.queued == 0 && left.awaiting == 0 {
+                    self.stop_worker(now, id, intent, hang_up_at);
+                }
+            }
+            State::Stopping { told, .. } => {
+                let Some(ended) = &mut worker.ended else { return };
+                // They were not its alone.
+                ended.cut = 0;
+                let status = ended.status;
+                if left.connections == 0 {
+                    worker.state = State::Exited;
+                    let intent = self.retired(now, id, told, Some(status));
+                    self.actions.push(Action::Kill { worker: id, intent });
+                }
+            }
+            State::Starting { .. } | State::Ready { .. } | State::Exited => {}
         }
     }
 
@@ -115,6 +137,16 @@ impl Supervisor {
         let Some(worker) = self.workers.get_mut(&id) else { return };
         let before = worker.state;
         if before == State::Exited {
+            return;
+        }
+        // A shell in front of the server dies of the signal that the server handles.
+        if let State::Stopping { told: Told::Asked | Told::HungUp, .. } = before
+            && let Some(left) = worker.left.filter(|left| left.connections > 0)
+        {
+            let asked_at = worker.asked_at.unwrap_or(now.mono);
+            let at_once = now.mono.since(asked_at) <= DIED_OF_IT;
+            let died = at_once || matches!(status, ExitStatus::Signal(_));
+            worker.ended = Some(Ended { status, cut: if died { left.awaiting } else { 0 } });
             return;
         }
         worker.state = State::Exited;
@@ -142,6 +174,8 @@ impl Supervisor {
     pub(super) fn on_gone(&mut self, now: Now, id: WorkerId, stragglers: u32, cut: Option<u64>) {
         let Some(worker) = self.workers.get(&id) else { return };
         let incident = worker.incident.clone();
+        let ended = worker.ended;
+        let cut = cut.or(ended.map(|ended| ended.cut));
         let due_incident = worker.due.as_ref().and_then(|due| due.incident.clone());
         match worker.state {
             State::Exited => {}
@@ -152,7 +186,7 @@ impl Supervisor {
                 self.crashed(now, id, ExitStatus::Signal(SIGKILL));
             }
             State::Stopping { told, .. } => {
-                self.retired(now, id, told, None);
+                self.retired(now, id, told, ended.map(|ended| ended.status));
             }
             State::Draining { .. } => {
                 self.retired(now, id, Told::Asked, None);
@@ -160,7 +194,7 @@ impl Supervisor {
         }
         let incident = due_incident.or(incident);
         if let Some(cut) = cut.filter(|cut| *cut > 0) {
-            let reason = format!("{cut} connections were still open when the worker was killed");
+            let reason = format!("{cut} connections were still open when the worker ended");
             let figures =
                 figures([("connections_cut", cut.into()), ("stragglers", stragglers.into())]);
             let about = About::Worker(id, None);
@@ -222,6 +256,7 @@ impl Supervisor {
         let incident = worker.and_then(|worker| worker.due.as_ref()?.incident.clone());
         let (cause, reason) = match told {
             Told::Asked => (None, "ended as asked"),
+            Told::HungUp => (Some("hung_up"), "ended when its connections were hung up"),
             Told::Killed => (Some("killed"), "ended by the kill"),
         };
         let reason = match status {
@@ -309,7 +344,7 @@ impl Supervisor {
         if !worker.is_current() {
             return;
         }
-        let queue = worker.is_serving();
+        let serves = worker.is_serving();
         let figures = figures([
             ("rss_kib", worker.sample.and_then(|(_, sample)| sample.rss_kib).into()),
             ("growth_kib", worker.growth_kib().into()),
@@ -319,29 +354,42 @@ impl Supervisor {
         self.count_intervention(&incident);
         let about = About::Worker(id, Some(cause));
         let intent = self.record(now, Kind::DrainStarted, about, incident, why, figures);
-        let kill_at = now.mono + drain_timeout;
-        if queue && self.phase != Phase::Stopping {
-            let stop_at = now.mono + DRAIN_QUEUE_AT_MOST.min(drain_timeout / 2);
+        let hang_up_at = now.mono + drain_timeout.saturating_sub(self.hang_up_grace());
+        if serves {
+            let stop_at = now.mono + drain_timeout / 2;
             if let Some(worker) = self.workers.get_mut(&id) {
-                worker.state = State::Draining { intent, stop_at, kill_at };
+                worker.state = State::Draining { intent, stop_at, hang_up_at };
             }
             self.actions.push(Action::Divert { worker: id, drain: true });
         } else {
-            self.stop_worker(now, id, intent, kill_at);
+            self.stop_worker(now, id, intent, hang_up_at);
         }
     }
 
-    pub(super) fn stop_worker(&mut self, _now: Now, id: WorkerId, intent: Intent, kill_at: Moment) {
+    fn stop_worker(&mut self, now: Now, id: WorkerId, intent: Intent, hang_up_at: Moment) {
         if let Some(worker) = self.workers.get_mut(&id) {
-            worker.state = State::Stopping { intent, kill_at, told: Told::Asked };
+            worker.asked_at = Some(now.mono);
+            worker.state = State::Stopping { intent, until: hang_up_at, told: Told::Asked };
             self.actions.push(Action::Stop { worker: id, intent });
         }
     }
 
+    fn hang_up(&mut self, now: Now, id: WorkerId, intent: Intent) {
+        let until = now.mono + self.hang_up_grace();
+        if let Some(worker) = self.workers.get_mut(&id) {
+            worker.state = State::Stopping { intent, until, told: Told::HungUp };
+            self.actions.push(Action::HangUp { worker: id, intent });
+        }
+    }
+
+    fn hang_up_grace(&self) -> Duration {
+        HANG_UP_AT_MOST.min(self.settings.rolling.drain_timeout / 4)
+    }
+
     pub(super) fn kill(&mut self, now: Now, id: WorkerId, intent: Intent) {
         if let Some(worker) = self.workers.get_mut(&id) {
-            let kill_at = now.mono + KILL_AGAIN;
-            worker.state = State::Stopping { intent, kill_at, told: Told::Killed };
+            let until = now.mono + KILL_AGAIN;
+            worker.state = State::Stopping { intent, until, told: Told::Killed };
             self.actions.push(Action::Divert { worker: id, drain: false });
             self.actions.push(Action::Kill { worker: id, intent });
         }
@@ -366,8 +414,12 @@ impl Supervisor {
                     let intent = self.start_failed(now, id, "ready", &reason);
                     self.kill(now, id, intent);
                 }
-                State::Draining { intent, kill_at, .. } => {
-                    self.stop_worker(now, id, intent, kill_at)
+                State::Draining { intent, stop_at, hang_up_at } if stop_at < hang_up_at => {
+                    self.stop_worker(now, id, intent, hang_up_at);
+                }
+                State::Draining { intent, .. }
+                | State::Stopping { intent, told: Told::Asked, .. } => {
+                    self.hang_up(now, id, intent)
                 }
                 State::Stopping { intent, .. } => self.kill(now, id, intent),
                 State::Ready { .. } | State::Exited => {}

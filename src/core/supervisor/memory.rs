@@ -3,7 +3,7 @@
 
 use super::super::incidents::Topic;
 use super::super::leak::{Detector, Dial, Verdict};
-use super::super::worker::{Cause, Due, State};
+use super::super::worker::{Cause, Due, State, Told};
 use super::super::{Kind, LeakAction, Now, Sample, WorkerId};
 use super::{About, Phase, Supervisor, figures};
 
@@ -17,12 +17,12 @@ impl Supervisor {
                     return;
                 }
             }
-            State::Draining { .. } => {
+            State::Draining { .. } | State::Stopping { told: Told::Asked | Told::HungUp, .. } => {
                 // It leaves already; the hard limit holds until it has.
                 self.over_hard_limit(now, id);
                 return;
             }
-            State::Stopping { .. } | State::Exited => return,
+            State::Stopping { told: Told::Killed, .. } | State::Exited => return,
         }
         if self.workers.get(&id).is_some_and(|worker| worker.ready_since().is_some()) {
             self.judge_trend(now, id, sample);

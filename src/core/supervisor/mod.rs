@@ -108,7 +108,7 @@ impl Supervisor {
             }
             Event::Ready { worker } => self.on_ready(now, worker),
             Event::Probed { worker, outcome } => self.on_probed(now, worker, outcome),
-            Event::Drained { worker } => self.on_drained(now, worker),
+            Event::Draining { worker, left } => self.on_draining(now, worker, left),
             Event::Exited { worker, status } => self.on_exited(now, worker, status),
             Event::Gone { worker, stragglers, connections_cut } => {
                 self.on_gone(now, worker, stragglers, connections_cut)
@@ -256,6 +256,9 @@ impl Supervisor {
             incident,
             obstacle: None,
             suspicion_told: false,
+            asked_at: None,
+            left: None,
+            ended: None,
             failed_probes: 0,
             due: None,
             sample: None,

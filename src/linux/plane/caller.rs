@@ -8,12 +8,13 @@
 #![allow(unsafe_code)]
 
 use super::socket;
+use crate::linux::pidfd;
 use nix::errno::Errno;
 use nix::libc;
 use std::ffi::CString;
 use std::fs::{self, File};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{OwnedFd, RawFd};
 use std::os::unix::fs::FileExt;
 
 /// A thread that sleeps in a trapped call.
@@ -112,16 +113,7 @@ impl Caller {
 
     /// A second descriptor of the open file that `fd` is in the caller (`pidfd_getfd`, Linux 5.6).
     pub fn take(self, fd: RawFd) -> Result<OwnedFd, Errno> {
-        // SAFETY: takes two integers.
-        let pidfd = unsafe { libc::syscall(libc::SYS_pidfd_open, self.process()?, 0) };
-        let pidfd = Errno::result(pidfd)?;
-        // SAFETY: the call returned a new descriptor that nobody else owns.
-        let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd as RawFd) };
-        // SAFETY: takes three integers.
-        let taken = unsafe { libc::syscall(libc::SYS_pidfd_getfd, pidfd.as_raw_fd(), fd, 0) };
-        let taken = Errno::result(taken)?;
-        // SAFETY: as above; close-on-exec is set.
-        Ok(unsafe { OwnedFd::from_raw_fd(taken as RawFd) })
+        pidfd::take(pidfd::open(self.process()?)?, fd)
     }
 
     /// The process of the thread: a pidfd is of a process, a notification of a thread.
@@ -210,7 +202,7 @@ fn parse(bytes: &[u8]) -> Option<SocketAddr> {
 mod tests {
     use super::*;
     use nix::sys::socket::{SockaddrLike, SockaddrStorage};
-    use std::os::fd::AsFd;
+    use std::os::fd::{AsFd, AsRawFd};
 
     fn bytes(address: &str) -> Vec<u8> {
         let storage = SockaddrStorage::from(address.parse::<SocketAddr>().unwrap());

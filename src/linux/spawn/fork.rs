@@ -97,13 +97,11 @@ unsafe fn become_image(
     // for. The descriptors are above 2 (the standard library opens all three at the start), so none
     // overwrites another.
     unsafe {
-        let mut number = 0;
         let mut ready = true;
-        for fd in stdio {
+        for (number, fd) in (0..).zip(stdio) {
             if let Some(fd) = fd {
                 ready &= libc::dup2(fd, number) == number;
             }
-            number += 1;
         }
         if ready {
             libc::execv(program, arguments);

@@ -1,4 +1,5 @@
-// node's own HTTP server. node server.js [HOST [PORT]]
+// node's own HTTP server. node server.js [HOST [PORT [careless]]]
+// A careless one does not handle SIGTERM, as most first versions do not.
 'use strict';
 const http = require('node:http');
 
@@ -18,6 +19,11 @@ const server = http.createServer((request, response) => {
       return answer();
     case '/slow':
       return setTimeout(answer, Number(url.searchParams.get('ms') || 0));
+    case '/events':
+      response.setHeader('content-type', 'text/event-stream');
+      response.write('data: begun\n\n');
+      response.timer = setInterval(() => response.write('data: more\n\n'), 100);
+      return response.on('close', () => clearInterval(response.timer));
     case '/hang':
       for (;;);
     default:
@@ -27,4 +33,6 @@ const server = http.createServer((request, response) => {
 });
 
 server.listen(port, host);
-process.on('SIGTERM', () => server.close(() => process.exit(0)));
+if (process.argv[4] !== 'careless') {
+  process.on('SIGTERM', () => server.close(() => process.exit(0)));
+}
