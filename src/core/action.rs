@@ -28,6 +28,11 @@ pub enum Action {
         /// Whether to report `Draining`.
         drain: bool,
     },
+    /// Give the queues of a hung worker to the one that replaces it.
+    Abandon {
+        /// Which worker.
+        worker: WorkerId,
+    },
     /// Send the stop signal to the tree.
     Stop {
         /// Which worker.

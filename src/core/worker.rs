@@ -7,9 +7,9 @@
 //! | --- | --- | --- | --- | --- | --- |
 //! | `Spawned` | note the pid | note the pid | - | - | - |
 //! | `SpawnFailed` | start failed → exited | - | - | gone soon → exited | - |
-//! | `Ready` | admit → ready | - | - | - | - |
-//! | `Probed` ok | - | streak ends | - | - | - |
-//! | `Probed` failed | - | streak; at the limit: hung, divert, replace | - | - | - |
+//! | `Ready` | → ready, admit | - | - | - | - |
+//! | `Probed` ok | - | streak ends, admit | - | - | - |
+//! | `Probed` failed | - | divert; at the limit: hung, abandon, replace | - | - | - |
 //! | `Draining` | - | - | when it can be told to stop: stop signal → stopping | leader gone, no connection left: kill → exited | - |
 //! | `Exited` | start failed → exited | crashed → exited | retired → exited | retired → exited; waits while the rest of the tree has connections | - |
 //! | `Gone` | start failed, remove | crashed, remove | retired, remove | retired, remove | remove |
@@ -160,6 +160,8 @@ pub struct Worker {
     pub obstacle: Option<String>,
     /// Whether the log says that it may leak; a suspicion comes and goes, and is told once.
     pub suspicion_told: bool,
+    /// Whether it gets new connections.
+    pub admitted: bool,
     /// Failed liveness probes in a row.
     pub failed_probes: u32,
     /// When it got the stop signal.

@@ -20,7 +20,9 @@
 //! # Traps
 //! - No two live workers share an open file: `O_NONBLOCK` belongs to it, and one server's switch
 //!   would stop the other in accept. Within one worker (a prefork tree) sharing is the server's will;
-//!   a second bind there gets the same member, and the last one decides on `O_NONBLOCK`.
+//!   a second bind there gets the same member, and the last one decides on `O_NONBLOCK`. The exception
+//!   is a worker that hangs: its replacement gets its member, for the sake of what is queued there
+//!   ([`abandon`](Plane::abandon)).
 //! - `listen` on a member is answered here: the worker's backlog would overwrite the configured one,
 //!   and the member listens already. `shutdown` on one would reset its queue and end it for all.
 //! - A member is never closed while its group lives: the kernel would move the last member into the
@@ -226,6 +228,15 @@ impl Plane {
         Ok(waiting)
     }
 
+    /// The worker hangs and is to be replaced: its members become those of the next worker, that which
+    /// waits in their queues included. For once two live workers share an open file; this one does not
+    /// accept, and would only do the same with it if it did.
+    pub fn abandon(&mut self, worker: WorkerId) {
+        for member in self.groups.iter_mut().flat_map(|group| &mut group.members) {
+            member.holder = member.holder.filter(|holder| *holder != worker);
+        }
+    }
+
     /// The worker is gone, with all its processes: its members are free, no new connection goes to
     /// them while a worker is admitted, and what is queued on them waits for the next worker, which
     /// gets the free member with the longest queue.
@@ -234,9 +245,7 @@ impl Plane {
     /// [`PlaneError::Steer`]; the worker is released all the same.
     pub fn release(&mut self, worker: WorkerId) -> Result<(), PlaneError> {
         self.standing.remove(&worker);
-        for member in self.groups.iter_mut().flat_map(|group| &mut group.members) {
-            member.holder = member.holder.filter(|holder| *holder != worker);
-        }
+        self.abandon(worker);
         self.steer()
     }
 

@@ -57,6 +57,7 @@ impl Executor {
                     }
                 }
                 Action::Admit { worker } => self.steer("admit", worker, Plane::admit),
+                Action::Abandon { worker } => self.plane().abandon(worker),
                 Action::Divert { worker, drain } => {
                     self.steer("divert", worker, Plane::divert);
                     if drain {

@@ -244,6 +244,28 @@ fn the_queue_of_a_killed_worker_survives() {
 }
 
 #[test]
+fn the_queue_of_a_hung_worker_goes_to_its_replacement() {
+    let port = free_port();
+    let address = local(port);
+    let mut stage = Stage::new(&[&address.to_string()]);
+    stage.start_listening(id(1), &words(&python("deaf", "127.0.0.1", port)));
+    stage.start_listening(id(2), &words(&python("plain", "127.0.0.1", port)));
+    stage.plane.admit(id(1)).unwrap();
+    let queued: Vec<_> = (0..20).map(|_| TcpStream::connect(address).unwrap()).collect();
+    stage.until("all are queued", |stage| stage.plane.waiting(id(1)).unwrap() == 20);
+    stage.plane.admit(id(2)).unwrap();
+    stage.plane.divert(id(1)).unwrap();
+    stage.plane.abandon(id(1));
+    // The hung one lives on.
+    stage.start_listening(id(3), &words(&python("plain", "127.0.0.1", port)));
+    for connection in queued {
+        assert_eq!(heard(connection).unwrap(), "0.3", "served by its replacement");
+    }
+    stage.kill(id(1));
+    assert_eq!(ask(address).unwrap(), "0.2", "the end of the hung one moved nothing");
+}
+
+#[test]
 fn connections_wait_while_no_worker_lives() {
     let port = free_port();
     let address = local(port);

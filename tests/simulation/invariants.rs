@@ -13,6 +13,10 @@ pub struct Invariants {
     started: BTreeSet<WorkerId>,
     /// Those that serve as far as the supervisor can know: told ready, not known to be hung, not ended.
     serving: BTreeSet<WorkerId>,
+    /// Those that were told to end.
+    leaving: BTreeSet<WorkerId>,
+    /// Those that get new connections.
+    admitted: BTreeSet<WorkerId>,
     held: BTreeMap<Slot, Moment>,
     drained: BTreeSet<Slot>,
     rolls: i64,
@@ -41,6 +45,8 @@ impl Invariants {
             live: BTreeSet::new(),
             started: BTreeSet::new(),
             serving: BTreeSet::new(),
+            leaving: BTreeSet::new(),
+            admitted: BTreeSet::new(),
             held: BTreeMap::new(),
             drained: BTreeSet::new(),
             rolls: 0,
@@ -67,7 +73,7 @@ impl Invariants {
                 self.held.remove(slot);
             }
             Command::Scale { workers } if *workers > 0 => {
-                self.drained.retain(|slot| slot.0 < *workers);
+                self.drained.clear();
                 self.held.retain(|slot, _| slot.0 < *workers);
                 self.settings.workers = *workers;
             }
@@ -82,7 +88,10 @@ impl Invariants {
     }
 
     pub fn ready(&mut self, worker: WorkerId) {
-        self.serving.insert(worker);
+        // It may have been told to end meanwhile.
+        if !self.leaving.contains(&worker) {
+            self.serving.insert(worker);
+        }
     }
 
     pub fn unwell(&mut self, worker: WorkerId) {
@@ -92,6 +101,17 @@ impl Invariants {
     pub fn gone(&mut self, worker: WorkerId) {
         self.live.remove(&worker);
         self.serving.remove(&worker);
+        self.admitted.remove(&worker);
+    }
+
+    /// After all actions of one event.
+    pub fn check_traffic(&self) {
+        assert!(
+            self.serving.is_empty() || !self.admitted.is_empty(),
+            "seed {}: nobody gets connections, and {:?} could",
+            self.seed,
+            self.serving
+        );
     }
 
     pub fn check(&mut self, now: Moment, action: &Action) {
@@ -114,6 +134,7 @@ impl Invariants {
             | Action::HangUp { worker, intent }
             | Action::Kill { worker, intent } => {
                 self.check_ours(*worker);
+                self.leaving.insert(*worker);
                 let record = self.records.get(&intent.number());
                 let record =
                     record.unwrap_or_else(|| panic!("seed {seed}: {worker}: no record before"));
@@ -123,13 +144,18 @@ impl Invariants {
             }
             Action::Divert { worker, drain } => {
                 self.check_ours(*worker);
+                self.admitted.remove(worker);
                 if *drain {
                     // Its record is the newest one.
                     let record = self.records.values().next_back().cloned();
                     self.check_floor(*worker, &record.expect("a record before"));
                 }
             }
-            Action::Admit { worker } => self.check_ours(*worker),
+            Action::Admit { worker } => {
+                self.check_ours(*worker);
+                self.admitted.insert(*worker);
+            }
+            Action::Abandon { worker } => self.check_ours(*worker),
             Action::Reply { ticket, reply } => {
                 let before =
                     self.before.take_if(|before| before.ticket == *ticket && reply.is_err());

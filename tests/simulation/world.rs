@@ -228,6 +228,7 @@ impl World {
                 Action::Record(_)
                 | Action::Incident(_)
                 | Action::Admit { .. }
+                | Action::Abandon { .. }
                 | Action::Divert { drain: false, .. }
                 | Action::CloseListeners
                 | Action::HangUp { .. }
@@ -235,6 +236,7 @@ impl World {
                 | Action::Finish => {}
             }
         }
+        self.invariants.check_traffic();
     }
 
     fn start_fake(&mut self, worker: WorkerId) {

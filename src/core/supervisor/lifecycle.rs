@@ -64,7 +64,6 @@ impl Supervisor {
                 let figures = figures([("start_ms", took_ms.into())]);
                 let about = About::Worker(id, None);
                 self.record(now, Kind::WorkerReady, about, incident, "verified ready", figures);
-                self.actions.push(Action::Admit { worker: id });
             }
             State::Ready { .. }
             | State::Draining { .. }
@@ -97,11 +96,7 @@ impl Supervisor {
         let figures = figures([("failed_probes", failures.into())]);
         let about = About::Worker(id, None);
         self.record(now, Kind::WorkerHung, about, Some(incident.clone()), &reason, figures);
-        // Steering away from the last one that may answer would make it worse: what fails the probes of
-        // all workers (a database that is down) is not theirs.
-        if self.workers.values().any(|other| other.id != id && other.is_serving()) {
-            self.actions.push(Action::Divert { worker: id, drain: false });
-        }
+        self.actions.push(Action::Abandon { worker: id });
         if let Some(worker) = self.workers.get_mut(&id) {
             worker.make_due(Due { cause: Cause::Hang, incident: Some(incident), reason });
         }

@@ -8,6 +8,7 @@ mod commands;
 mod lifecycle;
 mod memory;
 mod rolling;
+mod traffic;
 mod view;
 
 pub use view::{LeakView, SlotView, View};
@@ -159,7 +160,10 @@ impl Supervisor {
     fn settle(&mut self, now: Now) -> Vec<Action> {
         self.settle_deadlines(now);
         self.settle_slots(now);
+        // Before a roll takes the old one out, and after.
+        self.settle_traffic();
         self.settle_roll(now);
+        self.settle_traffic();
         self.settle_waiters(now);
         self.settle_incidents(now);
         self.settle_finish(now);
@@ -256,6 +260,7 @@ impl Supervisor {
             incident,
             obstacle: None,
             suspicion_told: false,
+            admitted: false,
             asked_at: None,
             left: None,
             ended: None,

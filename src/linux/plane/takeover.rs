@@ -169,7 +169,7 @@ impl Plane {
     ) -> Verdict {
         let caller = Caller { tid: question.tid };
         match caller.socket_inode(question.args[0] as RawFd) {
-            Ok(Some(inode)) if self.kept(worker, inode) && notify.id_valid(question.id) => {
+            Ok(Some(inode)) if self.keeps(inode) && notify.id_valid(question.id) => {
                 let listening = PlaneEvent::Listening { worker };
                 (Answer::Done, (call == Call::Listen).then_some(listening))
             }
@@ -195,10 +195,10 @@ impl Plane {
         before.map_or_else(|| self.ipv4_bound(address.port()), |group| group.key.v6only)
     }
 
-    /// Whether `worker` has the socket with this number from here.
-    fn kept(&self, worker: WorkerId, inode: u64) -> bool {
+    /// Whether the socket with this number is one from here.
+    fn keeps(&self, inode: u64) -> bool {
         let mut members = self.groups.iter().flat_map(|group| &group.members);
-        members.any(|member| member.holder == Some(worker) && member.inode == inode)
+        members.any(|member| member.inode == inode)
             || self.paths.iter().any(|path| path.inode == inode)
     }
 }
