@@ -231,7 +231,7 @@ impl Executor {
     }
 
     fn kill(&mut self, worker: WorkerId) {
-        let addresses = self.surroundings.addresses();
+        let addresses = self.surroundings.addresses_of(worker.slot);
         let Some(live) = self.roster.get_mut(worker) else { return };
         let mut tree = live.tree();
         let cut = sockdiag::connections(&addresses, &tree.sockets()).ok();

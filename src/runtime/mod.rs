@@ -83,7 +83,8 @@ pub async fn run(
         ListenAddress::Tcp(address) => Address::Inet(*address),
         ListenAddress::Unix(path) => Address::Unix(path.clone()),
     });
-    let plane = Plane::new(listen.collect(), Some(config.listen.backlog));
+    let plane = Plane::new(listen.collect(), Some(config.listen.backlog))
+        .ignoring(config.listen.ignore_ports.clone());
     let leaves = Leaves::open(&procfs, &config.app.name)
         .inspect_err(|why| {
             tracing::info!(
