@@ -6,6 +6,7 @@
 //! intervention, and 50 ms at most.
 
 mod clock;
+mod connections;
 mod engine;
 mod executor;
 mod handle;
@@ -108,7 +109,7 @@ pub async fn run(
     let supervisor = Supervisor::new(config.settings.clone(), seed);
     let surroundings =
         Surroundings { config, plane: Arc::new(Mutex::new(plane)), events, output, takeover };
-    let sampler = Sampler::start(pace, surroundings.clone(), writer.clone())
+    let sampler = Sampler::start(pace, surroundings.clone(), procfs.clone(), writer.clone())
         .map_err(|error| RunError::Thread("sampler", error))?;
     let executor = Executor {
         surroundings,
