@@ -345,10 +345,15 @@ impl Judge<'_> {
         listen: &Listen,
         defaults: RollingSettings,
     ) -> RollingSettings {
-        // A slot's port cannot be bound by its old and its new worker at once.
-        let by_port = listen.mode == ListenMode::Port;
-        let surge = given(&raw.surge).unwrap_or(defaults.surge && !by_port);
-        let unavailable = if by_port { 1 } else { defaults.max_unavailable };
+        // An address cannot be bound by an old and a new worker at once; and where the sockets are
+        // not stanch's, it cannot tell which of the two answers a probe.
+        let (by_port, by_itself) = match listen.mode {
+            ListenMode::Takeover | ListenMode::Inherit => (false, false),
+            ListenMode::Port => (true, true),
+            ListenMode::None => (false, true),
+        };
+        let surge = given(&raw.surge).unwrap_or(defaults.surge && !by_itself);
+        let unavailable = if by_itself { 1 } else { defaults.max_unavailable };
         let max_unavailable = given(&raw.max_unavailable).unwrap_or(unavailable);
         if let Some(typed) = &raw.surge
             && typed.value
@@ -356,6 +361,15 @@ impl Judge<'_> {
         {
             let message = "in listen.mode \"port\" a replacement cannot start beside the old \
                            worker, both need the slot's port; set surge = false";
+            self.refuse(typed, message.to_owned());
+        } else if let Some(typed) = &raw.surge
+            && typed.value
+            && by_itself
+            && !listen.addresses.is_empty()
+        {
+            let message = "in listen.mode \"none\" a replacement cannot be probed beside the old \
+                           worker, which answers on the same address; set surge = false, or leave \
+                           the address out";
             self.refuse(typed, message.to_owned());
         }
         if !surge && max_unavailable == 0 {

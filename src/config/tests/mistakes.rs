@@ -256,6 +256,10 @@ const MISTAKES: &[(&str, &str)] = &[
         "3:14: ready.path: is asked for only when = \"http\", and when is \"listen\"",
     ),
     (
+        "listen = { mode = 'none', address = '0.0.0.0:80' }\nrolling.surge = true",
+        "3:17: rolling.surge: in listen.mode \"none\" a replacement cannot be probed beside the old worker, which answers on the same address; set surge = false, or leave the address out",
+    ),
+    (
         "rolling.surge = false",
         "2:17: rolling.surge: without surge and with max_unavailable = 0 no worker can ever be replaced; set max_unavailable = 1, or surge = true",
     ),

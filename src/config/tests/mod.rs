@@ -325,10 +325,17 @@ fn flags_win_over_the_file() {
 }
 
 #[test]
-fn a_slot_with_a_port_of_its_own_is_replaced_in_place() {
-    let text = with_command("listen = { mode = \"port\", address = \"127.0.0.1:9000\" }");
-    let rolling = accepted(&text).settings.rolling;
-    assert_eq!((rolling.surge, rolling.max_unavailable), (false, 1));
+fn a_worker_that_binds_by_itself_is_replaced_in_place() {
+    for listen in [
+        "listen = { mode = \"port\", address = \"127.0.0.1:9000\" }",
+        "listen = { mode = \"none\", address = \"127.0.0.1:9000\" }",
+        "listen.mode = \"none\"",
+    ] {
+        let rolling = accepted(&with_command(listen)).settings.rolling;
+        assert_eq!((rolling.surge, rolling.max_unavailable), (false, 1), "{listen}");
+    }
+    let wanted = accepted(&with_command("listen.mode = \"none\"\nrolling.surge = true"));
+    assert!(wanted.settings.rolling.surge, "a program that binds nothing may overlap");
 }
 
 #[test]
