@@ -30,6 +30,11 @@
 //! - A group whose workers are all gone still attracts connections. When another group of the same
 //!   port has an admitted worker (the new release binds `::` where the old one bound 0.0.0.0), the
 //!   abandoned one is closed; what is still queued on it is reset.
+//! - A worker that is a node cluster works, whichever its scheduling: the primary binds once, and its
+//!   children share that member or get connections from it (`exclusive: true`: they bind, and get the
+//!   same member). What stanch cannot see is behind the primary: "it accepts" is then said of the
+//!   primary, so readiness by HTTP says more; and a primary that ends at the stop signal before its
+//!   children cuts the connections that it had accepted for them.
 //! - A signal may make a worker ask twice ([`seccomp`]). To bind a member again is to get the same
 //!   member once more, so the second answer is the first.
 //!
