@@ -89,6 +89,17 @@ pub struct Listener {
     pub address: String,
     /// `takeover`, `inherit`, `port`, `none`.
     pub mode: String,
+    /// Connections that wait to be accepted, all workers together; `null` where stanch does not hold
+    /// the sockets, and for a path.
+    #[serde(default)]
+    pub queued: Option<u64>,
+    /// How many may wait for one worker.
+    #[serde(default)]
+    pub queue_limit: Option<u64>,
+    /// Attempts to connect that the kernel turned away since the address is supervised, above all
+    /// because the queue was full; a client's second try counts again.
+    #[serde(default)]
+    pub dropped: Option<u64>,
 }
 
 /// Memory of all workers together.

@@ -229,7 +229,12 @@ fn listen(config: &Config) -> String {
         ListenMode::None if addresses.is_empty() => "not supervised".to_owned(),
         ListenMode::None => format!("not supervised; {addresses} is probed"),
         ListenMode::Takeover if addresses.is_empty() => {
-            "whatever TCP port the workers bind (takeover)".to_owned()
+            let ignored: Vec<_> = listen.ignore_ports.iter().map(u16::to_string).collect();
+            let ignored = match ignored.as_slice() {
+                [] => String::new(),
+                ports => format!(" but {}", ports.join(", ")),
+            };
+            format!("auto: the TCP ports that the workers bind{ignored} (takeover)")
         }
         mode => format!("{addresses} ({mode})"),
     }

@@ -32,7 +32,8 @@ pub struct Args {
     /// Number of workers
     #[arg(short, long, value_name = "N")]
     workers: Option<u32>,
-    /// Address to supervise, such as 0.0.0.0:8000; may be repeated [default: what the workers bind]
+    /// Address to supervise, such as 0.0.0.0:8000; may be repeated [default: auto, the TCP ports that
+    /// the workers bind]
     #[arg(long, value_name = "ADDRESS")]
     listen: Vec<String>,
     /// How workers get their listening sockets: takeover, inherit, port or none

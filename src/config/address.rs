@@ -23,6 +23,42 @@ impl fmt::Display for ListenAddress {
     }
 }
 
+/// What may stand under `listen.address`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Named {
+    /// `auto`: the ports that the application binds.
+    Auto,
+    /// An address.
+    Address(ListenAddress),
+}
+
+impl fmt::Display for Named {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Named::Auto => f.write_str("\"auto\""),
+            Named::Address(address) => address.fmt(f),
+        }
+    }
+}
+
+impl FromText for Named {
+    const WHAT: &'static str = ListenAddress::WHAT;
+
+    fn from_text(text: &str) -> Result<Self, Wrong> {
+        match text {
+            "auto" => Ok(Named::Auto),
+            _ if text.trim().eq_ignore_ascii_case("auto") => Err(Wrong {
+                message: format!("{text:?} is not an address: {FORMS}"),
+                suggestion: Some("auto".to_owned()),
+            }),
+            _ => ListenAddress::from_text(text).map(Named::Address),
+        }
+    }
+}
+
+/// How addresses are written.
+const FORMS: &str = "IP:PORT ([IP]:PORT for IPv6), unix:/PATH or auto";
+
 /// Room for the path in a Unix socket address (unix(7): 108 bytes with the closing NUL).
 const UNIX_PATH_MAX: usize = 107;
 
@@ -49,9 +85,7 @@ impl FromText for ListenAddress {
             }
             Ok(address) => Ok(ListenAddress::Tcp(address)),
             Err(_) => Err(Wrong {
-                message: format!(
-                    "{text:?} is not an address: IP:PORT ([IP]:PORT for IPv6) or unix:/PATH"
-                ),
+                message: format!("{text:?} is not an address: {FORMS}"),
                 suggestion: meant(text).filter(|meant| Self::from_text(meant).is_ok()),
             }),
         }

@@ -90,9 +90,11 @@ impl fmt::Debug for Environment {
 /// Where the application listens.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Listen {
-    /// The supervised addresses. None in mode `takeover`: whatever TCP port the workers bind. In
-    /// mode `none` they are only probed.
+    /// The supervised addresses. None in mode `takeover`: `auto`, the TCP ports that the workers
+    /// bind. In mode `none` they are only probed.
     pub addresses: Vec<ListenAddress>,
+    /// Ports that `auto` leaves to the workers.
+    pub ignore_ports: Vec<u16>,
     /// How workers get their sockets.
     pub mode: ListenMode,
     /// Connections that may wait; the kernel caps it at `net.core.somaxconn`.
@@ -101,7 +103,15 @@ pub struct Listen {
 
 impl Default for Listen {
     fn default() -> Self {
-        Self { addresses: Vec::new(), mode: ListenMode::Takeover, backlog: 4096 }
+        Self {
+            addresses: Vec::new(),
+            // node's inspector: a debugger wants one process, and no process of a server serves
+            // there. Other debuggers have no port that no server has as its own (5678 is debugpy's
+            // and n8n's).
+            ignore_ports: vec![9229],
+            mode: ListenMode::Takeover,
+            backlog: 4096,
+        }
     }
 }
 

@@ -1,6 +1,6 @@
 //! From what was typed to what is meant: defaults, ranges, and values that contradict each other.
 
-use super::address::ListenAddress;
+use super::address::{ListenAddress, Named};
 use super::checked::{
     App, Config, Control, Environment, Health, Listen, ListenMode, Log, Memory, Ready, ReadyWhen,
     Store,
@@ -143,11 +143,15 @@ impl Judge<'_> {
     fn listen(&mut self, raw: &raw::Listen, workers: u32) -> Listen {
         let defaults = Listen::default();
         let mode = given(&raw.mode).unwrap_or(defaults.mode);
-        let typed: &[Typed<ListenAddress>] = raw.address.as_ref().map_or(&[], |list| &list.value);
+        let typed: &[Typed<Named>] = raw.address.as_ref().map_or(&[], |list| &list.value);
         for (i, address) in typed.iter().enumerate() {
             if typed[..i].iter().any(|earlier| earlier.value == address.value) {
                 self.refuse(address, format!("{} was given before", address.value));
-            } else if let ListenAddress::Unix(_) = address.value
+            } else if address.value == Named::Auto && typed.len() > 1 {
+                let message = "\"auto\" is whatever ports the workers bind; it stands alone, or \
+                               leave it out and name every address";
+                self.refuse(address, message.to_owned());
+            } else if let Named::Address(ListenAddress::Unix(_)) = address.value
                 && mode != ListenMode::Inherit
                 && !self.problems.doubt("listen.mode")
             {
@@ -156,17 +160,28 @@ impl Judge<'_> {
                 self.refuse(address, message.to_owned());
             }
         }
+        let addresses: Vec<ListenAddress> = typed
+            .iter()
+            .filter_map(|typed| match &typed.value {
+                Named::Auto => None,
+                Named::Address(address) => Some(address.clone()),
+            })
+            .collect();
         let others = ["listen.address", "listen.mode", "app.workers"];
         let at = raw.address.as_ref().map(Typed::at).or(raw.mode.as_ref().map(Typed::at));
         let at = at.unwrap_or(At { key: "listen.mode", place: Place::Nowhere });
-        match (mode, typed) {
+        match (mode, addresses.as_slice()) {
+            (ListenMode::None, []) if !typed.is_empty() => {
+                let message = "in mode \"none\" no address is supervised; leave it out";
+                self.conclude(at, &others, message.to_owned());
+            }
             (ListenMode::Takeover | ListenMode::None, _) | (ListenMode::Inherit, [_, ..]) => {}
             (ListenMode::Inherit, []) => {
                 let message = "mode \"inherit\" hands sockets over: name what they listen on, as in \
                                address = [\"0.0.0.0:8000\"]";
                 self.conclude(at, &others, message.to_owned());
             }
-            (ListenMode::Port, [Typed { value: ListenAddress::Tcp(address), .. }]) => {
+            (ListenMode::Port, [ListenAddress::Tcp(address)]) => {
                 let first = address.port();
                 let free = u32::from(u16::MAX) - u32::from(first) + 1;
                 if workers > free {
@@ -184,10 +199,37 @@ impl Judge<'_> {
             }
         }
         Listen {
-            addresses: typed.iter().map(|address| address.value.clone()).collect(),
+            ignore_ports: self.ignore_ports(raw, mode, &addresses, defaults.ignore_ports),
+            addresses,
             mode,
             backlog: self.within(&raw.backlog, &BACKLOG, defaults.backlog),
         }
+    }
+
+    fn ignore_ports(
+        &mut self,
+        raw: &raw::Listen,
+        mode: ListenMode,
+        addresses: &[ListenAddress],
+        default: Vec<u16>,
+    ) -> Vec<u16> {
+        let Some(typed) = &raw.ignore_ports else { return default };
+        // A flag may well turn off what the file says of another way to listen.
+        let by_flag = |place: Option<Place>| matches!(place, Some(Place::Flag(_)));
+        let overruled = by_flag(raw.address.as_ref().map(|typed| typed.place))
+            || by_flag(raw.mode.as_ref().map(|typed| typed.place));
+        let auto = mode == ListenMode::Takeover && addresses.is_empty();
+        if !auto && !overruled {
+            let message = "means something only with address = \"auto\" in mode \"takeover\": \
+                           else no port but those of the addresses is touched; leave it out";
+            self.conclude(typed.at(), &["listen.address", "listen.mode"], message.to_owned());
+        }
+        for (i, port) in typed.value.iter().enumerate() {
+            if typed.value[..i].iter().any(|earlier| earlier.value == port.value) {
+                self.refuse(port, format!("{} was given before", port.value));
+            }
+        }
+        typed.value.iter().map(|port| port.value.0).collect()
     }
 
     fn ready(&mut self, raw: &raw::Ready, probed: bool) -> Ready {
@@ -303,10 +345,15 @@ impl Judge<'_> {
         listen: &Listen,
         defaults: RollingSettings,
     ) -> RollingSettings {
-        // A slot's port cannot be bound by its old and its new worker at once.
-        let by_port = listen.mode == ListenMode::Port;
-        let surge = given(&raw.surge).unwrap_or(defaults.surge && !by_port);
-        let unavailable = if by_port { 1 } else { defaults.max_unavailable };
+        // An address cannot be bound by an old and a new worker at once; and where the sockets are
+        // not stanch's, it cannot tell which of the two answers a probe.
+        let (by_port, by_itself) = match listen.mode {
+            ListenMode::Takeover | ListenMode::Inherit => (false, false),
+            ListenMode::Port => (true, true),
+            ListenMode::None => (false, true),
+        };
+        let surge = given(&raw.surge).unwrap_or(defaults.surge && !by_itself);
+        let unavailable = if by_itself { 1 } else { defaults.max_unavailable };
         let max_unavailable = given(&raw.max_unavailable).unwrap_or(unavailable);
         if let Some(typed) = &raw.surge
             && typed.value
@@ -314,6 +361,15 @@ impl Judge<'_> {
         {
             let message = "in listen.mode \"port\" a replacement cannot start beside the old \
                            worker, both need the slot's port; set surge = false";
+            self.refuse(typed, message.to_owned());
+        } else if let Some(typed) = &raw.surge
+            && typed.value
+            && by_itself
+            && !listen.addresses.is_empty()
+        {
+            let message = "in listen.mode \"none\" a replacement cannot be probed beside the old \
+                           worker, which answers on the same address; set surge = false, or leave \
+                           the address out";
             self.refuse(typed, message.to_owned());
         }
         if !surge && max_unavailable == 0 {

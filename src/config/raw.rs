@@ -1,11 +1,11 @@
 //! What was typed: every key of the file and every flag, read but not yet judged together.
 
-use super::address::ListenAddress;
+use super::address::Named;
 use super::checked::{ListenMode, LogFormat, ReadyWhen, Rlimit};
 use super::error::{ConfigError, Place, Problems};
 use super::overrides::Overrides;
 use super::reader::{Document, FromText, Section, Typed, read_text};
-use super::values::{CountLimit, HttpPath, SizeLimit, StopSignal, Umask, WorkerOutput};
+use super::values::{CountLimit, HttpPath, Port, SizeLimit, StopSignal, Umask, WorkerOutput};
 use crate::core::LeakAction;
 use crate::core::units::{Bytes, Period};
 use nix::sys::resource::Resource;
@@ -48,7 +48,8 @@ pub(super) struct App {
 /// `[listen]`
 #[derive(Default)]
 pub(super) struct Listen {
-    pub address: Option<Typed<Vec<Typed<ListenAddress>>>>,
+    pub address: Option<Typed<Vec<Typed<Named>>>>,
+    pub ignore_ports: Option<Typed<Vec<Typed<Port>>>>,
     pub mode: Option<Typed<ListenMode>>,
     pub backlog: Option<Typed<u32>>,
 }
@@ -113,6 +114,7 @@ impl Raw {
             app: document.section("app", App::read),
             listen: document.section("listen", |s| Listen {
                 address: s.list("address"),
+                ignore_ports: s.list("ignore_ports"),
                 mode: s.text("mode"),
                 backlog: s.integer("backlog"),
             }),

@@ -231,8 +231,8 @@ impl<'i> Section<'_, 'i> {
         self.read_text(key, &value)
     }
 
-    /// A list of strings that mean a `T` each, those that can be read; one string alone is a list of
-    /// one.
+    /// A list of strings (or numbers) that mean a `T` each, those that can be read; one alone is a list
+    /// of one.
     pub fn list<T: FromText>(&mut self, key: &str) -> Option<Typed<Vec<Typed<T>>>> {
         let value = self.take(key)?;
         let place = self.document.place(&value.span());
@@ -241,8 +241,10 @@ impl<'i> Section<'_, 'i> {
                 items.iter().filter_map(|item| self.read_text(key, item)).collect()
             }
             DeValue::String(_) => vec![self.read_text(key, &value)?],
+            DeValue::Integer(_) if T::BARE_NUMBER => vec![self.read_text(key, &value)?],
             other => {
-                let message = format!("must be an array of strings, not {}", article(other));
+                let items = if T::BARE_NUMBER { "numbers" } else { "strings" };
+                let message = format!("must be an array of {items}, not {}", article(other));
                 self.wrong(place, key, message.into());
                 return None;
             }

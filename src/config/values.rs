@@ -7,6 +7,7 @@ use crate::core::LeakAction;
 use crate::core::units::{Bytes, Period, UnitError};
 use nix::sys::resource::Resource;
 use nix::sys::signal::Signal;
+use std::fmt;
 use std::path::PathBuf;
 
 impl FromText for String {
@@ -247,5 +248,26 @@ impl FromText for SizeLimit {
 
     fn from_text(text: &str) -> Result<Self, Wrong> {
         LimitPair::parse(text, |text| Ok(text.parse::<Bytes>()?.0)).map(SizeLimit)
+    }
+}
+/// A TCP port, never 0.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Port(pub u16);
+
+impl fmt::Display for Port {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl FromText for Port {
+    const WHAT: &'static str = "a port, a whole number from 1 to 65535";
+    const BARE_NUMBER: bool = true;
+
+    fn from_text(text: &str) -> Result<Self, Wrong> {
+        match text.parse::<u16>() {
+            Ok(port) if port > 0 => Ok(Port(port)),
+            _ => Err(format!("{text} is not {}", Self::WHAT).into()),
+        }
     }
 }

@@ -73,6 +73,11 @@ pub enum Event {
         /// The reading.
         sample: Sample,
     },
+    /// The kernel turned connections away at the application's listeners.
+    ConnectionsDropped {
+        /// Attempts to connect, since this was last told; never 0. A client's second try counts again.
+        attempts: u64,
+    },
     /// The audit log cannot be written; its records are kept until it can.
     StoreDegraded {
         /// Why.

@@ -139,6 +139,11 @@ impl Book {
         self.entries.iter().map(|entry| &entry.incident).find(|incident| &incident.id == id)
     }
 
+    /// All that are not over.
+    pub fn ids(&self) -> Vec<IncidentId> {
+        self.entries.iter().map(|entry| entry.incident.id.clone()).collect()
+    }
+
     /// The open incident on a topic.
     pub fn on(&self, topic: Topic) -> Option<&Incident> {
         self.entries.iter().find(|entry| entry.topic == topic).map(|entry| &entry.incident)

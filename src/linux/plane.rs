@@ -32,6 +32,10 @@
 //! - A group whose workers are all gone still attracts connections. When another group of the same
 //!   port has an admitted worker (the new release binds `::` where the old one bound 0.0.0.0), the
 //!   abandoned one is closed; what is still queued on it is reset.
+//! - A worker that is a node cluster works, whichever its scheduling: the primary binds once, and its
+//!   children share that member or get connections from it (`exclusive: true`: they bind, and get the
+//!   same member). What stanch cannot see is behind the primary: "it accepts" is then said of the
+//!   primary, so readiness by HTTP says more.
 //! - A signal may make a worker ask twice ([`seccomp`]). To bind a member again is to get the same
 //!   member once more, so the second answer is the first.
 //!
@@ -39,7 +43,8 @@
 //! A descriptor that the server duplicated *before* bind stays with its old socket when a kept member
 //! comes. io_uring is not seen. A new release that binds a more specific address than the old one
 //! attracts its connections before it is admitted. With no address configured, a client that binds a
-//! port of its own before it connects is taken for a server. Addresses are of the supervisor's network
+//! port of its own before it connects is taken for a server, and a port that no worker binds any more
+//! stays open, its connections unanswered, until the supervisor ends. Addresses are of the supervisor's network
 //! namespace, except for sockets that are adopted.
 //!
 //! Least kernels: 5.9 (`ADDFD`) for takeover, 4.6 for steering TCP.
@@ -128,11 +133,25 @@ pub enum PlaneError {
     },
 }
 
+/// The accept queues of an address, all workers' together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Queue {
+    /// Connections that wait to be accepted.
+    pub queued: u64,
+    /// How many may wait, for one worker. The kernel lets in one more.
+    pub limit: u64,
+    /// Attempts to connect that the kernel turned away, since the sockets were made: above all those
+    /// that found the queue full. A client that tries again (after 1, 3, 7 s …) counts again. It wraps
+    /// at 2^32 for a worker.
+    pub dropped: u64,
+}
+
 /// All listening sockets of one application. Calls are synchronous and short (microseconds; a bind
 /// that fails walks `/proc` once), for one engine task.
 #[derive(Debug)]
 pub struct Plane {
     listen: Vec<Address>,
+    ignore_ports: Vec<u16>,
     backlog: Option<u32>,
     groups: Vec<Group>,
     paths: Vec<PathListener>,
@@ -143,9 +162,23 @@ pub struct Plane {
 impl Plane {
     /// A plane for the addresses `listen`; nothing is bound yet. Under takeover the ports of `listen`
     /// are supervised, whatever address the worker binds them on; with no address, each TCP bind to a
-    /// port other than 0 is. `backlog` as in listen(2), by default `net.core.somaxconn`.
+    /// port other than 0 is, by whichever worker. `backlog` as in listen(2), by default
+    /// `net.core.somaxconn`.
     pub fn new(listen: Vec<Address>, backlog: Option<u32>) -> Self {
-        Self { listen, backlog, groups: Vec::new(), paths: Vec::new(), standing: BTreeMap::new() }
+        Self {
+            listen,
+            ignore_ports: Vec::new(),
+            backlog,
+            groups: Vec::new(),
+            paths: Vec::new(),
+            standing: BTreeMap::new(),
+        }
+    }
+
+    /// With no address given to [`new`](Self::new), binds to these ports are the workers' own all the
+    /// same.
+    pub fn ignoring(self, ports: Vec<u16>) -> Self {
+        Self { ignore_ports: ports, ..self }
     }
 
     /// The sockets for a new worker that inherits them, with a name each (`tcp-8000`,
@@ -267,6 +300,22 @@ impl Plane {
             Address::Unix(_) => true,
         });
         bound.map(Address::Inet).chain(silent.cloned()).collect()
+    }
+
+    /// What waits at an address, and what was turned away there; `None` where nothing is bound, or it
+    /// is a path.
+    pub fn queue(&self, address: &Address) -> Option<Queue> {
+        let Address::Inet(address) = address else { return None };
+        let groups = self.groups.iter().filter(|group| group.key.address == *address);
+        let queues = groups.flat_map(|group| &group.members).filter_map(|member| {
+            // One that cannot be read is left out: the others still tell.
+            socket::queue(&member.socket).ok()
+        });
+        queues.reduce(|sum, one| Queue {
+            queued: sum.queued + one.queued,
+            limit: sum.limit.max(one.limit),
+            dropped: sum.dropped + one.dropped,
+        })
     }
 
     /// Gives all sockets up: once the workers have closed theirs too, connections are refused, and

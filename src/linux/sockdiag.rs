@@ -178,6 +178,24 @@ pub fn connections(addresses: &[SocketAddr], inodes: &HashSet<u64>) -> io::Resul
     Ok(found)
 }
 
+/// The inodes of the connections to `addresses` that somebody has accepted; half-closed ones are among
+/// them, those in an accept queue are not.
+///
+/// # Errors
+/// What the kernel said to the dump, one for each port and family.
+pub fn accepted_inodes(addresses: &[SocketAddr]) -> io::Result<HashSet<u64>> {
+    let mut inodes = HashSet::new();
+    for port in ports(addresses) {
+        dump(port, 1 << ESTABLISHED | 1 << CLOSE_WAIT, |socket| {
+            let accepted = socket.inode != 0;
+            if accepted && addresses.iter().any(|address| covers(*address, socket.local)) {
+                inodes.insert(u64::from(socket.inode));
+            }
+        })?;
+    }
+    Ok(inodes)
+}
+
 /// Connections to `address` whose handshake is not complete. Which member of a group they will reach
 /// is not known.
 ///
@@ -432,6 +450,8 @@ mod tests {
         inodes.extend(clients.iter().map(inode));
         assert_eq!(connections(&[address], &inodes).unwrap().len(), 2);
         assert_eq!(connections(&[address], &HashSet::new()).unwrap().len(), 0);
+        assert_eq!(accepted_inodes(&[address]).unwrap(), servers.iter().map(inode).collect());
+        assert_eq!(accepted_inodes(&[]).unwrap(), HashSet::new());
         let v4_only = SocketAddr::from((Ipv4Addr::UNSPECIFIED, address.port()));
         assert_eq!(connections(&[v4_only], &inodes).unwrap().len(), 1);
     }

@@ -121,6 +121,11 @@ impl Tree {
         self.live().map(|stat| stat.id).collect()
     }
 
+    /// The live processes as of the last look, which also [`sample`](Self::sample) takes.
+    pub fn last_seen(&self) -> Vec<Pid> {
+        self.live().map(|stat| stat.id.pid).collect()
+    }
+
     /// Whether no process of the tree lives. False also while that is uncertain, because somebody
     /// came or ended during the look: ask again.
     pub fn is_empty(&mut self) -> bool {

@@ -106,7 +106,7 @@ impl Drainer {
     }
 
     fn look(&mut self, manner: Manner, shaken: &mut bool) -> io::Result<Left> {
-        let addresses = self.surroundings.addresses();
+        let addresses = self.surroundings.addresses_of(self.worker.slot);
         let mut queued = u64::from(self.waiting()?);
         if !*shaken {
             let mut handshakes = 0;

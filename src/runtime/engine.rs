@@ -5,14 +5,17 @@ use super::executor::Executor;
 use super::handle::Request;
 use super::message::Message;
 use super::status::{self, Frame};
+use crate::config::ListenMode;
 use crate::core::words::chain;
-use crate::core::{Action, Command, Event, Supervisor, Ticket};
+use crate::core::{Action, Command, Event, Slot, Supervisor, Ticket};
+use crate::linux::plane::Address;
 use crate::store::{Health, Store};
 use crate::wire;
 use futures_util::StreamExt;
 use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGTERM};
 use signal_hook_tokio::Signals;
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
+use std::sync::PoisonError;
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
@@ -153,17 +156,24 @@ impl Engine {
         let now = self.clock.now();
         let config = &self.executor.surroundings.config;
         let mode = config.listen.mode.to_string();
-        let plane = &self.executor.surroundings.plane;
-        let bound = plane.lock().unwrap_or_else(std::sync::PoisonError::into_inner).listeners();
+        let view = self.supervisor.view(now);
+        let slots: BTreeSet<Slot> = view.slots.iter().map(|row| row.slot).collect();
+        let surroundings = &self.executor.surroundings;
+        let own = slots.into_iter().filter_map(|slot| surroundings.own_address(slot));
+        let plane = surroundings.plane.lock().unwrap_or_else(PoisonError::into_inner);
+        let addresses = match config.listen.mode {
+            ListenMode::Port => own.map(Address::Inet).collect(),
+            ListenMode::Takeover | ListenMode::Inherit | ListenMode::None => plane.listeners(),
+        };
         let frame = Frame {
             app: config.app.name.clone(),
             uptime_s: now.mono.as_secs_f64(),
-            listeners: bound
+            listeners: addresses
                 .into_iter()
-                .map(|address| wire::Listener { address: address.to_string(), mode: mode.clone() })
+                .map(|address| status::listener(&address, &mode, plane.queue(&address)))
                 .collect(),
         };
-        status::status(self.supervisor.view(now), frame)
+        status::status(view, frame)
     }
 }
 

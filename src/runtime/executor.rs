@@ -241,7 +241,7 @@ impl Executor {
     }
 
     fn kill(&mut self, worker: WorkerId) {
-        let addresses = self.surroundings.addresses();
+        let addresses = self.surroundings.addresses_of(worker.slot);
         let Some(live) = self.roster.get_mut(worker) else { return };
         let hung_up = live.drain.as_ref().map(Drain::hung_up).unwrap_or_default();
         let mut tree = live.tree();

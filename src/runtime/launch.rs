@@ -5,7 +5,7 @@ use super::output::{Output, Stream};
 use super::prober::Prober;
 use crate::config::{Config, ListenAddress, ListenMode};
 use crate::core::words::chain;
-use crate::core::{Event, WorkerId};
+use crate::core::{Event, Slot, WorkerId};
 use crate::linux::launch::{Account, Environment, Limit, Plan, Takeover};
 use crate::linux::plane::{Address, Plane, PlaneEvent, Served};
 use crate::linux::seccomp::NotifyFd;
@@ -39,8 +39,30 @@ impl From<spawn::SpawnError> for LaunchFailure {
 }
 
 impl Surroundings {
-    /// Where the application listens, as far as known.
+    /// Where a worker of `slot` listens, as far as known.
+    pub fn addresses_of(&self, slot: Slot) -> Vec<SocketAddr> {
+        let mut addresses = self.addresses();
+        addresses.extend(self.own_address(slot));
+        addresses
+    }
+
+    /// In mode `port`, the address that is the slot's alone.
+    pub fn own_address(&self, slot: Slot) -> Option<SocketAddr> {
+        let listen = &self.config.listen;
+        match (listen.mode, listen.addresses.first()) {
+            (ListenMode::Port, Some(ListenAddress::Tcp(first))) => {
+                let port = first.port().checked_add(u16::try_from(slot.0).ok()?)?;
+                Some(SocketAddr::new(first.ip(), port))
+            }
+            _ => None,
+        }
+    }
+
+    /// Where the workers listen together, as far as known.
     pub fn addresses(&self) -> Vec<SocketAddr> {
+        if self.config.listen.mode == ListenMode::Port {
+            return Vec::new();
+        }
         let configured = self.config.listen.addresses.iter().filter_map(|address| match address {
             ListenAddress::Tcp(address) => Some(*address),
             ListenAddress::Unix(_) => None,
@@ -73,11 +95,12 @@ impl Surroundings {
         for (name, value) in &app.environment.0 {
             environment.set(name, value);
         }
-        if let (ListenMode::Port, Some(ListenAddress::Tcp(address))) =
-            (listen.mode, listen.addresses.first())
-        {
-            let port = address.port().saturating_add(worker.slot.0 as u16);
-            environment.set("PORT", port.to_string());
+        if listen.mode == ListenMode::Port {
+            let address = self.own_address(worker.slot).ok_or_else(|| {
+                let what = "there is no port left for this slot: they end at 65535";
+                failure("listen", what)
+            })?;
+            environment.set("PORT", address.port().to_string());
         }
         if let Some(release) = &settings.release {
             environment.set("STANCH_RELEASE", release);
@@ -166,8 +189,12 @@ impl Surroundings {
 
     async fn on_plane_event(&self, event: PlaneEvent, bound: &watch::Sender<bool>) {
         match event {
-            PlaneEvent::Bound { worker, address } => {
-                tracing::debug!(%worker, %address, "has its address");
+            PlaneEvent::Bound { worker, address, new } => {
+                if new {
+                    tracing::info!(%worker, "supervises {address} from now on");
+                } else {
+                    tracing::debug!(%worker, %address, "has its address");
+                }
                 bound.send_replace(true);
             }
             PlaneEvent::Listening { worker } => tracing::debug!(%worker, "listens"),

@@ -6,6 +6,7 @@
 //! intervention, and 50 ms at most.
 
 mod clock;
+mod connections;
 mod drainer;
 mod engine;
 mod executor;
@@ -84,7 +85,8 @@ pub async fn run(
         ListenAddress::Tcp(address) => Address::Inet(*address),
         ListenAddress::Unix(path) => Address::Unix(path.clone()),
     });
-    let plane = Plane::new(listen.collect(), Some(config.listen.backlog));
+    let plane = Plane::new(listen.collect(), Some(config.listen.backlog))
+        .ignoring(config.listen.ignore_ports.clone());
     let leaves = Leaves::open(&procfs, &config.app.name)
         .inspect_err(|why| {
             tracing::info!(
@@ -108,7 +110,7 @@ pub async fn run(
     let supervisor = Supervisor::new(config.settings.clone(), seed);
     let surroundings =
         Surroundings { config, plane: Arc::new(Mutex::new(plane)), events, output, takeover };
-    let sampler = Sampler::start(pace, surroundings.clone(), writer.clone())
+    let sampler = Sampler::start(pace, surroundings.clone(), procfs.clone(), writer.clone())
         .map_err(|error| RunError::Thread("sampler", error))?;
     let executor = Executor {
         surroundings,

@@ -1,26 +1,27 @@
 //! Samples the workers on a thread of its own, each as often as its head-room asks for, so that slow
 //! reads of `/proc` never hold up the engine.
 
+use super::connections::Ledger;
 use super::launch::Surroundings;
 use crate::core::{Event, Sample, WorkerId, pace};
+use crate::linux::procfs::Procfs;
 use crate::linux::sockdiag;
 use crate::linux::tree::Tree;
 use crate::store::Writer;
 use jiff::Timestamp;
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 /// Changes of the roster that may wait; each is one start or end of a worker.
 const QUEUE: usize = 1024;
 
-/// Connections are counted, and samples kept in the store, at most this often for a worker.
+/// Connections and queues are counted, and samples kept in the store, at most this often.
 const SLOW: Duration = Duration::from_secs(1);
 
-/// A worker with more descriptors than this has its connections left uncounted: each costs a readlink.
-const COUNTED_FDS_MAX: u64 = 4096;
+/// A round of counting is followed by a pause of so many times its duration.
+const COUNTING_PAUSE: u32 = 50;
 
 /// How the engine tells the sampler whom to watch.
 #[derive(Clone, Debug)]
@@ -42,10 +43,24 @@ pub(super) struct Pace {
 
 impl Sampler {
     /// Starts the thread, which ends when the last clone is dropped.
-    pub fn start(pace: Pace, surroundings: Surroundings, store: Writer) -> std::io::Result<Self> {
+    pub fn start(
+        pace: Pace,
+        surroundings: Surroundings,
+        procfs: Procfs,
+        store: Writer,
+    ) -> std::io::Result<Self> {
         let (changes, receiver) = sync_channel(QUEUE);
         std::thread::Builder::new().name("stanch-sampler".into()).spawn(move || {
-            let thread = Thread { pace, surroundings, store, watched: BTreeMap::new() };
+            let thread = Thread {
+                pace,
+                surroundings,
+                procfs,
+                store,
+                watched: BTreeMap::new(),
+                count_due: Instant::now(),
+                ledger: Ledger::default(),
+                dropped: BTreeMap::new(),
+            };
             thread.run(&receiver);
         })?;
         Ok(Self { changes })
@@ -66,50 +81,56 @@ struct Watched {
     tree: Arc<Mutex<Tree>>,
     due: Instant,
     slow_due: Instant,
+    fds: Option<u64>,
     connections: Option<u64>,
 }
 
 struct Thread {
     pace: Pace,
     surroundings: Surroundings,
+    procfs: Procfs,
     store: Writer,
     watched: BTreeMap<WorkerId, Watched>,
+    count_due: Instant,
+    ledger: Ledger,
+    /// What the engine knows to have been turned away at each address.
+    dropped: BTreeMap<String, u64>,
 }
 
 impl Thread {
     fn run(mut self, changes: &Receiver<Change>) {
         loop {
-            let next = self.watched.values().map(|watched| watched.due).min();
-            let change = match next {
-                None => changes.recv().map_err(|_| RecvTimeoutError::Disconnected),
-                Some(due) => changes.recv_timeout(due.saturating_duration_since(Instant::now())),
-            };
-            match change {
+            let due = self.watched.values().map(|watched| watched.due);
+            let next = due.chain([self.count_due]).min().unwrap_or(self.count_due);
+            match changes.recv_timeout(next.saturating_duration_since(Instant::now())) {
                 Ok(Change::Watch(worker, tree)) => {
                     let now = Instant::now();
-                    let watched = Watched { tree, due: now, slow_due: now, connections: None };
+                    let (fds, connections) = (None, None);
+                    let watched = Watched { tree, due: now, slow_due: now, fds, connections };
                     self.watched.insert(worker, watched);
                 }
                 Ok(Change::Forget(worker)) => drop(self.watched.remove(&worker)),
-                Err(RecvTimeoutError::Timeout) => self.sample_due(),
+                Err(RecvTimeoutError::Timeout) => {
+                    if self.count_due <= Instant::now() {
+                        self.count();
+                    }
+                    self.sample_due();
+                }
                 Err(RecvTimeoutError::Disconnected) => return,
             }
         }
     }
 
     fn sample_due(&mut self) {
-        // Only those that listen can have connections; under takeover that becomes known with time.
-        let addresses = self.surroundings.addresses();
         for (worker, watched) in &mut self.watched {
             let now = Instant::now();
             if watched.due > now {
                 continue;
             }
-            let slow = watched.slow_due <= now;
-            let sample = watched.sample(slow.then_some(addresses.as_slice()));
+            let sample = watched.sample();
             let Pace { usual, hard_limit_kib } = self.pace;
             watched.due = now + pace::sample_interval(usual, sample.growth_kib(), hard_limit_kib);
-            if slow {
+            if watched.slow_due <= now {
                 watched.slow_due = now + SLOW;
                 self.store.add_samples(*worker, Timestamp::now(), sample);
             }
@@ -120,19 +141,65 @@ impl Thread {
                 .try_send(Event::Sampled { worker: *worker, sample }.into());
         }
     }
+
+    /// One round for all workers: their connections, and what was turned away.
+    fn count(&mut self) {
+        let begun = Instant::now();
+        self.count_connections();
+        self.count_dropped();
+        self.count_due = Instant::now() + SLOW.max(begun.elapsed() * COUNTING_PAUSE);
+    }
+
+    fn count_connections(&mut self) {
+        let mut addresses = self.surroundings.addresses();
+        let own = self.watched.keys().filter_map(|id| self.surroundings.own_address(id.slot));
+        addresses.extend(own);
+        // Without an address nothing is known, and what the kernel does not tell neither.
+        let accepted = sockdiag::accepted_inodes(&addresses).ok().filter(|_| !addresses.is_empty());
+        let counts = accepted.map(|accepted| {
+            let fds = self.watched.iter().map(|(worker, watched)| (*worker, watched.fds));
+            self.ledger.count(&accepted, &fds.collect(), |worker| {
+                let pids = self.watched.get(&worker).map(|watched| watched.tree().last_seen());
+                // Without the lock: the engine may need it.
+                pids.into_iter()
+                    .flatten()
+                    .flat_map(|pid| self.procfs.sockets(pid).into_values())
+                    .collect()
+            })
+        });
+        for (worker, watched) in &mut self.watched {
+            watched.connections = counts.as_ref().and_then(|counts| counts.get(worker).copied());
+        }
+    }
+
+    fn count_dropped(&mut self) {
+        let now: BTreeMap<String, u64> = {
+            let plane = self.surroundings.plane.lock().unwrap_or_else(PoisonError::into_inner);
+            let listeners = plane.listeners().into_iter();
+            let dropped =
+                listeners.filter_map(|at| Some((at.to_string(), plane.queue(&at)?.dropped)));
+            dropped.collect()
+        };
+        let attempts = now
+            .iter()
+            .map(|(at, dropped)| dropped.saturating_sub(self.dropped.get(at).copied().unwrap_or(0)))
+            .sum();
+        let event = Event::ConnectionsDropped { attempts };
+        // An engine that cannot take it now is told in the next round.
+        if attempts == 0 || self.surroundings.events.try_send(event.into()).is_ok() {
+            self.dropped = now;
+        }
+    }
 }
 
 impl Watched {
-    /// With `addresses` the connections to them are counted anew.
-    fn sample(&mut self, addresses: Option<&[SocketAddr]>) -> Sample {
-        let mut tree = self.tree.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut sample = tree.sample();
-        let countable = sample.fds.is_some_and(|fds| fds <= COUNTED_FDS_MAX);
-        if let Some(addresses) = addresses.filter(|all| !all.is_empty() && countable) {
-            self.connections = sockdiag::connections(addresses, &tree.sockets())
-                .ok()
-                .map(|open| open.len() as u64);
-        }
+    fn tree(&self) -> MutexGuard<'_, Tree> {
+        self.tree.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn sample(&mut self) -> Sample {
+        let mut sample = self.tree().sample();
+        self.fds = sample.fds;
         sample.connections = self.connections;
         sample
     }

@@ -1,6 +1,7 @@
 //! From the core's view to what `status` shows.
 
 use crate::core::{SlotView, View};
+use crate::linux::plane::{Address, Queue};
 use crate::wire;
 
 /// What the core does not know of itself.
@@ -24,6 +25,16 @@ pub(super) fn status(view: View, frame: Frame) -> wire::Status {
         },
         workers: view.slots.into_iter().map(worker).collect(),
         incidents_open: view.incidents_open,
+    }
+}
+
+pub(super) fn listener(address: &Address, mode: &str, queue: Option<Queue>) -> wire::Listener {
+    wire::Listener {
+        address: address.to_string(),
+        mode: mode.to_owned(),
+        queued: queue.map(|queue| queue.queued),
+        queue_limit: queue.map(|queue| queue.limit),
+        dropped: queue.map(|queue| queue.dropped),
     }
 }
 

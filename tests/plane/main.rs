@@ -9,7 +9,7 @@ use nix::errno::Errno;
 use nix::sys::signal::{Signal, kill};
 use stage::{Stage, ask, free_port, heard, through};
 use stanch::core::WorkerId;
-use stanch::linux::plane::{Address, PlaneEvent};
+use stanch::linux::plane::{Address, Plane, PlaneEvent, Queue};
 use stanch::linux::sockdiag;
 use std::collections::BTreeMap;
 use std::io;
@@ -427,6 +427,48 @@ fn without_a_configured_address_every_port_is_supervised() {
         }
     }
     assert_eq!(stage.plane.listeners(), ports.map(|port| Address::Inet(local(port))));
+    let new: Vec<bool> = stage.events.iter().filter_map(first_of_its_kind).collect();
+    assert_eq!(new, [true, true, false, false], "told for each port once");
+}
+
+/// Whether a bind was the first of its address.
+fn first_of_its_kind(event: &PlaneEvent) -> Option<bool> {
+    match event {
+        PlaneEvent::Bound { new, .. } => Some(*new),
+        _ => None,
+    }
+}
+
+#[test]
+fn an_ignored_port_is_the_workers_own() {
+    let [ignored, port] = [free_port(), free_port()];
+    let mut stage = Stage::new(&[]);
+    stage.plane = Plane::new(Vec::new(), None).ignoring(vec![ignored]);
+    let command = python("plain", "127.0.0.1", ignored);
+    stage.start(id(1), &words(&command), None);
+    stage.ask_until(local(ignored), "0.1");
+    stage.start(id(2), &words(&command), None);
+    assert_eq!(stage.reap(id(2)), Some(Errno::EADDRINUSE as i32));
+    assert_eq!(stage.events, []);
+    stage.start_listening(id(3), &words(&python("plain", "127.0.0.1", port)));
+    assert_eq!(stage.plane.listeners(), [Address::Inet(local(port))]);
+}
+
+#[test]
+fn a_queue_is_told_with_its_limit_and_what_found_it_full() {
+    let port = free_port();
+    let address = Address::Inet(local(port));
+    let mut plane = Plane::new(vec![address.clone()], Some(2));
+    assert_eq!(plane.queue(&address), None, "nothing is bound");
+    let _held = [1, 2].map(|generation| plane.inherit_fds(id(generation)).unwrap());
+    plane.admit(id(1)).unwrap();
+    assert_eq!(plane.queue(&address), Some(Queue { queued: 0, limit: 2, dropped: 0 }));
+    let patience = Duration::from_millis(100);
+    let _clients: Vec<_> =
+        (0..5).map(|_| TcpStream::connect_timeout(&local(port), patience)).collect();
+    let queue = plane.queue(&address).unwrap();
+    assert_eq!((queue.queued, queue.limit), (3, 2), "the kernel lets one more in");
+    assert!(queue.dropped > 0, "{queue:?}");
 }
 
 #[test]

@@ -41,7 +41,14 @@ fn head(status: &Status) -> String {
     }
     text += &format!(", limits enforced by {}\n", memory.enforced_by);
     for listener in &status.listeners {
-        text += &format!("listening on {} ({})\n", listener.address, listener.mode);
+        text += &format!("listening on {} ({})", listener.address, listener.mode);
+        if let Some(queued) = listener.queued.filter(|queued| *queued > 0) {
+            text += &format!(", {queued} waiting to be accepted");
+        }
+        if let Some(dropped) = listener.dropped.filter(|dropped| *dropped > 0) {
+            text += &format!(", {dropped} turned away");
+        }
+        text += "\n";
     }
     text + "\n"
 }

@@ -58,8 +58,8 @@ fn full_status() -> Status {
         state: "degraded".into(),
         uptime_s: 187_301.5,
         listeners: vec![
-            Listener { address: "0.0.0.0:8000".into(), mode: "takeover".into() },
-            Listener { address: "[::]:8000".into(), mode: "takeover".into() },
+            listener("0.0.0.0:8000", Some(3), Some(12)),
+            listener("[::]:8000", Some(0), None),
         ],
         memory: Memory {
             total_kib: Some(1_664_614),
@@ -72,12 +72,17 @@ fn full_status() -> Status {
     }
 }
 
+fn listener(address: &str, queued: Option<u64>, dropped: Option<u64>) -> Listener {
+    let (address, mode) = (address.into(), "takeover".into());
+    Listener { address, mode, queued, queue_limit: Some(4096), dropped }
+}
+
 #[test]
 fn the_table_of_a_busy_supervisor() {
     let expected = "\
 shop 1.4.2: degraded, up 2d 4h, 1 open incident
 memory 1.6 GiB of 4.0 GiB, limits enforced by cgroup2
-listening on 0.0.0.0:8000 (takeover)
+listening on 0.0.0.0:8000 (takeover), 3 waiting to be accepted, 12 turned away
 listening on [::]:8000 (takeover)
 
 SLOT   PID  GEN  STATE     RELEASE     AGE      RSS     ANON  CPU  CONNS  RESTARTS  LEAK

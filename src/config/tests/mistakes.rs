@@ -164,11 +164,43 @@ const MISTAKES: &[(&str, &str)] = &[
     ("listen.address = 8000", "2:18: listen.address: must be an array of strings, not a number"),
     (
         "listen.address = ['8000', '0.0.0.0:80', '0.0.0.0:80', '0.0.0.0:0']",
-        "2:19: listen.address: \"8000\" is not an address: IP:PORT ([IP]:PORT for IPv6) or unix:/PATH (did you mean 0.0.0.0:8000?)\n2:41: listen.address: 0.0.0.0:80 was given before\n2:55: listen.address: port 0 means a different port each time; name one",
+        "2:19: listen.address: \"8000\" is not an address: IP:PORT ([IP]:PORT for IPv6), unix:/PATH or auto (did you mean 0.0.0.0:8000?)\n2:41: listen.address: 0.0.0.0:80 was given before\n2:55: listen.address: port 0 means a different port each time; name one",
     ),
     (
         "listen.address = 'unix:/x'",
         "2:18: listen.address: a Unix socket can only be handed over; set mode = \"inherit\", or leave it out and let the application bind it",
+    ),
+    (
+        "listen.address = ['0.0.0.0:80', 'auto']",
+        "2:33: listen.address: \"auto\" is whatever ports the workers bind; it stands alone, or leave it out and name every address",
+    ),
+    (
+        "listen.address = 'Auto'",
+        "2:18: listen.address: \"Auto\" is not an address: IP:PORT ([IP]:PORT for IPv6), unix:/PATH or auto (did you mean auto?)",
+    ),
+    (
+        "listen = { mode = 'inherit', address = 'auto' }",
+        "2:40: listen.address: mode \"inherit\" hands sockets over: name what they listen on, as in address = [\"0.0.0.0:8000\"]",
+    ),
+    (
+        "listen = { mode = 'none', address = ['auto'] }",
+        "2:37: listen.address: in mode \"none\" no address is supervised; leave it out",
+    ),
+    (
+        "listen.ignore_ports = ['9229x', 0, 70000, 1.5, 80, 80]",
+        "2:24: listen.ignore_ports: 9229x is not a port, a whole number from 1 to 65535\n2:33: listen.ignore_ports: 0 is not a port, a whole number from 1 to 65535\n2:36: listen.ignore_ports: 70000 is not a port, a whole number from 1 to 65535\n2:43: listen.ignore_ports: 1.5 is not a port, a whole number from 1 to 65535\n2:52: listen.ignore_ports: 80 was given before",
+    ),
+    (
+        "listen.ignore_ports = true",
+        "2:23: listen.ignore_ports: must be an array of numbers, not true or false",
+    ),
+    (
+        "listen = { address = '0.0.0.0:80', ignore_ports = 9229 }",
+        "2:51: listen.ignore_ports: means something only with address = \"auto\" in mode \"takeover\": else no port but those of the addresses is touched; leave it out",
+    ),
+    (
+        "listen = { mode = 'none', ignore_ports = [9229] }",
+        "2:42: listen.ignore_ports: means something only with address = \"auto\" in mode \"takeover\": else no port but those of the addresses is touched; leave it out",
     ),
     (
         "listen.mode = 'inherit'",
@@ -222,6 +254,10 @@ const MISTAKES: &[(&str, &str)] = &[
     (
         "ready.when = 'listen'\nready.path = '/'",
         "3:14: ready.path: is asked for only when = \"http\", and when is \"listen\"",
+    ),
+    (
+        "listen = { mode = 'none', address = '0.0.0.0:80' }\nrolling.surge = true",
+        "3:17: rolling.surge: in listen.mode \"none\" a replacement cannot be probed beside the old worker, which answers on the same address; set surge = false, or leave the address out",
     ),
     (
         "rolling.surge = false",
@@ -364,9 +400,15 @@ fn mistakes_in_flags_name_the_flag() {
         (
             flags(|f| f.listen = Some(vec!["80".to_owned(), "x".to_owned()])),
             None,
-            "--listen: \"80\" is not an address: IP:PORT ([IP]:PORT for IPv6) or unix:/PATH (did you \
-             mean 0.0.0.0:80?)\n--listen: \"x\" is not an address: IP:PORT ([IP]:PORT for IPv6) or \
-             unix:/PATH",
+            "--listen: \"80\" is not an address: IP:PORT ([IP]:PORT for IPv6), unix:/PATH or auto (did \
+             you mean 0.0.0.0:80?)\n--listen: \"x\" is not an address: IP:PORT ([IP]:PORT for IPv6), \
+             unix:/PATH or auto",
+        ),
+        (
+            flags(|f| f.listen = Some(vec!["auto".to_owned(), "0.0.0.0:80".to_owned()])),
+            None,
+            "--listen: \"auto\" is whatever ports the workers bind; it stands alone, or leave it out \
+             and name every address",
         ),
         (
             flags(|f| f.command = Some(Vec::new())),

@@ -107,6 +107,24 @@ fn a_command_is_enough() {
 }
 
 #[test]
+fn auto_is_what_is_meant_without_an_address() {
+    for text in ["", "listen.address = \"auto\"", "listen.address = [\"auto\"]"] {
+        assert_eq!(accepted(&with_command(text)).listen, Listen::default(), "{text}");
+    }
+    let ports = |text: &str| accepted(&with_command(text)).listen.ignore_ports;
+    assert_eq!(ports("listen.ignore_ports = 5005"), [5005]);
+    assert_eq!(ports("listen.ignore_ports = [9229, 9230]"), [9229, 9230]);
+    assert!(ports("listen.ignore_ports = []").is_empty());
+    let flags = Overrides { listen: Some(vec!["auto".to_owned()]), ..Overrides::default() };
+    let file = with_command("listen.address = \"0.0.0.0:80\"");
+    let config = build(Some(&file), Path::new("f"), &flags).expect("a flag wins");
+    assert_eq!(config.listen, Listen::default());
+    let flags = Overrides { listen: Some(vec!["0.0.0.0:80".to_owned()]), ..Overrides::default() };
+    let file = with_command("listen.ignore_ports = [9230]");
+    build(Some(&file), Path::new("f"), &flags).expect("the flag makes the file's ports pointless");
+}
+
+#[test]
 fn everything_that_is_typed_is_meant() {
     let text = r#"
         [app]
@@ -184,6 +202,7 @@ fn everything_that_is_typed_is_meant() {
             ],
             mode: ListenMode::Inherit,
             backlog: 100,
+            ..Listen::default()
         },
         ready: Ready { when: ReadyWhen::Http, path: owned("/ready?x=1") },
         health: Health {
@@ -306,10 +325,17 @@ fn flags_win_over_the_file() {
 }
 
 #[test]
-fn a_slot_with_a_port_of_its_own_is_replaced_in_place() {
-    let text = with_command("listen = { mode = \"port\", address = \"127.0.0.1:9000\" }");
-    let rolling = accepted(&text).settings.rolling;
-    assert_eq!((rolling.surge, rolling.max_unavailable), (false, 1));
+fn a_worker_that_binds_by_itself_is_replaced_in_place() {
+    for listen in [
+        "listen = { mode = \"port\", address = \"127.0.0.1:9000\" }",
+        "listen = { mode = \"none\", address = \"127.0.0.1:9000\" }",
+        "listen.mode = \"none\"",
+    ] {
+        let rolling = accepted(&with_command(listen)).settings.rolling;
+        assert_eq!((rolling.surge, rolling.max_unavailable), (false, 1), "{listen}");
+    }
+    let wanted = accepted(&with_command("listen.mode = \"none\"\nrolling.surge = true"));
+    assert!(wanted.settings.rolling.surge, "a program that binds nothing may overlap");
 }
 
 #[test]

@@ -115,6 +115,7 @@ impl Supervisor {
                 self.on_gone(now, worker, stragglers, connections_cut)
             }
             Event::Sampled { worker, sample } => self.on_sampled(now, worker, sample),
+            Event::ConnectionsDropped { attempts } => self.on_connections_dropped(attempts),
             Event::StoreDegraded { error } => {
                 let reason = format!("the audit log is not kept as it should be: {error}");
                 self.note(now, Kind::StoreDegraded, &reason, Figures::new());
@@ -347,6 +348,15 @@ impl Supervisor {
     fn count_intervention(&mut self, incident: &Option<IncidentId>) {
         if let Some(id) = incident {
             let incident = self.book.intervened(id);
+            self.put_incident(incident);
+        }
+    }
+
+    /// Users whom the application turned away while something was wrong. Which of the incidents it was
+    /// cannot be told, so it counts in each that is not over.
+    fn on_connections_dropped(&mut self, attempts: u64) {
+        for id in self.book.ids() {
+            let incident = self.book.add_impact(&id, "connections_dropped", attempts);
             self.put_incident(incident);
         }
     }

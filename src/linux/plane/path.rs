@@ -1,5 +1,6 @@
 //! Listening on a path. All workers share the one socket: a Unix-domain socket is in no
-//! `SO_REUSEPORT` group, so nothing steers, and whoever accepts first has the connection.
+//! `SO_REUSEPORT` group, so nothing steers, and whoever accepts first has the connection. Nor can one
+//! worker be probed: that the path takes a connection is all that readiness means there.
 
 use super::socket;
 use nix::errno::Errno;

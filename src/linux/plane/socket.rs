@@ -1,6 +1,7 @@
 //! Making, adopting and asking listening sockets.
 #![allow(unsafe_code)]
 
+use super::Queue;
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::libc;
@@ -87,6 +88,23 @@ pub(super) fn queued(listener: impl AsFd) -> Result<u32, Errno> {
     let mut info = [0; UNACKED + 1];
     get(&listener, libc::IPPROTO_TCP, libc::TCP_INFO, &mut info)?;
     Ok(info[UNACKED].cast_unsigned())
+}
+
+/// The accept queue of a listener: see [`queued`]; `tcpi_sacked`, the word behind it, is the limit
+/// (`sk_max_ack_backlog`). `SO_MEMINFO` (Linux 4.12) ends with `sk_drops`, which the kernel raises with
+/// each SYN or last ACK that it drops there (`tcp_listendrop`).
+pub(super) fn queue(listener: impl AsFd) -> Result<Queue, Errno> {
+    const UNACKED: usize = 24 / 4;
+    const MEMINFO_DROPS: usize = 8;
+    let mut info = [0; UNACKED + 2];
+    get(&listener, libc::IPPROTO_TCP, libc::TCP_INFO, &mut info)?;
+    let mut memory = [0; MEMINFO_DROPS + 1];
+    get(&listener, libc::SOL_SOCKET, libc::SO_MEMINFO, &mut memory)?;
+    Ok(Queue {
+        queued: info[UNACKED].cast_unsigned().into(),
+        limit: info[UNACKED + 1].cast_unsigned().into(),
+        dropped: memory[MEMINFO_DROPS].cast_unsigned().into(),
+    })
 }
 
 /// Sets or clears `O_NONBLOCK`, which belongs to the open file: every process that shares it sees it.

@@ -20,6 +20,8 @@ pub enum PlaneEvent {
         worker: WorkerId,
         /// As the worker bound it.
         address: Address,
+        /// Nobody had bound it before: it is supervised from now on.
+        new: bool,
     },
     /// The worker called listen on a socket that it has from here.
     Listening {
@@ -116,10 +118,12 @@ impl Plane {
             return PASS;
         }
         let v6only = bind.own.v6only.unwrap_or_else(|| self.guess_v6only(address));
-        match self.place(worker, notify, bind, Key { address, v6only }) {
+        let key = Key { address, v6only };
+        let new = self.group(key).is_none();
+        match self.place(worker, notify, bind, key) {
             Ok(()) => {
                 let address = Address::Inet(address);
-                (Answer::Done, Some(PlaneEvent::Bound { worker, address }))
+                (Answer::Done, Some(PlaneEvent::Bound { worker, address, new }))
             }
             // The caller died: nobody is left to tell.
             Err(Errno::ENOENT) => PASS,
@@ -180,12 +184,12 @@ impl Plane {
 
     fn supervises(&self, address: SocketAddr) -> bool {
         let port = address.port();
-        port != 0
-            && (self.listen.is_empty()
-                || self
-                    .listen
-                    .iter()
-                    .any(|listen| matches!(listen, Address::Inet(listen) if listen.port() == port)))
+        match self.listen.as_slice() {
+            [] => port != 0 && !self.ignore_ports.contains(&port),
+            listen => listen
+                .iter()
+                .any(|listen| matches!(listen, Address::Inet(listen) if listen.port() == port)),
+        }
     }
 
     /// For an IPv6 socket that cannot be asked: as the last worker had it, since servers bind their
