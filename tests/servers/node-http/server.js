@@ -1,4 +1,4 @@
-// node's own HTTP server. node server.js [HOST [PORT]]
+// node's own HTTP server. node server.js [HOST [PORT]], or: fd NUMBER
 'use strict';
 const http = require('node:http');
 
@@ -26,5 +26,5 @@ const server = http.createServer((request, response) => {
   }
 });
 
-server.listen(port, host);
+server.listen(host === 'fd' ? { fd: port } : { port, host });
 process.on('SIGTERM', () => server.close(() => process.exit(0)));
