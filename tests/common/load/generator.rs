@@ -271,7 +271,7 @@ impl Generator<'_> {
             connection.reused = true;
         }
         if let Some(exchange) = client.exchange.take() {
-            self.tally.lock().expect("no one panics with it").answered(exchange.due.elapsed());
+            self.tally.lock().expect("no one panics with it").answered(exchange.due);
         }
         self.idle.push_back(index);
     }

@@ -1,6 +1,6 @@
 //! What became of the requests.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// How many failures are kept word for word.
 const ERRORS_KEPT: usize = 32;
@@ -40,6 +40,8 @@ pub struct Tally {
     pub retried: u64,
     /// Of the requests answered well.
     pub latency: Histogram,
+    /// When the last one was answered well.
+    pub last_answer: Option<Instant>,
     /// The first few failures, in words.
     pub errors: Vec<String>,
 }
@@ -50,10 +52,12 @@ impl Tally {
         self.refused + self.reset + self.partial + self.bad_status + self.timeout + self.other
     }
 
-    /// A request was answered well.
-    pub fn answered(&mut self, latency: Duration) {
+    /// A request that was due at this moment has been answered well.
+    pub fn answered(&mut self, due: Instant) {
+        let now = Instant::now();
         self.ok += 1;
-        self.latency.record(latency);
+        self.latency.record(now.duration_since(due));
+        self.last_answer = Some(now);
     }
 
     /// A request failed; the details say where, and with which error.
