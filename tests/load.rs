@@ -26,8 +26,8 @@ enum Step {
     SayInParts(&'static str, &'static str),
     /// Closes the connection in order.
     Close,
-    /// Resets the connection.
-    Reset,
+    /// Sends this, and resets the connection.
+    Reset(&'static str),
     /// Sends nothing for so long.
     Stall(Duration),
 }
@@ -64,7 +64,8 @@ fn serve(mut stream: TcpStream, steps: &[Step]) {
                 say(second);
             }
             Step::Close => return,
-            Step::Reset => {
+            Step::Reset(text) => {
+                say(text);
                 let linger = nix::libc::linger { l_onoff: 1, l_linger: 0 };
                 setsockopt(&stream, sockopt::Linger, &linger).expect("an option of a socket");
                 return;
@@ -121,7 +122,7 @@ fn refused() {
 
 #[test]
 fn a_new_connection_that_ends_without_an_answer() {
-    for steps in [&[Step::Reset], &[Step::Close]] {
+    for steps in [&[Step::Reset("")], &[Step::Close]] {
         for style in [Style::Connect, Style::KeepAlive] {
             all_fail(&plan(server(steps).0, style), |tally| tally.reset);
         }
@@ -140,6 +141,9 @@ fn a_partial_answer() {
         let (address, _) = server(vec![Step::Say(said)].leak());
         all_fail(&plan(address, Style::Connect), |tally| tally.partial);
     }
+    // Only the end of the connection tells where this one ends, and a reset is no such end.
+    static RESET: [Step; 1] = [Step::Reset("HTTP/1.0 200 OK\r\n\r\nhello")];
+    all_fail(&plan(server(&RESET).0, Style::Connect), |tally| tally.partial);
 }
 
 #[test]
@@ -170,7 +174,7 @@ fn no_http() {
 
 #[test]
 fn a_reused_connection_that_ends_is_tried_again() {
-    for steps in [&[Step::Say(WHOLE), Step::Close], &[Step::Say(WHOLE), Step::Reset]] {
+    for steps in [&[Step::Say(WHOLE), Step::Close], &[Step::Say(WHOLE), Step::Reset("")]] {
         let (address, connections) = server(steps);
         let mut plan = plan(address, Style::KeepAlive);
         plan.clients = 1;

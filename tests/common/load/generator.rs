@@ -80,7 +80,6 @@ struct Exchange {
     due: Instant,
     /// The time-out counts from here.
     begun: Instant,
-    retried: bool,
 }
 
 impl Generator<'_> {
@@ -148,7 +147,7 @@ impl Generator<'_> {
     fn begin(&mut self, index: usize, due: Instant) -> io::Result<()> {
         self.begun += 1;
         let client = &mut self.clients[index];
-        client.exchange = Some(Exchange { due, begun: Instant::now(), retried: false });
+        client.exchange = Some(Exchange { due, begun: Instant::now() });
         client.received.clear();
         match client.connection {
             Some(_) => self.send(index),
@@ -278,14 +277,11 @@ impl Generator<'_> {
 
     /// The connection has ended before the whole answer had come.
     fn broken(&mut self, index: usize, details: &str) -> io::Result<()> {
-        let client = &mut self.clients[index];
-        let (Some(connection), Some(exchange)) = (&client.connection, &mut client.exchange) else {
-            return Ok(());
-        };
+        let client = &self.clients[index];
+        let reused = client.connection.as_ref().is_some_and(|connection| connection.reused);
         if !client.received.is_empty() {
             self.fail(index, Failure::Partial, details);
-        } else if connection.reused && !exchange.retried {
-            exchange.retried = true;
+        } else if reused {
             self.tally.lock().expect("no one panics with it").retried += 1;
             return self.connect(index);
         } else {
@@ -300,10 +296,9 @@ impl Generator<'_> {
         let reused = client.connection.take().is_some_and(|connection| connection.reused);
         if let Some(exchange) = client.exchange.take() {
             let details = format!(
-                "after {:?}, {} bytes, reused {reused}, retried {}: {details}",
+                "after {:?}, {} bytes, reused {reused}: {details}",
                 exchange.begun.elapsed(),
                 client.received.len(),
-                exchange.retried,
             );
             self.tally.lock().expect("no one panics with it").fail(failure, &details);
         }
