@@ -4,7 +4,7 @@ mod common;
 
 use common::*;
 use nix::sys::signal::Signal;
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
@@ -102,62 +102,6 @@ fn load_counts_what_goes_well() {
         let tally = load.stop();
         assert!(tally.ok >= 50 && tally.failed() == 0, "{style:?}: {tally:?}");
     }
-}
-
-/// Runs one client until it has failed at least twice.
-fn failures(address: SocketAddr) -> Tally {
-    let load = Load::start(address, Style::Connect, 1);
-    wait_until(PATIENCE, "requests fail", || (load.tally().failed() >= 2).then_some(()));
-    load.stop()
-}
-
-#[test]
-fn load_tells_failures_apart() {
-    let tally = failures(free_address());
-    assert_eq!(tally.refused, tally.failed(), "nobody listens: {tally:?}");
-    assert!(tally.errors[0].contains("Refused"), "{tally:?}");
-
-    for (answer, count) in [
-        ("", (|tally| tally.reset) as fn(&Tally) -> u64),
-        ("HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\ncut", |tally| tally.reset),
-        ("HTTP/1.1 502 Bad Gateway\r\nContent-Length: 0\r\n\r\n", |tally| tally.bad_status),
-        ("SSH-2.0\r\n", |tally| tally.other),
-    ] {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("binds");
-        let address = listener.local_addr().expect("is bound");
-        std::thread::spawn(move || answer_all(&listener, answer));
-        let tally = failures(address);
-        assert_eq!(count(&tally), tally.failed(), "{answer:?}: {tally:?}");
-    }
-
-    // Connected by the kernel, accepted by nobody.
-    let listener = TcpListener::bind("127.0.0.1:0").expect("binds");
-    let address = listener.local_addr().expect("is bound");
-    assert_eq!(get(address, "/", SECOND / 4), Err(Fault::Timeout));
-}
-
-/// Gives every client the same answer and closes; ends with the test's process.
-fn answer_all(listener: &TcpListener, answer: &str) {
-    use std::io::{Read, Write};
-    for mut stream in listener.incoming().map_while(Result::ok) {
-        // The request is read, so that closing does not reset the connection before the answer.
-        let _ = stream.read(&mut [0; 1024]);
-        let _ = stream.write_all(answer.as_bytes());
-    }
-}
-
-#[test]
-fn a_kept_connection_that_was_closed_is_no_failure() {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("binds");
-    let address = listener.local_addr().expect("is bound");
-    // Says that it would keep the connection, and closes it.
-    std::thread::spawn(move || {
-        answer_all(&listener, "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
-    });
-    let load = Load::start(address, Style::KeepAlive, 1);
-    load.wait_for(10);
-    let tally = load.stop();
-    assert!(tally.failed() == 0 && tally.resent > 0, "{tally:?}");
 }
 
 #[test]

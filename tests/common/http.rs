@@ -1,5 +1,6 @@
 //! HTTP clients over `std::net` that tell apart how a request fails.
 
+use super::load::{self, Pace, Plan, Style, Tally};
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -7,13 +8,10 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-/// How long a request may take before it counts as failed.
+/// How long a request of a [`Load`] may take before it counts as failed.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(20);
-/// Between two requests of one client: a few hundred a second show a gap of some milliseconds and
-/// leave the machine to the servers.
-const PAUSE: Duration = Duration::from_millis(4);
-/// How many failures are kept word for word.
-const ERRORS_KEPT: usize = 8;
+/// Requests a second of each client of a [`Load`].
+const RATE: f64 = 200.0;
 
 /// An answer.
 #[derive(Debug, PartialEq, Eq)]
@@ -151,87 +149,39 @@ pub fn get(address: SocketAddr, path: &str, timeout: Duration) -> Result<Respons
     connection.receive()
 }
 
-/// How clients use connections.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Style {
-    /// One for each request.
-    Connect,
-    /// One for as many requests as the server allows. A request that finds its kept connection
-    /// closed is sent again on a new one, once, as browsers and proxies do.
-    KeepAlive,
-}
-
-/// What became of the requests of a [`Load`].
-#[derive(Clone, Debug, Default)]
-pub struct Tally {
-    pub ok: u64,
-    pub refused: u64,
-    pub reset: u64,
-    pub timeout: u64,
-    pub bad_status: u64,
-    pub other: u64,
-    /// Sent again because the kept connection was closed; not a failure.
-    pub resent: u64,
-    /// The first few failures, in words.
-    pub errors: Vec<String>,
-}
-
-impl Tally {
-    /// All that was not answered well.
-    pub fn failed(&self) -> u64 {
-        self.refused + self.reset + self.timeout + self.bad_status + self.other
-    }
-
-    fn add(&mut self, outcome: Result<Response, Fault>) {
-        let word = match outcome {
-            Ok(response) if response.status == 200 => {
-                self.ok += 1;
-                return;
-            }
-            Ok(response) => {
-                self.bad_status += 1;
-                format!("request {}: {response:?}", self.ok + self.failed())
-            }
-            Err(fault) => {
-                match fault {
-                    Fault::Refused => self.refused += 1,
-                    Fault::Reset => self.reset += 1,
-                    Fault::Timeout => self.timeout += 1,
-                    Fault::Other(_) => self.other += 1,
-                }
-                format!("request {}: {fault:?}", self.ok + self.failed())
-            }
-        };
-        if self.errors.len() < ERRORS_KEPT {
-            self.errors.push(word);
-        }
-    }
-}
-
-/// Clients that ask for `/` until told to stop, each with one request under way at a time.
+/// Clients that ask for `/` until told to stop, so many requests a second that a gap of some
+/// milliseconds shows, and so few that the machine is left to the servers.
 pub struct Load {
     tally: Arc<Mutex<Tally>>,
     stop: Arc<AtomicBool>,
-    clients: Vec<JoinHandle<()>>,
+    generator: Option<JoinHandle<io::Result<()>>>,
 }
 
 impl Load {
     /// Begins.
     pub fn start(address: SocketAddr, style: Style, clients: usize) -> Self {
+        let plan = Plan {
+            address,
+            path: "/".into(),
+            style,
+            clients,
+            pace: Pace::Open(RATE * clients as f64),
+            timeout: REQUEST_TIMEOUT,
+            requests: None,
+            duration: None,
+        };
         let tally = Arc::new(Mutex::new(Tally::default()));
         let stop = Arc::new(AtomicBool::new(false));
-        let clients = (0..clients)
-            .map(|_| {
-                let (tally, stop) = (tally.clone(), stop.clone());
-                std::thread::spawn(move || client(address, style, &tally, &stop))
-            })
-            .collect();
-        Self { tally, stop, clients }
+        let generator = {
+            let (tally, stop) = (tally.clone(), stop.clone());
+            std::thread::spawn(move || load::run(&plan, &stop, &tally))
+        };
+        Self { tally, stop, generator: Some(generator) }
     }
 
     /// What became of the requests so far.
     pub fn tally(&self) -> Tally {
-        self.tally.lock().expect("no client panics").clone()
+        self.tally.lock().expect("the generator does not panic").clone()
     }
 
     /// Waits until so many more requests were answered well.
@@ -246,8 +196,9 @@ impl Load {
     /// Ends, once the requests under way are answered, and tells what became of all.
     pub fn stop(mut self) -> Tally {
         self.stop.store(true, Ordering::Relaxed);
-        for client in self.clients.drain(..) {
-            client.join().expect("a client does not panic");
+        if let Some(generator) = self.generator.take() {
+            let result = generator.join().expect("the generator does not panic");
+            result.expect("the generator has sockets and epoll");
         }
         self.tally()
     }
@@ -258,40 +209,4 @@ impl Drop for Load {
     fn drop(&mut self) {
         self.stop.store(true, Ordering::Relaxed);
     }
-}
-
-fn client(address: SocketAddr, style: Style, tally: &Mutex<Tally>, stop: &AtomicBool) {
-    let mut kept: Option<Connection> = None;
-    while !stop.load(Ordering::Relaxed) {
-        let reused = kept.is_some();
-        let mut outcome = request(address, style, &mut kept);
-        let resend = reused && outcome == Err(Fault::Reset);
-        if resend {
-            outcome = request(address, style, &mut kept);
-        }
-        {
-            let mut tally = tally.lock().expect("no client panics");
-            tally.resent += u64::from(resend);
-            tally.add(outcome);
-        }
-        std::thread::sleep(PAUSE);
-    }
-}
-
-/// One request, on the kept connection where there is one; keeps the connection where it may.
-fn request(
-    address: SocketAddr,
-    style: Style,
-    kept: &mut Option<Connection>,
-) -> Result<Response, Fault> {
-    let mut connection = match kept.take() {
-        Some(connection) => connection,
-        None => Connection::open(address, REQUEST_TIMEOUT)?,
-    };
-    connection.send("/", style)?;
-    let response = connection.receive()?;
-    if style == Style::KeepAlive && !response.last {
-        *kept = Some(connection);
-    }
-    Ok(response)
 }

@@ -8,12 +8,14 @@
 #![allow(dead_code, unused_imports)]
 
 mod http;
+pub mod load;
 mod place;
 mod process;
 mod server;
 mod stanch;
 
-pub use http::{Connection, Fault, Load, Response, Style, Tally, get};
+pub use http::{Connection, Fault, Load, Response, get};
+pub use load::{Style, Tally};
 pub use place::{Output, Place};
 pub use process::{alive, kill, parent, resident_peak_kib, wait_for_end};
 pub use server::{App, Server, faulty, servers};

@@ -1,4 +1,4 @@
-// net/http. server [HOST [PORT]]
+// net/http. server [HOST [PORT]], or: fd NUMBER
 package main
 
 import (
@@ -57,11 +57,24 @@ func answer(response http.ResponseWriter, request *http.Request) {
 	fmt.Fprintf(response, "%d\n", os.Getpid())
 }
 
-func main() {
-	server := &http.Server{
-		Addr:    net.JoinHostPort(argument(1, "127.0.0.1"), argument(2, "8000")),
-		Handler: http.HandlerFunc(answer),
+func listen() (net.Listener, error) {
+	host, port := argument(1, "127.0.0.1"), argument(2, "8000")
+	if host != "fd" {
+		return net.Listen("tcp", net.JoinHostPort(host, port))
 	}
+	descriptor, err := strconv.Atoi(port)
+	if err != nil {
+		return nil, err
+	}
+	return net.FileListener(os.NewFile(uintptr(descriptor), "listener"))
+}
+
+func main() {
+	listener, err := listen()
+	if err != nil {
+		log.Fatal(err)
+	}
+	server := &http.Server{Handler: http.HandlerFunc(answer)}
 	done := make(chan struct{})
 	go func() {
 		stop := make(chan os.Signal, 1)
@@ -70,7 +83,7 @@ func main() {
 		server.Shutdown(context.Background())
 		close(done)
 	}()
-	if err := server.ListenAndServe(); err != http.ErrServerClosed {
+	if err := server.Serve(listener); err != http.ErrServerClosed {
 		log.Fatal(err)
 	}
 	<-done

@@ -1,4 +1,4 @@
-// node's own HTTP server. node server.js [HOST [PORT [careless]]]
+// node's own HTTP server. node server.js [HOST [PORT [careless]]], or: fd NUMBER
 // A careless one does not handle SIGTERM, as most first versions do not.
 'use strict';
 const http = require('node:http');
@@ -32,7 +32,7 @@ const server = http.createServer((request, response) => {
   }
 });
 
-server.listen(port, host);
+server.listen(host === 'fd' ? { fd: port } : { port, host });
 if (process.argv[4] !== 'careless') {
   process.on('SIGTERM', () => server.close(() => process.exit(0)));
 }
