@@ -1,6 +1,20 @@
 //! The traffic plane: the supervisor owns every listening socket of the application, the kernel
 //! carries the bytes straight to the workers. No proxy.
 //!
+//! ```text
+//!                clients
+//!                   │ SYN to 0.0.0.0:8000
+//!       ┌───────────▼───────────┐   a program in the kernel picks at random among the admitted;
+//!       │  SO_REUSEPORT group   │   a probe from 127.77.0.N reaches member N, admitted or not
+//!       └──┬─────────┬────────┬─┘
+//!       member 0  member 1  member 2    listening sockets, each with an accept queue of its own;
+//!          │         │        │         the supervisor has a descriptor of every one
+//!       worker    worker    worker      has its member where it bound its own socket
+//!        0.4       1.2       0.5
+//!      diverted  admitted  starting     worker 0.4 works off its queue and its connections,
+//!                                       0.5 is probed, and admitted before 0.4 is diverted
+//! ```
+//!
 //! # How it works
 //! For each address that a worker binds there is a *group*: sockets that listen on that address with
 //! `SO_REUSEPORT`, of which each live worker holds one. A program in the kernel ([`steering`]) picks
@@ -17,7 +31,24 @@
 //!   default), a plain TCP socket of the supervisor's takes its place.
 //! - *inherit*: [`inherit_fds`](Plane::inherit_fds) gives members to pass on at the start of a worker.
 //!
+//! # Leaving
+//! A worker leaves in steps (`core::supervisor::lifecycle`, `runtime::drainer`): divert → its queue and
+//! the handshakes under way are empty, and no answer is awaited on its connections, or half of
+//! `drain_timeout` has passed → stop signal → at the end of `drain_timeout` what is answered is hung up
+//! (`linux::tree::connections` has the measurements) → kill, and what was cut is counted. Why the stop
+//! signal waits: whether a server finishes its requests on SIGTERM or dies of it cannot be told from
+//! outside. node and the Go runtime have a handler for it either way.
+//!
+//! What leaves without losing anything, measured with `tests/bench/traffic` and tests/drain.rs: every
+//! new connection, for any server; requests in flight that take less than half of `drain_timeout`, for
+//! any server, and less than all of it for one that finishes them on SIGTERM; kept connections that
+//! have a pause. On a kept connection without any pause the client has to send one request again,
+//! unless the server announces the end (`Connection: close`; Go, uvicorn and gunicorn do while they stop,
+//! node does not). A stream holds the worker until `drain_timeout`; if the server dies of SIGTERM,
+//! half as long.
+//!
 //! # Traps
+//! Each has a test in `tests/plane` or beside the code, but the last: a supervisor that dies.
 //! - No two live workers share an open file: `O_NONBLOCK` belongs to it, and one server's switch
 //!   would stop the other in accept. Within one worker (a prefork tree) sharing is the server's will;
 //!   a second bind there gets the same member, and the last one decides on `O_NONBLOCK`. The exception
@@ -36,8 +67,16 @@
 //!   children share that member or get connections from it (`exclusive: true`: they bind, and get the
 //!   same member). What stanch cannot see is behind the primary: "it accepts" is then said of the
 //!   primary, so readiness by HTTP says more.
+//! - An index out of range would not drop a connection but hash it over all members, draining ones
+//!   too: the program never returns one ([`steering`], a property test).
+//! - Closing a listener resets its queue (`net.ipv4.tcp_migrate_req` is off by default, and would move
+//!   the queue by a hash over all members, draining ones too): so none is closed, and the queue of a
+//!   dead worker is the next worker's of any slot. That takes as long as a start; measured beside other
+//!   supervisors by `tests/bench/restart`.
 //! - A signal may make a worker ask twice ([`seccomp`]). To bind a member again is to get the same
 //!   member once more, so the second answer is the first.
+//! - When the supervisor dies, a later bind in a worker fails with ENOSYS: the kernel has nobody to
+//!   ask.
 //!
 //! # What it cannot do
 //! A descriptor that the server duplicated *before* bind stays with its old socket when a kept member
