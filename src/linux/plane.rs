@@ -56,8 +56,8 @@
 //!   ([`abandon`](Plane::abandon)).
 //! - `listen` on a member is answered here: the worker's backlog would overwrite the configured one,
 //!   and the member listens already. `shutdown` on one would reset its queue and end it for all.
-//! - A member is never closed while its group lives: the kernel would move the last member into the
-//!   gap and the program's indices would be wrong for a moment.
+//! - When a member is closed the kernel moves the last one into the gap, and the program's indices are
+//!   wrong until it is replaced: it is, right behind.
 //! - The members of a group need one owner, hence `socket::own`; and a stranger who shares the port
 //!   would take an index, hence the exclusive bind of `socket::listen`.
 //! - A group whose workers are all gone still attracts connections. When another group of the same
@@ -69,10 +69,8 @@
 //!   primary, so readiness by HTTP says more.
 //! - An index out of range would not drop a connection but hash it over all members, draining ones
 //!   too: the program never returns one ([`steering`], a property test).
-//! - Closing a listener resets its queue (`net.ipv4.tcp_migrate_req` is off by default, and would move
-//!   the queue by a hash over all members, draining ones too): so none is closed, and the queue of a
-//!   dead worker is the next worker's of any slot. That takes as long as a start; measured beside other
-//!   supervisors by `tests/bench/restart`.
+//! - Closing a listener resets its queue, unless `net.ipv4.tcp_migrate_req` is set: so none is closed
+//!   otherwise, and the queue of a dead worker is that of the next one, of whichever slot ([`group`]).
 //! - A signal may make a worker ask twice ([`seccomp`]). To bind a member again is to get the same
 //!   member once more, so the second answer is the first.
 //! - When the supervisor dies, a later bind in a worker fails with ENOSYS: the kernel has nobody to
@@ -300,25 +298,36 @@ impl Plane {
         Ok(waiting)
     }
 
-    /// The worker hangs and is to be replaced: its members become those of the next worker, that which
-    /// waits in their queues included. For once two live workers share an open file; this one does not
-    /// accept, and would only do the same with it if it did.
-    pub fn abandon(&mut self, worker: WorkerId) {
-        for member in self.groups.iter_mut().flat_map(|group| &mut group.members) {
-            member.holder = member.holder.filter(|holder| *holder != worker);
+    /// The worker hangs and is to be replaced: what waits in its queues goes to the admitted ones where
+    /// the kernel can do that (see [`group`]); else its members become those of the next worker, queues
+    /// included. For once two live workers share an open file then; this one does not accept, and would
+    /// only do the same with it if it did.
+    ///
+    /// # Errors
+    /// [`PlaneError::Steer`].
+    pub fn abandon(&mut self, worker: WorkerId) -> Result<(), PlaneError> {
+        let standing = &self.standing;
+        let admitted = |holder: WorkerId| standing.get(&holder) == Some(&Standing::Admitted);
+        for group in &mut self.groups {
+            let Some(index) = group.held_by(worker) else { continue };
+            group.members[index].holder = None;
+            if group.members.iter().any(|member| member.holder.is_some_and(admitted)) {
+                group.hand_queues_on();
+            }
         }
+        self.steer()
     }
 
     /// The worker is gone, with all its processes: its members are free, no new connection goes to
-    /// them while a worker is admitted, and what is queued on them waits for the next worker, which
-    /// gets the free member with the longest queue.
+    /// them while a worker is admitted, and what is queued on them goes to the admitted ones as in
+    /// [`abandon`](Self::abandon), or waits for the next worker, which gets the free member with the
+    /// longest queue.
     ///
     /// # Errors
     /// [`PlaneError::Steer`]; the worker is released all the same.
     pub fn release(&mut self, worker: WorkerId) -> Result<(), PlaneError> {
         self.standing.remove(&worker);
-        self.abandon(worker);
-        self.steer()
+        self.abandon(worker)
     }
 
     /// How to connect to this worker and no other, admitted or not; `None` before it has bound a TCP

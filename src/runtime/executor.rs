@@ -57,7 +57,7 @@ impl Executor {
                     }
                 }
                 Action::Admit { worker } => self.steer("admit", worker, Plane::admit),
-                Action::Abandon { worker } => self.plane().abandon(worker),
+                Action::Abandon { worker } => self.steer("abandon", worker, Plane::abandon),
                 Action::Divert { worker, drain } => {
                     self.steer("divert", worker, Plane::divert);
                     if drain {

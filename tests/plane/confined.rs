@@ -1,10 +1,11 @@
 //! Hosts that forbid something.
 
-use crate::stage::{Stage, free_port};
+use crate::stage::{Stage, ask, free_port, heard};
 use crate::{hands_over, hands_over_both_families, id, local, python, words};
 use nix::errno::Errno;
 use stanch::linux::plane::PlaneEvent;
 use stanch::linux::seccomp::{Call, install};
+use std::net::TcpStream;
 use std::process::Command;
 
 /// Installs a filter that answers `pidfd_getfd` with EPERM, as Docker's default profile does, and
@@ -146,6 +147,65 @@ fn inside_unprivileged() {
         owner: None,
     };
     assert_eq!(stage.events, [expected]);
+}
+
+/// A network namespace in which the queue of a listener that stops is moved.
+const MIGRATING: &str = r#"
+import ctypes, fcntl, os, socket, struct, sys
+CLONE_NEWNET, SIOCSIFFLAGS, IFF_UP = 0x40000000, 0x8914, 1
+assert ctypes.CDLL(None, use_errno=True).unshare(CLONE_NEWNET) == 0, ctypes.get_errno()
+with socket.socket() as any_socket:
+    fcntl.ioctl(any_socket, SIOCSIFFLAGS, struct.pack("16sH14x", b"lo", IFF_UP))
+with open("/proc/sys/net/ipv4/tcp_migrate_req", "w") as setting:
+    setting.write("1")
+os.execv(sys.argv[1], sys.argv[1:])
+"#;
+
+#[test]
+fn the_queue_of_a_worker_that_ends_or_hangs_goes_to_the_others_where_the_kernel_moves_it() {
+    if nix::unistd::geteuid().is_root() {
+        run_confined(MIGRATING, "confined::inside_migrating");
+    } else {
+        eprintln!("skipped: needs root");
+    }
+}
+
+#[test]
+#[ignore = "runs confined"]
+fn inside_migrating() {
+    for hangs in [false, true] {
+        let port = free_port();
+        let address = local(port);
+        let mut stage = Stage::new(&[&address.to_string()]);
+        stage.start_listening(id(1), &words(&python("deaf", "127.0.0.1", port)));
+        for other in [2, 3, 4] {
+            stage.start_listening(id(other), &words(&python("plain", "127.0.0.1", port)));
+        }
+        // One that left a free member behind: nothing may be moved there.
+        stage.kill(id(4));
+        stage.plane.admit(id(1)).unwrap();
+        let queued: Vec<_> = (0..20).map(|_| TcpStream::connect(address).unwrap()).collect();
+        stage.until("all are queued", |stage| stage.plane.waiting(id(1)).unwrap() == 20);
+        stage.plane.admit(id(2)).unwrap();
+        stage.plane.admit(id(3)).unwrap();
+        if hangs {
+            stage.plane.divert(id(1)).unwrap();
+            stage.plane.abandon(id(1)).unwrap();
+        } else {
+            stage.kill(id(1));
+        }
+        for connection in queued {
+            let by = heard(connection).unwrap();
+            assert!(["0.2", "0.3"].contains(&by.as_str()), "served by {by}, hangs: {hangs}");
+        }
+        for _ in 0..50 {
+            let by = ask(address).unwrap();
+            assert!(["0.2", "0.3"].contains(&by.as_str()), "served by {by}, hangs: {hangs}");
+        }
+        // The next worker makes a member of its own.
+        stage.start_listening(id(5), &words(&python("plain", "127.0.0.1", port)));
+        assert_eq!(stage.probe(id(5)), "0.5");
+    }
 }
 
 #[test]

@@ -255,7 +255,7 @@ fn the_queue_of_a_hung_worker_goes_to_its_replacement() {
     stage.until("all are queued", |stage| stage.plane.waiting(id(1)).unwrap() == 20);
     stage.plane.admit(id(2)).unwrap();
     stage.plane.divert(id(1)).unwrap();
-    stage.plane.abandon(id(1));
+    stage.plane.abandon(id(1)).unwrap();
     // The hung one lives on.
     stage.start_listening(id(3), &words(&python("plain", "127.0.0.1", port)));
     for connection in queued {

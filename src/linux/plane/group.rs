@@ -1,10 +1,26 @@
 //! One `SO_REUSEPORT` group: the sockets that share an address, and who holds which.
+//!
+//! # The queue of a worker that will not accept any more
+//! Its connections are established, their clients have sent their requests. They can be served by
+//!
+//! - the next worker, which gets the member with its queue: always possible, and takes as long as the
+//!   start of a worker (`tests/bench/restart`; 90 ms for a small node server);
+//! - the others, at once: with `net.ipv4.tcp_migrate_req=1` (Linux 5.14, off by default) the kernel moves
+//!   the queue of a listener that stops listening to the other members of its group
+//!   (`reuseport_migrate_sock`), by a hash over all of them, since a classic program cannot choose
+//!   there. So free members are closed first; one of a draining worker may get some, and works them off
+//!   or keeps them for the next worker.
+//!
+//! The second way is taken wherever the host has the setting; it belongs to the host, and stanch does not
+//! change it. (A program of the type `BPF_SK_REUSEPORT_SELECT_OR_MIGRATE` could do without, and choose;
+//! it needs `CAP_BPF`.)
 
 use super::socket::{self, Key};
 use crate::core::WorkerId;
 use crate::linux::steering;
 use nix::errno::Errno;
-use std::os::fd::OwnedFd;
+use nix::sys::socket::{Shutdown, shutdown};
+use std::os::fd::{AsRawFd, OwnedFd};
 
 /// Where a worker stands in the traffic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,8 +43,8 @@ pub(super) struct Member {
 }
 
 /// The members stand in the order in which they began to listen, which is the kernel's order: an
-/// index here is an index there. It would change if a member were closed (the kernel moves the last
-/// one into the gap), so none is, until the whole group is.
+/// index here is an index there. It changes when a member is closed (the kernel moves the last one
+/// into the gap), so none is without a new program right behind it.
 #[derive(Debug)]
 pub(super) struct Group {
     pub key: Key,
@@ -50,6 +66,26 @@ impl Group {
             .filter(|(_, member)| member.holder.is_none())
             .max_by_key(|(index, member)| (queued(member), std::cmp::Reverse(*index)))
             .map(|(index, _)| index)
+    }
+
+    /// Gives what waits at free members to those that are held, where the kernel can do that.
+    pub fn hand_queues_on(&mut self) {
+        if !migrates() || self.members.iter().all(|m| m.holder.is_some() || queued(m) == 0) {
+            return;
+        }
+        // First those where nothing waits, that nothing is moved there.
+        for waiting in [false, true] {
+            while let Some(index) = self
+                .members
+                .iter()
+                .position(|member| member.holder.is_none() && (queued(member) > 0) == waiting)
+            {
+                // The kernel moves the last one into the gap too. A hung worker may hold the socket as
+                // well: it must stop listening, not only be closed here.
+                let member = self.members.swap_remove(index);
+                let _ = shutdown(member.socket.as_raw_fd(), Shutdown::Both);
+            }
+        }
     }
 
     /// Whether no worker holds a member.
@@ -88,6 +124,12 @@ impl Group {
         let members = u16::try_from(self.members.len()).unwrap_or(u16::MAX);
         steering::attach(&any.socket, &steering::program(members, &self.chosen(standing)))
     }
+}
+
+/// Whether the kernel moves the queue of a listener that stops.
+fn migrates() -> bool {
+    let setting = std::fs::read_to_string("/proc/sys/net/ipv4/tcp_migrate_req");
+    setting.is_ok_and(|value| value.trim() == "1")
 }
 
 /// A queue that cannot be read counts as empty: the choice is then only less good.
