@@ -1,8 +1,9 @@
 //! A temporary folder for one supervisor and all it touches.
 
 use super::process;
-use std::fs::{self, File};
+use std::fs::{self, File, Permissions};
 use std::io;
+use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use tempfile::TempDir;
@@ -23,13 +24,25 @@ pub enum Output {
 /// started in it are gone when it is dropped.
 pub struct Place {
     directory: TempDir,
+    confinement: &'static [&'static str],
 }
 
 impl Place {
     /// An empty one.
     pub fn new() -> Self {
         let directory = tempfile::Builder::new().prefix("stanch-").tempdir();
-        Self { directory: directory.expect("a temporary folder can be made") }
+        Self { directory: directory.expect("a temporary folder can be made"), confinement: &[] }
+    }
+
+    /// One whose supervisor is started by this command (with fewer rights), by a copy of the program
+    /// that this user can execute, to whom the folder belongs.
+    pub fn confined(confinement: &'static [&'static str], user: u32) -> Self {
+        let mut place = Self::new();
+        place.confinement = confinement;
+        fs::set_permissions(place.path(), Permissions::from_mode(0o755)).expect("it is ours");
+        chown(place.path(), Some(user), Some(user)).expect("root can give it away");
+        fs::copy(env!("CARGO_BIN_EXE_stanch"), place.file("stanch")).expect("can be copied");
+        place
     }
 
     /// The folder.
@@ -82,8 +95,16 @@ impl Place {
 
     /// `stanch run` on a config file, with its output, and the reading end of that where unread.
     pub fn run(&self, config: &Path, output: Output) -> (Command, Option<io::PipeReader>) {
-        let mut command = self.stanch(&["run", "--config"]);
-        command.arg(config).current_dir(self.path());
+        let mut command = match self.confinement {
+            [] => self.stanch(&[]),
+            [first, rest @ ..] => {
+                let mut command = Command::new(first);
+                command.args(rest).arg(self.file("stanch")).stdin(Stdio::null());
+                command.env(MARK, self.path()).env("NO_COLOR", "1");
+                command
+            }
+        };
+        command.args(["run", "--config"]).arg(config).current_dir(self.path());
         match output {
             Output::Log => {
                 let log = File::options().create(true).append(true).open(self.file("log"));
