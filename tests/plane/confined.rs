@@ -1,7 +1,7 @@
 //! Hosts that forbid something.
 
-use crate::stage::{Stage, ask, free_port, heard};
-use crate::{hands_over, hands_over_both_families, id, local, python, words};
+use crate::stage::{Stage, free_port, heard};
+use crate::{Stuck, hands_over, hands_over_both_families, id, local, python, words};
 use nix::errno::Errno;
 use stanch::linux::plane::PlaneEvent;
 use stanch::linux::seccomp::{Call, install};
@@ -174,36 +174,26 @@ fn the_queue_of_a_worker_that_ends_or_hangs_goes_to_the_others_where_the_kernel_
 #[ignore = "runs confined"]
 fn inside_migrating() {
     for hangs in [false, true] {
-        let port = free_port();
-        let address = local(port);
-        let mut stage = Stage::new(&[&address.to_string()]);
-        stage.start_listening(id(1), &words(&python("deaf", "127.0.0.1", port)));
-        for other in [2, 3, 4] {
-            stage.start_listening(id(other), &words(&python("plain", "127.0.0.1", port)));
-        }
-        // One that left a free member behind: nothing may be moved there.
-        stage.kill(id(4));
-        stage.plane.admit(id(1)).unwrap();
-        let queued: Vec<_> = (0..20).map(|_| TcpStream::connect(address).unwrap()).collect();
-        stage.until("all are queued", |stage| stage.plane.waiting(id(1)).unwrap() == 20);
-        stage.plane.admit(id(2)).unwrap();
+        let Stuck { mut stage, address, queued } = Stuck::new();
+        let command = python("plain", "127.0.0.1", address.port());
+        stage.start_listening(id(3), &words(&command));
         stage.plane.admit(id(3)).unwrap();
+        // One that leaves a free member behind: nothing may be moved there.
+        stage.start_listening(id(4), &words(&command));
+        stage.kill(id(4));
         if hangs {
             stage.plane.divert(id(1)).unwrap();
             stage.plane.abandon(id(1)).unwrap();
         } else {
             stage.kill(id(1));
         }
-        for connection in queued {
+        let new = (0..50).map(|_| TcpStream::connect(address).unwrap());
+        for connection in queued.into_iter().chain(new) {
             let by = heard(connection).unwrap();
             assert!(["0.2", "0.3"].contains(&by.as_str()), "served by {by}, hangs: {hangs}");
         }
-        for _ in 0..50 {
-            let by = ask(address).unwrap();
-            assert!(["0.2", "0.3"].contains(&by.as_str()), "served by {by}, hangs: {hangs}");
-        }
         // The next worker makes a member of its own.
-        stage.start_listening(id(5), &words(&python("plain", "127.0.0.1", port)));
+        stage.start_listening(id(5), &words(&command));
         assert_eq!(stage.probe(id(5)), "0.5");
     }
 }

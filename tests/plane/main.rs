@@ -222,47 +222,55 @@ fn fifty_hand_overs_refuse_and_reset_nobody() {
     assert!(heard.len() > 25, "most generations served somebody: {heard:?}");
 }
 
-#[test]
-fn the_queue_of_a_killed_worker_survives() {
-    let port = free_port();
-    let address = local(port);
-    let mut stage = Stage::new(&[&address.to_string()]);
-    stage.start_listening(id(1), &words(&python("deaf", "127.0.0.1", port)));
-    stage.start_listening(id(2), &words(&python("plain", "127.0.0.1", port)));
-    stage.plane.admit(id(1)).unwrap();
-    let queued: Vec<_> = (0..20).map(|_| TcpStream::connect(address).unwrap()).collect();
-    stage.until("all are queued", |stage| stage.plane.waiting(id(1)).unwrap() == 20);
-    stage.plane.admit(id(2)).unwrap();
-    stage.kill(id(1));
-    for _ in 0..50 {
-        assert_eq!(ask(address).unwrap(), "0.2", "steering moved on");
+/// Worker 1 does not accept what waits for it; worker 2 does, and is admitted behind it.
+struct Stuck {
+    stage: Stage,
+    address: SocketAddr,
+    queued: Vec<TcpStream>,
+}
+
+impl Stuck {
+    fn new() -> Self {
+        let port = free_port();
+        let address = local(port);
+        let mut stage = Stage::new(&[&address.to_string()]);
+        stage.start_listening(id(1), &words(&python("deaf", "127.0.0.1", port)));
+        stage.start_listening(id(2), &words(&python("plain", "127.0.0.1", port)));
+        stage.plane.admit(id(1)).unwrap();
+        let queued = (0..20).map(|_| TcpStream::connect(address).unwrap()).collect();
+        stage.until("all are queued", |stage| stage.plane.waiting(id(1)).unwrap() == 20);
+        stage.plane.admit(id(2)).unwrap();
+        Self { stage, address, queued }
     }
-    stage.start_listening(id(3), &words(&python("plain", "127.0.0.1", port)));
-    for connection in queued {
-        assert_eq!(heard(connection).unwrap(), "0.3", "served by the next worker");
+
+    /// A third one comes, and serves all that waited.
+    fn start_the_next(&mut self) {
+        let command = python("plain", "127.0.0.1", self.address.port());
+        self.stage.start_listening(id(3), &words(&command));
+        for connection in self.queued.drain(..) {
+            assert_eq!(heard(connection).unwrap(), "0.3", "served by the next worker");
+        }
     }
 }
 
 #[test]
-fn the_queue_of_a_hung_worker_goes_to_its_replacement() {
-    let port = free_port();
-    let address = local(port);
-    let mut stage = Stage::new(&[&address.to_string()]);
-    stage.start_listening(id(1), &words(&python("deaf", "127.0.0.1", port)));
-    stage.start_listening(id(2), &words(&python("plain", "127.0.0.1", port)));
-    stage.plane.admit(id(1)).unwrap();
-    let queued: Vec<_> = (0..20).map(|_| TcpStream::connect(address).unwrap()).collect();
-    stage.until("all are queued", |stage| stage.plane.waiting(id(1)).unwrap() == 20);
-    stage.plane.admit(id(2)).unwrap();
-    stage.plane.divert(id(1)).unwrap();
-    stage.plane.abandon(id(1)).unwrap();
-    // The hung one lives on.
-    stage.start_listening(id(3), &words(&python("plain", "127.0.0.1", port)));
-    for connection in queued {
-        assert_eq!(heard(connection).unwrap(), "0.3", "served by its replacement");
+fn the_queue_of_a_killed_worker_survives() {
+    let mut stuck = Stuck::new();
+    stuck.stage.kill(id(1));
+    for _ in 0..50 {
+        assert_eq!(ask(stuck.address).unwrap(), "0.2", "steering moved on");
     }
-    stage.kill(id(1));
-    assert_eq!(ask(address).unwrap(), "0.2", "the end of the hung one moved nothing");
+    stuck.start_the_next();
+}
+
+#[test]
+fn the_queue_of_a_hung_worker_goes_to_its_replacement() {
+    let mut stuck = Stuck::new();
+    stuck.stage.plane.divert(id(1)).unwrap();
+    stuck.stage.plane.abandon(id(1)).unwrap();
+    stuck.start_the_next();
+    stuck.stage.kill(id(1));
+    assert_eq!(ask(stuck.address).unwrap(), "0.2", "its end moved nothing");
 }
 
 #[test]
