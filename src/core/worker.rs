@@ -164,8 +164,8 @@ pub struct Worker {
     pub admitted: bool,
     /// Failed liveness probes in a row.
     pub failed_probes: u32,
-    /// When it got the stop signal.
-    pub asked_at: Option<Moment>,
+    /// When it got the stop signal, and on how many connections an answer was awaited then.
+    pub asked: Option<(Moment, u64)>,
     /// What it had when last looked at while it drains.
     pub left: Option<Left>,
     /// The leader's end, while the rest of its tree may still answer.

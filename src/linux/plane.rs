@@ -37,7 +37,8 @@
 //! `drain_timeout` has passed → stop signal → at the end of `drain_timeout` what is answered is hung up
 //! (`linux::tree::connections` has the measurements) → kill, and what was cut is counted. Why the stop
 //! signal waits: whether a server finishes its requests on SIGTERM or dies of it cannot be told from
-//! outside. node and the Go runtime have a handler for it either way.
+//! outside. node and the Go runtime have a handler for it either way. Once a worker was seen to finish
+//! what it had, the next ones get the signal as soon as their queue is empty.
 //!
 //! What leaves without losing anything, measured with `tests/bench/traffic` and tests/drain.rs: every
 //! new connection, for any server; requests in flight that take less than half of `drain_timeout`, for

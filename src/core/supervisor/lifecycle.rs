@@ -103,13 +103,15 @@ impl Supervisor {
     }
 
     /// The stop signal comes when no answer is awaited: whether a server finishes what it has on that
-    /// signal, or dies of it, cannot be seen from outside (node and Go handle it only to die of it).
+    /// signal, or dies of it, cannot be seen from outside (node and Go handle it only to die of it). Once
+    /// one was seen to finish, it comes as soon as the queue is empty: the server can announce the end
+    /// on connections that are never without a request.
     pub(super) fn on_draining(&mut self, now: Now, id: WorkerId, left: Left) {
         let Some(worker) = self.workers.get_mut(&id) else { return };
         worker.left = Some(left);
         match worker.state {
             State::Draining { intent, hang_up_at, .. } => {
-                if left.queued == 0 && left.awaiting == 0 {
+                if left.queued == 0 && (left.awaiting == 0 || self.finishes) {
                     self.stop_worker(now, id, intent, hang_up_at);
                 }
             }
@@ -135,14 +137,19 @@ impl Supervisor {
             return;
         }
         // A shell in front of the server dies of the signal that the server handles.
-        if let State::Stopping { told: Told::Asked | Told::HungUp, .. } = before
-            && let Some(left) = worker.left.filter(|left| left.connections > 0)
+        if let State::Stopping { told: told @ (Told::Asked | Told::HungUp), .. } = before
+            && let Some(left) = worker.left
         {
-            let asked_at = worker.asked_at.unwrap_or(now.mono);
+            let (asked_at, awaited) = worker.asked.unwrap_or((now.mono, 0));
             let at_once = now.mono.since(asked_at) <= DIED_OF_IT;
             let died = at_once || matches!(status, ExitStatus::Signal(_));
-            worker.ended = Some(Ended { status, cut: if died { left.awaiting } else { 0 } });
-            return;
+            if told == Told::Asked && awaited > 0 {
+                self.finishes = left.awaiting == 0;
+            }
+            if left.connections > 0 {
+                worker.ended = Some(Ended { status, cut: if died { left.awaiting } else { 0 } });
+                return;
+            }
         }
         worker.state = State::Exited;
         self.actions.push(Action::Divert { worker: id, drain: false });
@@ -363,7 +370,7 @@ impl Supervisor {
 
     fn stop_worker(&mut self, now: Now, id: WorkerId, intent: Intent, hang_up_at: Moment) {
         if let Some(worker) = self.workers.get_mut(&id) {
-            worker.asked_at = Some(now.mono);
+            worker.asked = Some((now.mono, worker.left.map_or(0, |left| left.awaiting)));
             worker.state = State::Stopping { intent, until: hang_up_at, told: Told::Asked };
             self.actions.push(Action::Stop { worker: id, intent });
         }

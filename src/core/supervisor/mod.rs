@@ -50,6 +50,8 @@ pub struct Supervisor {
     /// Rolls aborted since the last success.
     aborted_rolls: u32,
     over_total: bool,
+    /// The last worker that got the stop signal while answers were awaited gave them before it ended.
+    finishes: bool,
     book: Book,
     waiters: Vec<Waiter>,
     actions: Vec<Action>,
@@ -69,6 +71,7 @@ impl Supervisor {
             next_roll: Moment::default(),
             aborted_rolls: 0,
             over_total: false,
+            finishes: false,
             book: Book::default(),
             waiters: Vec::new(),
             actions: Vec::new(),
@@ -262,7 +265,7 @@ impl Supervisor {
             obstacle: None,
             suspicion_told: false,
             admitted: false,
-            asked_at: None,
+            asked: None,
             left: None,
             ended: None,
             failed_probes: 0,
