@@ -15,7 +15,7 @@ pub fn read_config(path: &Path) -> Result<String, Failure> {
 /// A config file, judged.
 pub fn config_of(path: &Path) -> Result<Config, Failure> {
     let text = read_config(path)?;
-    config::parse(&text, path).map_err(|errors| Failure::Usage(errors.to_string()))
+    config::parse(&text, path).map_err(|errors| Failure::Usage(errors.report()))
 }
 
 /// Where the audit log of an application is.

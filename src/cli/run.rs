@@ -150,7 +150,7 @@ fn configuration(args: Args) -> Result<Config, Failure> {
         socket: args.socket,
     };
     config::build(text.as_deref(), &source, &overrides)
-        .map_err(|errors| Failure::Usage(errors.to_string()))
+        .map_err(|errors| Failure::Usage(errors.report()))
 }
 
 /// The log goes the same way as the workers' output: a standard error that nobody reads must not

@@ -61,6 +61,17 @@ pub struct ConfigErrors {
     pub errors: Vec<ConfigError>,
 }
 
+impl ConfigErrors {
+    /// A head line and all of them, for a command that cannot go on.
+    pub fn report(&self) -> String {
+        let name = self.source_name.as_deref().unwrap_or("the configuration");
+        match self.errors.len() {
+            1 => self.to_string(),
+            count => format!("{name} has {count} errors\n{self}"),
+        }
+    }
+}
+
 /// A line an error: `FILE:LINE:COL: key: message (did you mean …?)`.
 impl fmt::Display for ConfigErrors {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

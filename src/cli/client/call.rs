@@ -12,7 +12,7 @@ use nix::unistd::{Uid, User};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::io;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 use tokio::net::UnixStream;
@@ -29,6 +29,8 @@ pub(in crate::cli) enum CallError {
     NoSocket { path: PathBuf },
     #[error("no supervisor is running at {}: nobody listens there, the last one died", path.display())]
     Dead { path: PathBuf },
+    #[error("{} is not a socket", path.display())]
+    NotASocket { path: PathBuf },
     #[error(
         "may not speak to the supervisor at {}, which belongs to {owner}; run this as that user or \
          as root", path.display()
@@ -61,6 +63,7 @@ impl From<CallError> for Failure {
         match error {
             CallError::NoSocket { .. }
             | CallError::Dead { .. }
+            | CallError::NotASocket { .. }
             | CallError::Denied { .. }
             | CallError::Connect { .. }
             | CallError::Silent { .. }
@@ -152,12 +155,17 @@ fn unconnected(socket: &Path, source: io::Error) -> CallError {
     let path = socket.to_owned();
     match source.kind() {
         io::ErrorKind::NotFound => CallError::NoSocket { path },
-        io::ErrorKind::ConnectionRefused => CallError::Dead { path },
+        io::ErrorKind::ConnectionRefused if is_socket(&path) => CallError::Dead { path },
+        io::ErrorKind::ConnectionRefused => CallError::NotASocket { path },
         io::ErrorKind::PermissionDenied => CallError::Denied { owner: owner(&path), path },
         // The backlog is full: it has stopped accepting.
         io::ErrorKind::WouldBlock => CallError::Silent { path },
         _ => CallError::Connect { path, source },
     }
+}
+
+fn is_socket(path: &Path) -> bool {
+    path.metadata().is_ok_and(|file| file.file_type().is_socket())
 }
 
 /// Whose socket this is, in words.
