@@ -1,6 +1,6 @@
 //! A temporary folder for one supervisor and all it touches.
 
-use super::process;
+use super::{process, world};
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -60,7 +60,15 @@ impl Place {
 
     /// The `stanch` command with these arguments, marked as this place's.
     pub fn stanch(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_stanch"));
+        self.marked(Command::new(env!("CARGO_BIN_EXE_stanch")), arguments)
+    }
+
+    /// The same on a host that forbids something.
+    pub fn stanch_in(&self, world: &str, arguments: &[&str]) -> Command {
+        self.marked(world::confined(world, env!("CARGO_BIN_EXE_stanch")), arguments)
+    }
+
+    fn marked(&self, mut command: Command, arguments: &[&str]) -> Command {
         command.args(arguments).stdin(Stdio::null());
         command.env(MARK, self.path()).env("NO_COLOR", "1");
         command
