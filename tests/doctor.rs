@@ -232,8 +232,7 @@ fn people_get_lines() {
 }
 
 /// A doctor that runs, once its first server does.
-fn in_the_middle(place: &Place) -> Child {
-    let mut doctor = place.stanch(&["doctor"]);
+fn in_the_middle(place: &Place, mut doctor: Command) -> Child {
     let doctor = doctor.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("it starts");
     // No pause: the server lives for some milliseconds only.
     let begun = std::time::Instant::now();
@@ -252,7 +251,7 @@ fn is_server(pid: i32) -> bool {
 fn a_doctor_that_is_interrupted_clears_away() {
     for signal in [Signal::SIGINT, Signal::SIGTERM] {
         let place = Place::new();
-        let mut doctor = in_the_middle(&place);
+        let mut doctor = in_the_middle(&place, place.stanch(&["doctor"]));
         common::kill(doctor.id().cast_signed(), signal);
         let status = doctor.wait().expect("it is our child");
         assert_eq!(status.code(), Some(1), "{signal}: it says that it was interrupted");
@@ -263,8 +262,36 @@ fn a_doctor_that_is_interrupted_clears_away() {
 #[test]
 fn the_servers_of_a_doctor_that_is_killed_end_too() {
     let place = Place::new();
-    let mut doctor = in_the_middle(&place);
+    // Here the only server is one without a filter: others end when nobody answers their calls.
+    let mut doctor = in_the_middle(&place, place.stanch_in(TRAPPED, &["doctor"]));
     common::kill(doctor.id().cast_signed(), Signal::SIGKILL);
     doctor.wait().expect("it is our child");
     wait_until(PATIENCE, "they have ended", || place.processes().is_empty().then_some(()));
+}
+
+#[test]
+fn run_says_what_it_does_without_and_names_the_doctor() {
+    let limited = "pidfd_getfd is refused here: options that the workers set on their sockets";
+    let refused = "could not install the takeover filter";
+    for (world, words) in [(WITHOUT_GETFD, limited), (TRAPPED, refused)] {
+        let place = Place::new();
+        let binary = env!("CARGO_BIN_EXE_stanch");
+        let path = place.write_config(&format!(
+            "[app]\ncommand = [{binary:?}, \"__leaky-server\", \"--address\", \"{}\", \"--session\", \
+             \"1KiB\"]\n",
+            common::free_address()
+        ));
+        let path = path.to_str().expect("a UTF-8 path");
+        let log = fs::File::create(place.file("log")).expect("the log can be written");
+        let mut run = place.stanch_in(world, &["run", "--config", path]);
+        let mut run = run.stdout(Stdio::null()).stderr(log).spawn().expect("it starts");
+        wait_until(PATIENCE, words, || {
+            let log = place.log();
+            let line = log.lines().find(|line| line.contains(words))?;
+            assert!(line.contains("`stanch doctor`"), "{line}");
+            Some(())
+        });
+        common::kill(run.id().cast_signed(), Signal::SIGTERM);
+        run.wait().expect("it is our child");
+    }
 }

@@ -197,7 +197,7 @@ impl Surroundings {
                 }
                 if new && !options_kept {
                     tracing::info!(
-                        "pidfd_getfd is refused here: options that the workers set on their sockets \
+                        "takeover is limited: pidfd_getfd is refused here: options that the workers set on their sockets \
                          before bind are lost (`stanch doctor` tells the remedy)"
                     );
                 }

@@ -33,7 +33,7 @@ pub(super) async fn over_ipv4(host: &Host) -> Check {
             trouble,
             BROKEN,
             "Linux 4.6 or later, net.core.optmem_max of 20480 or more, and a sandbox that passes \
-             SO_ATTACH_REUSEPORT_CBPF on",
+             SO_ATTACH_REUSEPORT_CBPF on; run it outside of another stanch, which takes its sockets",
         ),
     };
     let mode = host.config.listen.mode;
