@@ -5,10 +5,6 @@ mod common;
 
 use common::*;
 
-/// util-linux, on every Debian.
-const AS_NOBODY: &[&str] = &["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"];
-const WITHOUT_CAPABILITIES: &[&str] = &["setpriv", "--bounding-set=-all", "--inh-caps=-all"];
-
 /// Two workers are rolled under load, and no request fails.
 fn rolls(place: Place, more: &str) -> Vec<i32> {
     let address = free_address();
@@ -69,7 +65,7 @@ fn root_with_workers_of_another_user() {
 #[test]
 fn an_ordinary_user() {
     if is_root() {
-        assert_eq!(rolls(Place::confined(AS_NOBODY, 65534), ""), [65534, 65534]);
+        assert_eq!(rolls(Place::confined(world::UNPRIVILEGED, 65534), ""), [65534, 65534]);
     } else {
         rolls(Place::new(), "");
     }
@@ -78,6 +74,6 @@ fn an_ordinary_user() {
 #[test]
 fn root_without_any_capability() {
     if is_root() {
-        assert_eq!(rolls(Place::confined(WITHOUT_CAPABILITIES, 0), ""), [0, 0]);
+        assert_eq!(rolls(Place::confined(world::WITHOUT_CAPABILITIES, 0), ""), [0, 0]);
     }
 }

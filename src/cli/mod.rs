@@ -2,6 +2,7 @@
 
 mod check;
 mod client;
+mod doctor;
 mod drill;
 mod failure;
 mod incidents;
@@ -27,6 +28,7 @@ struct Cli {
 enum Command {
     Run(Box<run::Args>),
     Check(check::Args),
+    Doctor(doctor::Args),
     Status(client::StatusArgs),
     Restart(client::RestartArgs),
     Drain(client::DrainArgs),
@@ -54,6 +56,7 @@ pub fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
         Command::Run(args) => run::run(*args),
         Command::Check(args) => check::run(args),
+        Command::Doctor(args) => doctor::run(args),
         Command::Status(args) => client::status(args),
         Command::Restart(args) => client::restart(args),
         Command::Drain(args) => client::drain(args),

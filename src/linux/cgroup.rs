@@ -36,24 +36,20 @@ use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 
-/// Why workers get no cgroup of their own; words for `doctor`.
+/// Why workers get no cgroup of their own.
 #[derive(Debug, thiserror::Error)]
 pub enum Unavailable {
     /// No cgroup2 at all.
     #[error("no cgroup2 file system is mounted here")]
     NotMounted,
     /// The mount shows another part of the hierarchy.
-    #[error(
-        "the supervisor's own cgroup {own} is outside of what is mounted; start the container with a cgroup namespace of its own"
-    )]
+    #[error("the supervisor's own cgroup {own} is outside of what is mounted")]
     OutOfSight {
         /// As `/proc/self/cgroup` has it.
         own: String,
     },
     /// Not allowed to make cgroups.
-    #[error(
-        "cannot make the cgroup {}; under systemd, set Delegate=yes for the unit", path.display()
-    )]
+    #[error("cannot make the cgroup {}", path.display())]
     NotWritable {
         /// The folder.
         path: PathBuf,
@@ -61,6 +57,25 @@ pub enum Unavailable {
         #[source]
         source: io::Error,
     },
+}
+
+impl Unavailable {
+    /// What to do about it.
+    pub fn remedy(&self) -> &'static str {
+        match self {
+            Unavailable::NotMounted => {
+                "boot with cgroup2 (systemd.unified_cgroup_hierarchy=1), or mount it into the container"
+            }
+            Unavailable::OutOfSight { .. } => {
+                "start the container with a cgroup namespace of its own (docker run \
+                 --cgroupns=private)"
+            }
+            Unavailable::NotWritable { .. } => {
+                "set Delegate=yes in the systemd unit; in a container make /sys/fs/cgroup writable \
+                 (podman run --security-opt unmask=/sys/fs/cgroup, docker run --privileged)"
+            }
+        }
+    }
 }
 
 /// What went wrong with a worker's leaf.

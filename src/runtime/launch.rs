@@ -189,11 +189,17 @@ impl Surroundings {
 
     async fn on_plane_event(&self, event: PlaneEvent, bound: &watch::Sender<bool>) {
         match event {
-            PlaneEvent::Bound { worker, address, new } => {
+            PlaneEvent::Bound { worker, address, new, options_kept } => {
                 if new {
                     tracing::info!(%worker, "supervises {address} from now on");
                 } else {
                     tracing::debug!(%worker, %address, "has its address");
+                }
+                if new && !options_kept {
+                    tracing::info!(
+                        "takeover is limited: pidfd_getfd is refused here: options that the workers set on their sockets \
+                         before bind are lost (`stanch doctor` tells the remedy)"
+                    );
                 }
                 bound.send_replace(true);
             }
@@ -219,7 +225,8 @@ impl Surroundings {
                 tracing::warn!(
                     %worker,
                     "takeover does not work here: {call:?} could not be looked into ({}); the \
-                     worker's replacement will find its port in use: {remedy}",
+                     worker's replacement will find its port in use: {remedy}; `stanch doctor` tells \
+                     more",
                     errno.desc()
                 );
             }

@@ -91,15 +91,12 @@ pub async fn run(
         .inspect_err(|why| {
             tracing::info!(
                 why = chain(why),
-                "workers get no cgroups; their trees are known by kinship"
+                "workers get no cgroups; their trees are known by kinship (`stanch doctor` tells the \
+                 remedy)"
             );
         })
         .ok();
-    let takeover = if may_filter_with_privileges(&procfs) {
-        Takeover::Privileged
-    } else {
-        Takeover::NoNewPrivileges
-    };
+    let takeover = Takeover::strongest(&procfs);
     if config.listen.mode == ListenMode::Takeover && takeover == Takeover::NoNewPrivileges {
         tracing::info!(
             "without CAP_SYS_ADMIN the workers run with no_new_privs: sudo and file \
@@ -138,15 +135,4 @@ fn host_memory_kib() -> Option<u64> {
     let limit = system.cgroup_limits().map(|limits| limits.total_memory);
     let total = [Some(system.total_memory()), limit].into_iter().flatten().min()?;
     (total > 0).then_some(total / 1024)
-}
-
-/// Whether a filter may be installed without `no_new_privs`: CAP_SYS_ADMIN, bit 21 of `CapEff`
-/// (capabilities(7)).
-fn may_filter_with_privileges(procfs: &Procfs) -> bool {
-    const CAP_SYS_ADMIN: u32 = 21;
-    let status = std::fs::read_to_string(procfs.root().join("self/status")).unwrap_or_default();
-    let effective = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
-    effective
-        .and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok())
-        .is_some_and(|capabilities| capabilities & (1 << CAP_SYS_ADMIN) != 0)
 }

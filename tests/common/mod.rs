@@ -13,6 +13,7 @@ mod place;
 mod process;
 mod server;
 mod stanch;
+pub mod world;
 
 pub use http::{Connection, Fault, Load, Response, get};
 pub use load::{Style, Tally};

@@ -1,6 +1,6 @@
 //! A temporary folder for one supervisor and all it touches.
 
-use super::process;
+use super::{process, world};
 use std::fs::{self, File, Permissions};
 use std::io;
 use std::os::unix::fs::{PermissionsExt, chown};
@@ -24,21 +24,22 @@ pub enum Output {
 /// started in it are gone when it is dropped.
 pub struct Place {
     directory: TempDir,
-    confinement: &'static [&'static str],
+    /// The world that its supervisor lives in.
+    world: Option<&'static str>,
 }
 
 impl Place {
     /// An empty one.
     pub fn new() -> Self {
         let directory = tempfile::Builder::new().prefix("stanch-").tempdir();
-        Self { directory: directory.expect("a temporary folder can be made"), confinement: &[] }
+        Self { directory: directory.expect("a temporary folder can be made"), world: None }
     }
 
-    /// One whose supervisor is started by this command (with fewer rights), by a copy of the program
-    /// that this user can execute, to whom the folder belongs.
-    pub fn confined(confinement: &'static [&'static str], user: u32) -> Self {
+    /// One whose supervisor lives in this [`world`], and is a copy of the program that this user can
+    /// execute, to whom the folder belongs.
+    pub fn confined(world: &'static str, user: u32) -> Self {
         let mut place = Self::new();
-        place.confinement = confinement;
+        place.world = Some(world);
         fs::set_permissions(place.path(), Permissions::from_mode(0o755)).expect("it is ours");
         chown(place.path(), Some(user), Some(user)).expect("root can give it away");
         fs::copy(env!("CARGO_BIN_EXE_stanch"), place.file("stanch")).expect("can be copied");
@@ -73,7 +74,15 @@ impl Place {
 
     /// The `stanch` command with these arguments, marked as this place's.
     pub fn stanch(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_stanch"));
+        self.marked(Command::new(env!("CARGO_BIN_EXE_stanch")), arguments)
+    }
+
+    /// The same on a host that forbids something.
+    pub fn stanch_in(&self, world: &str, arguments: &[&str]) -> Command {
+        self.marked(world::confined(world, env!("CARGO_BIN_EXE_stanch")), arguments)
+    }
+
+    fn marked(&self, mut command: Command, arguments: &[&str]) -> Command {
         command.args(arguments).stdin(Stdio::null());
         command.env(MARK, self.path()).env("NO_COLOR", "1");
         command
@@ -95,14 +104,9 @@ impl Place {
 
     /// `stanch run` on a config file, with its output, and the reading end of that where unread.
     pub fn run(&self, config: &Path, output: Output) -> (Command, Option<io::PipeReader>) {
-        let mut command = match self.confinement {
-            [] => self.stanch(&[]),
-            [first, rest @ ..] => {
-                let mut command = Command::new(first);
-                command.args(rest).arg(self.file("stanch")).stdin(Stdio::null());
-                command.env(MARK, self.path()).env("NO_COLOR", "1");
-                command
-            }
+        let mut command = match self.world {
+            Some(world) => self.marked(world::confined(world, self.file("stanch")), &[]),
+            None => self.stanch(&[]),
         };
         command.args(["run", "--config"]).arg(config).current_dir(self.path());
         match output {

@@ -1,35 +1,17 @@
 //! Hosts that forbid something.
 
 use crate::stage::{Stage, free_port, heard};
+use crate::world::{MIGRATING, UNPRIVILEGED, WITHOUT_GETFD, WITHOUT_PTRACE, confined};
 use crate::{Stuck, hands_over, hands_over_both_families, id, local, python, words};
 use nix::errno::Errno;
 use stanch::linux::plane::PlaneEvent;
 use stanch::linux::seccomp::{Call, install};
 use std::net::TcpStream;
-use std::process::Command;
-
-/// Installs a filter that answers `pidfd_getfd` with EPERM, as Docker's default profile does, and
-/// executes its arguments.
-const WITHOUT_GETFD: &str = r#"
-import ctypes, os, struct, sys
-step = lambda code, jt, jf, k: struct.pack("HBBI", code, jt, jf, k)
-PIDFD_GETFD, ALLOW, EPERM = 438, 0x7FFF0000, 0x00050001
-code = step(0x20, 0, 0, 0) + step(0x15, 0, 1, PIDFD_GETFD) + step(6, 0, 0, EPERM) + step(6, 0, 0, ALLOW)
-buffer = ctypes.create_string_buffer(code)
-program = ctypes.create_string_buffer(struct.pack("HxxxxxxP", 4, ctypes.addressof(buffer)))
-libc = ctypes.CDLL(None, use_errno=True)
-PR_SET_SECCOMP, PR_SET_NO_NEW_PRIVS, FILTER = 22, 38, 2
-libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
-assert libc.prctl(PR_SET_SECCOMP, FILTER, program, 0, 0) == 0, ctypes.get_errno()
-os.execv(sys.argv[1], sys.argv[1:])
-"#;
 
 /// Runs an ignored test of this binary in a process of its own.
 fn run_confined(script: &str, test: &str) {
     let binary = std::env::current_exe().unwrap();
-    let output = Command::new("python3")
-        .args(["-c", script])
-        .arg(binary)
+    let output = confined(script, binary)
         .args(["--ignored", "--exact", test, "--nocapture"])
         .output()
         .unwrap();
@@ -63,15 +45,12 @@ fn inside_without_getfd() {
     let said = stage.probe(id(1));
     let mut inodes = said.split(' ');
     assert_ne!(inodes.next(), inodes.next());
+    let told = stage
+        .events
+        .iter()
+        .any(|event| matches!(event, PlaneEvent::Bound { options_kept: false, .. }));
+    assert!(told, "{:?}", stage.events);
 }
-
-/// Loses CAP_SYS_PTRACE for good, as a container without it has it.
-const WITHOUT_PTRACE: &str = r#"
-import ctypes, os, sys
-PR_CAPBSET_DROP, CAP_SYS_PTRACE = 24, 19
-assert ctypes.CDLL(None).prctl(PR_CAPBSET_DROP, CAP_SYS_PTRACE, 0, 0, 0) == 0
-os.execv(sys.argv[1], sys.argv[1:])
-"#;
 
 #[test]
 fn a_worker_that_may_not_be_looked_into_is_reported() {
@@ -103,17 +82,6 @@ fn inside_without_ptrace() {
     assert_eq!(calls, [Call::Bind, Call::Listen]);
     assert_eq!(stage.plane.probe_target(id(1)), None);
 }
-
-/// Becomes nobody; the rest needs no privilege.
-const UNPRIVILEGED: &str = r#"
-import os, sys
-os.setgroups([])
-os.setgid(65534)
-os.setuid(65534)
-if not os.access(sys.argv[1], os.X_OK):
-    sys.exit("not accessible")
-os.execv(sys.argv[1], sys.argv[1:])
-"#;
 
 #[test]
 fn takeover_needs_no_privilege() {
@@ -148,18 +116,6 @@ fn inside_unprivileged() {
     };
     assert_eq!(stage.events, [expected]);
 }
-
-/// A network namespace in which the queue of a listener that stops is moved.
-const MIGRATING: &str = r#"
-import ctypes, fcntl, os, socket, struct, sys
-CLONE_NEWNET, SIOCSIFFLAGS, IFF_UP = 0x40000000, 0x8914, 1
-assert ctypes.CDLL(None, use_errno=True).unshare(CLONE_NEWNET) == 0, ctypes.get_errno()
-with socket.socket() as any_socket:
-    fcntl.ioctl(any_socket, SIOCSIFFLAGS, struct.pack("16sH14x", b"lo", IFF_UP))
-with open("/proc/sys/net/ipv4/tcp_migrate_req", "w") as setting:
-    setting.write("1")
-os.execv(sys.argv[1], sys.argv[1:])
-"#;
 
 #[test]
 fn the_queue_of_a_worker_that_ends_or_hangs_goes_to_the_others_where_the_kernel_moves_it() {

@@ -4,6 +4,9 @@
 mod confined;
 mod inherit;
 mod stage;
+#[allow(dead_code)]
+#[path = "../common/world.rs"]
+mod world;
 
 use nix::errno::Errno;
 use nix::sys::signal::{Signal, kill};

@@ -7,6 +7,7 @@
 
 use crate::cli::Failure;
 use crate::core::units::Bytes as Size;
+use crate::linux::tree::MARK_VARIABLE;
 use http_body_util::Full;
 use hyper::body::{Bytes, Incoming};
 use hyper::header::{CONTENT_TYPE, HeaderValue, SET_COOKIE};
@@ -14,6 +15,8 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
+use nix::sys::signal::Signal;
+use nix::unistd::{Pid, getppid};
 use signal_hook::consts::SIGTERM;
 use std::collections::HashMap;
 use std::convert::Infallible;
@@ -49,6 +52,9 @@ pub struct Args {
     /// What a session holds
     #[arg(long)]
     pub session: Size,
+    /// End with the thread that started it, of this process, however that ends
+    #[arg(long, value_name = "PID")]
+    pub parent: Option<i32>,
 }
 
 /// Runs the server until SIGTERM.
@@ -56,8 +62,21 @@ pub fn run(args: Args) -> Result<(), Failure> {
     let fault = |error: io::Error| {
         Failure::Fault(format!("the leaking server at {} cannot run: {error}", args.address))
     };
+    if let Some(parent) = args.parent {
+        end_with(Pid::from_raw(parent)).map_err(fault)?;
+    }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     runtime.map_err(fault)?.block_on(LocalSet::new().run_until(serve(&args))).map_err(fault)
+}
+
+/// A parent that is killed can clear nothing away.
+fn end_with(parent: Pid) -> io::Result<()> {
+    nix::sys::prctl::set_pdeathsig(Signal::SIGKILL)?;
+    // It may have ended before the kernel was told.
+    match getppid() == parent {
+        true => Ok(()),
+        false => Err(io::Error::other("its parent has ended")),
+    }
 }
 
 async fn serve(args: &Args) -> io::Result<()> {
@@ -142,6 +161,11 @@ impl Shop {
                     headers.insert(SET_COOKIE, cookie);
                 }
                 response
+            }
+            // Which worker it is, for `stanch doctor`.
+            "/worker" => {
+                let mark = std::env::var(MARK_VARIABLE).unwrap_or_default();
+                Response::new(Full::new(mark.into()))
             }
             // Probes are no visitors.
             "/health" => Response::new(Full::new(Bytes::from_static(b"ok\n"))),

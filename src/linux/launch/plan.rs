@@ -1,6 +1,7 @@
 //! What a worker shall be, decided by the supervisor before its launcher goes on.
 
 use crate::core::WorkerId;
+use crate::linux::procfs::Procfs;
 use serde::{Deserialize, Serialize};
 use std::ffi::{OsStr, OsString};
 use std::fmt;
@@ -60,6 +61,21 @@ pub enum Takeover {
     Privileged,
     /// With `PR_SET_NO_NEW_PRIVS`, which anybody may do.
     NoNewPrivileges,
+}
+
+impl Takeover {
+    /// The better way that this process may go: without `no_new_privs` where it has CAP_SYS_ADMIN,
+    /// bit 21 of `CapEff` (capabilities(7)).
+    pub fn strongest(procfs: &Procfs) -> Self {
+        const CAP_SYS_ADMIN: u32 = 21;
+        let status = std::fs::read_to_string(procfs.root().join("self/status")).unwrap_or_default();
+        let effective = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
+        let capabilities = effective.and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok());
+        match capabilities.is_some_and(|all| all & (1 << CAP_SYS_ADMIN) != 0) {
+            true => Takeover::Privileged,
+            false => Takeover::NoNewPrivileges,
+        }
+    }
 }
 
 /// One resource limit (rlimit), in the unit of that resource as `setrlimit(2)` has it.

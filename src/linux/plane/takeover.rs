@@ -22,6 +22,9 @@ pub enum PlaneEvent {
         address: Address,
         /// Nobody had bound it before: it is supervised from now on.
         new: bool,
+        /// The socket has the options that the worker set on its own one before bind. False where
+        /// `pidfd_getfd` is refused: it is then a plain one of the supervisor.
+        options_kept: bool,
     },
     /// The worker called listen on a socket that it has from here.
     Listening {
@@ -120,10 +123,11 @@ impl Plane {
         let v6only = bind.own.v6only.unwrap_or_else(|| self.guess_v6only(address));
         let key = Key { address, v6only };
         let new = self.group(key).is_none();
+        let options_kept = bind.own.taken.is_some();
         match self.place(worker, notify, bind, key) {
             Ok(()) => {
                 let address = Address::Inet(address);
-                (Answer::Done, Some(PlaneEvent::Bound { worker, address, new }))
+                (Answer::Done, Some(PlaneEvent::Bound { worker, address, new, options_kept }))
             }
             // The caller died: nobody is left to tell.
             Err(Errno::ENOENT) => PASS,
