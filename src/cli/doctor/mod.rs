@@ -106,6 +106,7 @@ async fn examine(host: &Host) -> Vec<Check> {
         takeover::takeover(host).await,
         steering::over_ipv4(host).await,
         steering::over_ipv6().await,
+        steering::moving_queues().await,
         processes::tree(host),
         connections::seen().await,
         connections::hung_up(host).await,

@@ -10,8 +10,12 @@ use crate::core::words::chain;
 use crate::linux::plane::{Address, Plane};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
+
+/// The kernel moves a queue while the listener is being closed, so it has moved by then.
+const MOVED: Duration = Duration::from_millis(100);
 
 /// Chance alone gets that many right once in 2^32.
 const ROUNDS: u32 = 16;
@@ -63,27 +67,80 @@ pub(super) async fn over_ipv6() -> Check {
     }
 }
 
+/// Whether a queue moves when its worker is gone.
+pub(super) async fn moving_queues() -> Check {
+    let name = "moving_queues";
+    match moves().await {
+        Ok(true) => Check::ok(
+            name,
+            "a connection that waited at one of two sockets was accepted at the other, when the \
+             first one's worker was gone",
+            "connections that wait for a worker that dies or hangs are served by the others at once",
+        ),
+        Ok(false) => Check::limited(
+            name,
+            "a connection that waited at one of two sockets stayed there when its worker was gone",
+            "connections that wait for a worker that dies or hangs are served when its replacement \
+             is up",
+            "sysctl net.ipv4.tcp_migrate_req=1 (Linux 5.14 or later; it is the host's, or the \
+             container's, and stanch does not set it)",
+        ),
+        Err(trouble) => Check::missing(
+            name,
+            trouble,
+            "what becomes of connections that wait for a worker that dies is not known",
+            "see what steering says",
+        ),
+    }
+}
+
+/// Tries it; what went wrong, in words.
+async fn moves() -> Result<bool, String> {
+    let Pair { mut plane, workers, listeners, address } = Pair::new(Ipv4Addr::LOCALHOST.into())?;
+    plane.admit(workers[0]).map_err(|error| chain(&error))?;
+    let _client = TcpStream::connect(address).await.map_err(|error| error.to_string())?;
+    plane.admit(workers[1]).map_err(|error| chain(&error))?;
+    plane.release(workers[0]).map_err(|error| chain(&error))?;
+    // Either it moved at once, or it never will.
+    Ok(timeout(MOVED, listeners[1].1.accept()).await.is_ok())
+}
+
+/// Two workers of one address, with a socket each in this process.
+struct Pair {
+    plane: Plane,
+    workers: [WorkerId; 2],
+    listeners: Vec<(WorkerId, TcpListener)>,
+    address: SocketAddr,
+}
+
+impl Pair {
+    fn new(ip: IpAddr) -> Result<Self, String> {
+        let address = free_address(ip).map_err(|error| format!("no port is free: {error}"))?;
+        let mut plane = Plane::new(vec![Address::Inet(address)], None);
+        let workers = [1, 2].map(|generation| WorkerId::new(0, generation));
+        let mut listeners = Vec::new();
+        for worker in workers {
+            let inherited = plane.inherit_fds(worker).map_err(|error| chain(&error))?;
+            for (_, socket) in inherited {
+                let listener = std::net::TcpListener::from(socket);
+                let listener = listener
+                    .set_nonblocking(true)
+                    .and_then(|()| TcpListener::from_std(listener))
+                    .map_err(|error| format!("a listening socket cannot be waited for: {error}"))?;
+                listeners.push((worker, listener));
+            }
+        }
+        Ok(Self { plane, workers, listeners, address })
+    }
+}
+
 /// Tries it; what went wrong, in words.
 async fn steer(ip: IpAddr) -> Result<(), String> {
     let failed = |what: &str| {
         let what = what.to_owned();
         move |error: io::Error| format!("{what}: {error}")
     };
-    let address = free_address(ip).map_err(failed("no port is free"))?;
-    let mut plane = Plane::new(vec![Address::Inet(address)], None);
-    let workers = [1, 2].map(|generation| WorkerId::new(0, generation));
-    let mut listeners = Vec::new();
-    for worker in workers {
-        let inherited = plane.inherit_fds(worker).map_err(|error| chain(&error))?;
-        for (_, socket) in inherited {
-            let listener = std::net::TcpListener::from(socket);
-            let listener = listener
-                .set_nonblocking(true)
-                .and_then(|()| TcpListener::from_std(listener))
-                .map_err(failed("a listening socket cannot be waited for"))?;
-            listeners.push((worker, listener));
-        }
-    }
+    let Pair { mut plane, workers, listeners, address } = Pair::new(ip)?;
     plane.admit(workers[0]).map_err(|error| chain(&error))?;
     for round in 0..ROUNDS {
         for (worker, listener) in &listeners {
