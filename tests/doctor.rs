@@ -11,7 +11,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
-const NAMES: [&str; 13] = [
+const NAMES: [&str; 14] = [
     "takeover",
     "steering",
     "steering_ipv6",
