@@ -71,7 +71,7 @@
 //! - An index out of range would not drop a connection but hash it over all members, draining ones
 //!   too: the program never returns one ([`steering`], a property test).
 //! - Closing a listener resets its queue, unless `net.ipv4.tcp_migrate_req` is set: so none is closed
-//!   otherwise, and the queue of a dead worker is that of the next one, of whichever slot ([`group`]).
+//!   otherwise, and the queue of a dead worker is that of the next one, of whichever slot (`plane::group`).
 //! - A signal may make a worker ask twice ([`seccomp`]). To bind a member again is to get the same
 //!   member once more, so the second answer is the first.
 //! - When the supervisor dies, a later bind in a worker fails with ENOSYS: the kernel has nobody to
@@ -300,7 +300,7 @@ impl Plane {
     }
 
     /// The worker hangs and is to be replaced: what waits in its queues goes to the admitted ones where
-    /// the kernel can do that (see [`group`]); else its members become those of the next worker, queues
+    /// the kernel can do that (see `plane::group`); else its members become those of the next worker, queues
     /// included. For once two live workers share an open file then; this one does not accept, and would
     /// only do the same with it if it did.
     ///
