@@ -4,6 +4,7 @@
 mod common;
 
 use common::*;
+use nix::sys::signal::Signal;
 use serde_json::Value;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -19,10 +20,9 @@ fn start(command: &[&str], drain_timeout: &str) -> (Stanch, SocketAddr) {
         .iter()
         .map(|word| word.replace("SCRIPT", &script).replace("HOST", &host).replace("PORT", &port));
     let app = App { command: words.collect(), ..App::new([]) }.toml("drain", 1);
+    // No address: what is known of it must outlive the listening sockets.
     let mut stanch = Stanch::start(&format!(
         r#"{app}
-        [listen]
-        address = ["{address}"]
         [rolling]
         drain_timeout = "{drain_timeout}"
         "#
@@ -34,6 +34,8 @@ fn start(command: &[&str], drain_timeout: &str) -> (Stanch, SocketAddr) {
 /// A node server that finishes its requests on SIGTERM, and one that dies of it.
 const CAREFUL: &[&str] = &["node", "SCRIPT", "HOST", "PORT"];
 const CARELESS: &[&str] = &["node", "SCRIPT", "HOST", "PORT", "careless"];
+/// The first of them, behind a shell that dies of it.
+const BEHIND_A_SHELL: &[&str] = &["sh", "-c", "node SCRIPT HOST PORT; exit 0"];
 
 /// One that dies of it, and never closes a kept connection.
 const PATIENT: &str = "
@@ -58,6 +60,16 @@ fn waiting(address: SocketAddr, ms: u64) -> Connection {
     connection.get("/pid").expect("is answered");
     connection.send(&format!("/slow?ms={ms}"), Style::KeepAlive).expect("sends");
     connection
+}
+
+/// An endless answer. It shows itself by what it sends unasked.
+fn stream(address: SocketAddr) -> Connection {
+    let mut stream = connect(address);
+    stream.send("/events", Style::KeepAlive).expect("sends");
+    for _ in 0..12 {
+        stream.receive_until("data: more").expect("goes on");
+    }
+    stream
 }
 
 /// The first event of a kind about generation 1.
@@ -102,18 +114,39 @@ fn who_would_die_of_the_stop_signal_gets_it_when_it_has_answered() {
 
 #[test]
 fn a_shell_in_front_of_the_server_does_not_take_it_along() {
-    a_request_in_flight_is_answered(&["sh", "-c", "node SCRIPT HOST PORT; exit 0"]);
+    a_request_in_flight_is_answered(BEHIND_A_SHELL);
 }
 
-#[test]
-fn a_request_in_flight_is_answered_when_stanch_itself_is_stopped() {
-    let (mut stanch, address) = start(CARELESS, "20s");
+fn a_request_in_flight_is_answered_in_a_stop(command: &[&str]) {
+    let (mut stanch, address) = start(command, "20s");
     let mut connection = waiting(address, 1500);
-    kill(stanch.pid(), nix::sys::signal::Signal::SIGTERM);
+    kill(stanch.pid(), Signal::SIGTERM);
     let answer = connection.receive().expect("the worker answers");
     assert_eq!(answer.status, 200, "{answer:?}");
     drop(connection);
     assert!(stanch.wait_end().success());
+    let refused = Connection::open(address, REQUEST).err();
+    assert_eq!(refused, Some(Fault::Refused));
+}
+
+#[test]
+fn a_stop_lets_a_careless_worker_answer() {
+    a_request_in_flight_is_answered_in_a_stop(CARELESS);
+}
+
+#[test]
+fn a_stop_lets_a_worker_behind_a_shell_answer() {
+    a_request_in_flight_is_answered_in_a_stop(BEHIND_A_SHELL);
+}
+
+#[test]
+fn what_a_stop_cuts_is_counted() {
+    let (mut stanch, address) = start(CAREFUL, "2s");
+    let mut stream = stream(address);
+    kill(stanch.pid(), Signal::SIGTERM);
+    assert!(stanch.wait_end().success());
+    assert_eq!(stream.receive_until("the end"), Err(Fault::Reset));
+    assert_eq!(cuts(&stanch).len(), 1, "{:?}", stanch.events());
 }
 
 #[test]
@@ -132,12 +165,7 @@ fn a_kept_connection_on_which_nothing_is_awaited_holds_nobody() {
 
 fn a_stream_holds_until_the_end_of_the_drain_and_is_counted(command: &[&str]) {
     let (mut stanch, address) = start(command, "2s");
-    let mut stream = connect(address);
-    stream.send("/events", Style::KeepAlive).expect("sends");
-    // A stream shows itself by what it sends unasked.
-    for _ in 0..12 {
-        stream.receive_until("data: more").expect("goes on");
-    }
+    let mut stream = stream(address);
     roll(&mut stanch);
     let cut = event(&mut stanch, "drain_cut_connections");
     assert_eq!(cut["figures"]["connections_cut"], 1, "{cut}");

@@ -55,8 +55,9 @@ pub enum Action {
         /// The record that explains it.
         intent: Intent,
     },
-    /// Close the supervisor's own copies of the listening sockets: the workers are told to end, and
-    /// whoever connects when the last has closed its own shall be refused, not left waiting.
+    /// No worker comes any more: close the supervisor's own copies of the listening sockets, that of
+    /// each worker when it is told to end. Whoever connects when the last has closed its own shall be
+    /// refused, not left waiting.
     CloseListeners,
     /// Answer an operator.
     Reply {

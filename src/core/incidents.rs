@@ -126,6 +126,13 @@ impl Book {
         Some(entry.incident.clone())
     }
 
+    /// What was done does not help: the incident is critical from now on. Gives its new form.
+    pub fn escalate(&mut self, id: &IncidentId) -> Option<Incident> {
+        let entry = self.entry(id)?;
+        entry.incident.severity = Severity::Critical;
+        Some(entry.incident.clone())
+    }
+
     /// Adds to a counter of the incident's impact and gives its new form.
     pub fn add_impact(&mut self, id: &IncidentId, key: &str, amount: u64) -> Option<Incident> {
         let entry = self.entry(id)?;

@@ -35,6 +35,7 @@ use std::io::{self, ErrorKind};
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// Why workers get no cgroup of their own.
 #[derive(Debug, thiserror::Error)]
@@ -114,10 +115,21 @@ pub enum CgroupError {
     },
 }
 
-/// The place below which the workers' leaves are made.
+/// The place below which the workers' leaves are made. Removed when it and all its leaves are dropped.
 #[derive(Debug)]
 pub struct Leaves {
+    folder: Arc<Folder>,
+}
+
+#[derive(Debug)]
+struct Folder {
     path: PathBuf,
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir(&self.path);
+    }
 }
 
 impl Leaves {
@@ -130,26 +142,20 @@ impl Leaves {
         let path = own.join(format!("{name}.{}", getpid()));
         match fs::create_dir(&path) {
             // Workers of an earlier supervisor with this very pid live in it.
-            Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(Self { path }),
-            Ok(()) => Ok(Self { path }),
-            Err(source) => Err(Unavailable::NotWritable { path, source }),
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
+            Ok(()) => {}
+            Err(source) => return Err(Unavailable::NotWritable { path, source }),
         }
+        Ok(Self { folder: Arc::new(Folder { path }) })
     }
 
     /// Makes the leaf of a worker. Fails if there is one, because foreign processes live in it.
     pub fn create(&self, worker: WorkerId) -> Result<Leaf, CgroupError> {
-        let path = self.path.join(format!("worker-{worker}"));
+        let path = self.folder.path.join(format!("worker-{worker}"));
         match fs::create_dir(&path) {
-            Ok(()) => Ok(Leaf { path }),
+            Ok(()) => Ok(Leaf { path, _folder: Some(Arc::clone(&self.folder)) }),
             Err(source) => Err(CgroupError::Create { worker, path, source }),
         }
-    }
-}
-
-/// Leaves nothing behind if all leaves are gone.
-impl Drop for Leaves {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir(&self.path);
     }
 }
 
@@ -157,6 +163,8 @@ impl Drop for Leaves {
 #[derive(Debug)]
 pub struct Leaf {
     path: PathBuf,
+    /// Goes after it: a field is dropped behind its struct.
+    _folder: Option<Arc<Folder>>,
 }
 
 impl Leaf {
@@ -434,7 +442,7 @@ mod tests {
         let fixture = Fixture::new(OWN, HYBRID);
         let path = fixture.path("leaf");
         fs::create_dir_all(path.join("own/deeper")).unwrap();
-        let leaf = Leaf { path: path.clone() };
+        let leaf = Leaf { path: path.clone(), _folder: None };
         assert_eq!(leaf.procs(), None);
         assert_eq!(leaf.populated(), None);
         assert!(!leaf.kill());

@@ -193,6 +193,8 @@ pub struct Plane {
     backlog: Option<u32>,
     groups: Vec<Group>,
     paths: Vec<PathListener>,
+    /// The end has begun.
+    closing: bool,
     /// Workers that are not in here are starting.
     standing: BTreeMap<WorkerId, Standing>,
 }
@@ -209,6 +211,7 @@ impl Plane {
             backlog,
             groups: Vec::new(),
             paths: Vec::new(),
+            closing: false,
             standing: BTreeMap::new(),
         }
     }
@@ -268,7 +271,7 @@ impl Plane {
             let only_diverted = group.members.iter().all(|member| {
                 member.holder.is_some_and(|holder| self.standing_of(holder) == Standing::Diverted)
             });
-            if only_diverted {
+            if only_diverted && !self.closing {
                 let key = group.key;
                 // Without it the worker keeps its connections, as it would without stanch.
                 if let Err(source) = self.join_fresh(key) {
@@ -328,7 +331,7 @@ impl Plane {
     /// [`PlaneError::Steer`]; the worker is released all the same.
     pub fn release(&mut self, worker: WorkerId) -> Result<(), PlaneError> {
         self.standing.remove(&worker);
-        self.abandon(worker)
+        if self.closing { self.let_go(worker) } else { self.abandon(worker) }
     }
 
     /// How to connect to this worker and no other, admitted or not; `None` before it has bound a TCP
@@ -367,11 +370,33 @@ impl Plane {
         })
     }
 
-    /// Gives all sockets up: once the workers have closed theirs too, connections are refused, and
-    /// what is queued is reset. The start of a stop.
-    pub fn close(&mut self) {
-        self.groups.clear();
+    /// The end has begun: no worker comes any more. Members that nobody holds are closed; the workers
+    /// serve on until each is [let go](Self::let_go).
+    ///
+    /// # Errors
+    /// [`PlaneError::Steer`].
+    pub fn close(&mut self) -> Result<(), PlaneError> {
+        self.closing = true;
         self.paths.clear();
+        for group in &mut self.groups {
+            group.close(|member| member.holder.is_none());
+        }
+        self.steer()
+    }
+
+    /// The worker is about to be told to end. If nobody comes after it, its own descriptors of its
+    /// sockets are the last: connections are refused as soon as it has closed them.
+    ///
+    /// # Errors
+    /// [`PlaneError::Steer`].
+    pub fn let_go(&mut self, worker: WorkerId) -> Result<(), PlaneError> {
+        if !self.closing {
+            return Ok(());
+        }
+        for group in &mut self.groups {
+            group.close(|member| member.holder == Some(worker));
+        }
+        self.steer()
     }
 
     /// Whether IPv4 on this port belongs to a group of its own, which a dual-stack one does not see.

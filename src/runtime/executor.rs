@@ -76,7 +76,11 @@ impl Executor {
                 }
                 // A kill does not wait for its record.
                 Action::Kill { worker, .. } => self.kill(worker),
-                Action::CloseListeners => self.plane().close(),
+                Action::CloseListeners => {
+                    if let Err(error) = self.plane().close() {
+                        tracing::error!(error = chain(&error), "close failed");
+                    }
+                }
                 Action::Reply { ticket, reply } => {
                     if let Some(sender) = self.replies.remove(&ticket) {
                         let _ = sender.send(reply);
@@ -225,6 +229,7 @@ impl Executor {
     /// The stop signal reaches the whole tree; SIGCONT behind it, because a stopped process does not
     /// even die of SIGTERM.
     fn stop(&mut self, worker: WorkerId) {
+        self.steer("let go", worker, Plane::let_go);
         let signal = self.surroundings.config.app.stop_signal;
         if let Some(live) = self.roster.get_mut(worker) {
             let mut tree = live.tree();

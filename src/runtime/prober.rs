@@ -160,6 +160,10 @@ impl Prober {
                 let port = address.port().saturating_add(self.worker.slot.0 as u16);
                 Target::Address(reachable(SocketAddr::new(address.ip(), port)))
             }
+            // With several workers there is no telling who would answer.
+            (ListenMode::None, Some(ListenAddress::Tcp(_))) if self.config.settings.workers > 1 => {
+                Target::Nobody
+            }
             (ListenMode::None, Some(ListenAddress::Tcp(address))) => {
                 Target::Address(reachable(*address))
             }

@@ -124,7 +124,7 @@ fn each_address_has_a_name_and_a_group() {
     UnixStream::connect(&path).unwrap();
     unix.accept().unwrap();
 
-    plane.close();
+    plane.close().unwrap();
     assert!(!path.exists());
 }
 

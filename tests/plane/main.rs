@@ -517,8 +517,12 @@ fn close_gives_the_port_free() {
     let port = free_port();
     let mut stage = Stage::new(&[&local(port).to_string()]);
     stage.start_listening(id(1), &words(&python("plain", "127.0.0.1", port)));
-    stage.plane.close();
+    stage.plane.admit(id(1)).unwrap();
+    stage.plane.close().unwrap();
+    stage.plane.divert(id(1)).unwrap();
     assert_eq!(ask(local(port)).unwrap(), "0.1", "the worker still has it");
+    stage.plane.let_go(id(1)).unwrap();
+    assert_eq!(ask(local(port)).unwrap(), "0.1", "the worker alone has it");
     kill(stage.pid(id(1)), Signal::SIGTERM).unwrap();
     stage.reap(id(1));
     assert_eq!(ask(local(port)).unwrap_err().kind(), io::ErrorKind::ConnectionRefused);

@@ -68,7 +68,7 @@ pub struct StopArgs {
     patience: Patience,
 }
 
-/// Stop all automatic action but the restart of crashed workers
+/// Stop all automatic action but the restart of crashed workers; limits are not enforced either
 #[derive(clap::Args)]
 pub struct PauseArgs {
     #[command(flatten)]

@@ -75,31 +75,56 @@ impl Supervisor {
     pub(super) fn on_probed(&mut self, now: Now, id: WorkerId, outcome: Result<(), String>) {
         let limit = self.settings.health.failures;
         let Some(worker) = self.workers.get_mut(&id) else { return };
-        if !matches!(worker.state, State::Ready { .. }) || worker.is_hung() {
+        if !matches!(worker.state, State::Ready { .. }) {
             return;
         }
         let error = match outcome {
             Ok(()) => {
                 worker.failed_probes = 0;
+                self.recovered(now, id);
                 return;
             }
             Err(error) => error,
         };
         worker.failed_probes += 1;
-        if limit == 0 || worker.failed_probes < limit {
+        if limit == 0 || worker.failed_probes < limit || worker.is_hung() {
             return;
         }
         let failures = worker.failed_probes;
-        let summary = format!("worker {} stopped answering: {error}", id.slot);
+        // Started because another one failed its probes, and now it fails them itself.
+        let known = self.book.on(Topic::Hang).map(|incident| incident.id.clone());
+        let futile = known.is_some() && worker.incident == known;
+        let summary = format!("worker {} fails its probes: {error}", id.slot);
         let incident = self.see(now, Topic::Hang, id.slot, &summary);
-        let reason = format!("{failures} probes in a row failed; the last: {error}");
+        let mut reason = format!("{failures} probes in a row failed; the last: {error}");
+        if futile {
+            let pause = self.restart_is_futile(now, &incident);
+            reason += &format!(
+                "; so did those of the worker that it replaced: a restart does not help, and none for \
+                 this follows within {} s",
+                pause.as_secs()
+            );
+        }
         let figures = figures([("failed_probes", failures.into())]);
         let about = About::Worker(id, None);
         self.record(now, Kind::WorkerHung, about, Some(incident.clone()), &reason, figures);
-        self.actions.push(Action::Abandon { worker: id });
         if let Some(worker) = self.workers.get_mut(&id) {
             worker.make_due(Due { cause: Cause::Hang, incident: Some(incident), reason });
         }
+    }
+
+    /// A worker that was taken for hung answers again, and its replacement has not begun.
+    fn recovered(&mut self, now: Now, id: WorkerId) {
+        if self.step_old() == Some(id) {
+            return;
+        }
+        let Some(worker) = self.workers.get_mut(&id).filter(|worker| worker.is_hung()) else {
+            return;
+        };
+        let incident = worker.due.take().and_then(|due| due.incident);
+        let about = About::Worker(id, None);
+        let reason = "answers its probes again";
+        self.record(now, Kind::WorkerReady, about, incident, reason, Figures::new());
     }
 
     /// The stop signal comes when no answer is awaited: whether a server finishes what it has on that
@@ -467,9 +492,14 @@ impl Supervisor {
         worker.due.is_none().then_some(since + self.settings.rolling.max_age?)
     }
 
+    /// Whether slots without a worker get one: a pause does not leave the site with fewer and fewer.
+    pub(super) fn restarts(&self) -> bool {
+        matches!(self.phase, Phase::Running | Phase::Paused)
+    }
+
     /// Starts what has waited long enough.
     pub(super) fn settle_slots(&mut self, now: Now) {
-        if self.phase != Phase::Running {
+        if !self.restarts() {
             return;
         }
         let mut ready: Vec<(Slot, Option<IncidentId>)> = Vec::new();

@@ -47,6 +47,10 @@ pub struct Supervisor {
     roll: Option<Roll>,
     /// No automatic roll before.
     next_roll: Moment,
+    /// No replacement of a worker that fails its probes before.
+    next_hang: Moment,
+    /// Such replacements that failed their probes too, since the matter was over.
+    futile_hangs: u32,
     /// Rolls aborted since the last success.
     aborted_rolls: u32,
     over_total: bool,
@@ -69,6 +73,8 @@ impl Supervisor {
             workers: BTreeMap::new(),
             roll: None,
             next_roll: Moment::default(),
+            next_hang: Moment::default(),
+            futile_hangs: 0,
             aborted_rolls: 0,
             over_total: false,
             finishes: false,
@@ -144,9 +150,7 @@ impl Supervisor {
             [worker.deadline(), self.max_age_deadline(worker), self.healthy_deadline(worker)]
         });
         let slots = self.slots.values().map(|slot| match slot.wait {
-            Wait::Backoff { until } | Wait::Held { until } if self.phase == Phase::Running => {
-                Some(until)
-            }
+            Wait::Backoff { until } | Wait::Held { until } if self.restarts() => Some(until),
             Wait::None | Wait::Backoff { .. } | Wait::Held { .. } => None,
         });
         let roll = self.roll_deadline();
@@ -207,6 +211,9 @@ impl Supervisor {
         );
         for incident in changed {
             if incident.state == IncidentState::Resolved {
+                if incident.kind == Topic::Hang.as_str() {
+                    self.futile_hangs = 0;
+                }
                 let reason = format!("{} is over: {}", incident.kind, incident.summary);
                 let id = Some(incident.id.clone());
                 self.record(

@@ -3,8 +3,10 @@
 use super::super::incidents::Topic;
 use super::super::roll::{Roll, Step};
 use super::super::slot::Desired;
-use super::super::worker::{Cause, Due, State};
-use super::super::{Action, Figures, Kind, Moment, Now, Refusal, Slot, Ticket, WorkerId};
+use super::super::worker::{Cause, Due, State, Worker};
+use super::super::{
+    Action, Figures, IncidentId, Kind, Moment, Now, Refusal, Slot, Ticket, WorkerId,
+};
 use super::{About, Phase, Supervisor, figures};
 use std::time::Duration;
 
@@ -58,23 +60,58 @@ impl Supervisor {
         self.workers
             .values()
             .filter(|worker| matches!(worker.state, State::Ready { .. }))
+            .filter(|worker| self.allowed_at(worker).is_some_and(|at| at <= now.mono))
             .filter_map(|worker| Some((worker.due.as_ref()?.cause, worker.growth_kib(), worker.id)))
-            .filter(|(cause, ..)| now.mono >= self.next_roll || self.bypasses_cooldown(*cause))
             .max_by_key(|(cause, growth, id)| (*cause, *growth, std::cmp::Reverse(*id)))
             .map(|(.., id)| id)
     }
 
-    fn bypasses_cooldown(&self, cause: Cause) -> bool {
-        cause == Cause::Hang && self.aborted_rolls == 0
+    /// When the replacement of a worker that is due may begin.
+    fn allowed_at(&self, worker: &Worker) -> Option<Moment> {
+        let cause = worker.due.as_ref()?.cause;
+        // After an aborted roll the pause is for all: the next newcomer would not come up either.
+        let urgent = self.aborted_rolls == 0;
+        Some(match cause {
+            Cause::Hang if urgent => self.next_hang,
+            Cause::Hang => self.next_hang.max(self.next_roll),
+            _ if urgent && self.nears_hard_limit(worker) => Moment::default(),
+            _ => self.next_roll,
+        })
+    }
+
+    /// Whether more than half of the way from the soft to the hard limit is behind it: to wait for the
+    /// cooldown could cost its connections.
+    fn nears_hard_limit(&self, worker: &Worker) -> bool {
+        let memory = &self.settings.memory;
+        let (Some(soft), Some(hard)) = (memory.soft_limit_kib, memory.hard_limit_kib) else {
+            return false;
+        };
+        worker.growth_kib().is_some_and(|growth| growth >= soft.midpoint(hard))
+    }
+
+    /// A worker was replaced because it failed its probes, and its replacement fails them too. Gives
+    /// the time until the next such replacement; it doubles.
+    pub(super) fn restart_is_futile(&mut self, now: Now, incident: &IncidentId) -> Duration {
+        let pause =
+            self.settings.restart.backoff_max.saturating_mul(1 << self.futile_hangs.min(16));
+        let pause = pause.min(ABORTED_PAUSE_MAX);
+        self.futile_hangs += 1;
+        self.next_hang = self.next_hang.max(now.mono + pause);
+        let changed = self.book.escalate(incident);
+        self.put_incident(changed);
+        pause
+    }
+
+    /// The worker that is being replaced.
+    pub(super) fn step_old(&self) -> Option<WorkerId> {
+        self.roll.as_ref()?.step.as_ref()?.old
     }
 
     /// When a worker that is due may be replaced.
     pub(super) fn roll_deadline(&self) -> Option<Moment> {
-        let due = self
-            .workers
-            .values()
-            .any(|worker| worker.due.is_some() && matches!(worker.state, State::Ready { .. }));
-        (due && self.roll.is_none() && self.phase == Phase::Running).then_some(self.next_roll)
+        let ready = |worker: &&Worker| matches!(worker.state, State::Ready { .. });
+        let due = self.workers.values().filter(ready).filter_map(|worker| self.allowed_at(worker));
+        due.min().filter(|_| self.roll.is_none() && self.phase == Phase::Running)
     }
 
     /// One move of the roll; whether another may follow at once.
@@ -145,6 +182,9 @@ impl Supervisor {
         due: Option<Due>,
     ) -> bool {
         let overlap = self.settings.rolling.surge || old.is_none();
+        if let Some(id) = old.filter(|id| self.workers.get(id).is_some_and(Worker::is_hung)) {
+            self.actions.push(Action::Abandon { worker: id });
+        }
         if overlap {
             if old.is_none()
                 && let Some(entry) = self.slots.get_mut(&slot)

@@ -78,17 +78,19 @@ impl Group {
             return;
         }
         // First those where nothing waits, that nothing is moved there.
-        for waiting in [false, true] {
-            while let Some(index) = self
-                .members
-                .iter()
-                .position(|member| member.holder.is_none() && (queued(member) > 0) == waiting)
-            {
-                // The kernel moves the last one into the gap too. A hung worker may hold the socket as
-                // well: it must stop listening, not only be closed here.
-                let member = self.members.swap_remove(index);
-                let _ = shutdown(member.socket.as_raw_fd(), Shutdown::Both);
-            }
+        self.close(|member| member.holder.is_none() && queued(member) == 0);
+        while let Some(index) = self.members.iter().position(|member| member.holder.is_none()) {
+            // A hung worker may hold the socket as well: it must stop listening, not only be closed here.
+            let member = self.members.swap_remove(index);
+            let _ = shutdown(member.socket.as_raw_fd(), Shutdown::Both);
+        }
+    }
+
+    /// Closes these members; the kernel moves the last one into each gap too. To be steered anew right
+    /// behind.
+    pub fn close(&mut self, which: impl Fn(&Member) -> bool) {
+        while let Some(index) = self.members.iter().position(&which) {
+            self.members.swap_remove(index);
         }
     }
 

@@ -1,0 +1,228 @@
+//! Single decisions of the core, on paper: when a draining worker is told to stop, when a restart is
+//! seen not to help, what a pause is not.
+
+use jiff::Timestamp;
+use stanch::core::{
+    Action, Command, Event, ExitStatus, Left, Moment, Now, Sample, Settings, Severity, Supervisor,
+    Ticket, WorkerId,
+};
+use std::time::Duration;
+
+/// Half of `drain_timeout` is the longest that a stop signal waits for answers.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(30);
+
+struct Paper {
+    supervisor: Supervisor,
+    now: Moment,
+    generation: u64,
+}
+
+impl Paper {
+    /// One worker, ready.
+    fn new() -> Self {
+        Self::with(Settings::default())
+    }
+
+    fn with(mut settings: Settings) -> Self {
+        settings.workers = 1;
+        settings.rolling.drain_timeout = DRAIN_TIMEOUT;
+        let supervisor = Supervisor::new(settings, 1);
+        let mut paper = Self { supervisor, now: Moment::default(), generation: 1 };
+        paper.supervisor.start(paper.reading());
+        paper.becomes_ready(paper.worker());
+        paper
+    }
+
+    fn reading(&self) -> Now {
+        Now { mono: self.now, wall: Timestamp::from_second(1_800_000_000).unwrap() }
+    }
+
+    fn worker(&self) -> WorkerId {
+        WorkerId::new(0, self.generation)
+    }
+
+    fn tell(&mut self, event: Event) -> Vec<Action> {
+        self.supervisor.handle(event, self.reading())
+    }
+
+    fn becomes_ready(&mut self, worker: WorkerId) {
+        self.tell(Event::Spawned { worker, pid: 100 });
+        self.tell(Event::Ready { worker });
+    }
+
+    /// The worker is replaced; from here on it drains.
+    fn roll(&mut self) -> WorkerId {
+        let old = self.worker();
+        self.generation += 1;
+        let command = Command::Restart { slot: None };
+        self.tell(Event::Command { ticket: Ticket(self.generation), by: "me".into(), command });
+        self.becomes_ready(self.worker());
+        old
+    }
+
+    /// A look at the draining worker; whether it is told to stop now.
+    fn stops(&mut self, worker: WorkerId, queued: u64, awaiting: u64, connections: u64) -> bool {
+        let left = Left { queued, awaiting, connections };
+        let actions = self.tell(Event::Draining { worker, left });
+        actions.iter().any(|action| matches!(action, Action::Stop { .. }))
+    }
+
+    /// Time passes until the supervisor has something to do by itself; what it does.
+    fn settle(&mut self) -> Vec<Action> {
+        self.now = self.supervisor.poll_timeout().expect("there is a deadline");
+        self.settle_now()
+    }
+
+    fn settle_now(&mut self) -> Vec<Action> {
+        self.supervisor.handle_timeout(self.reading())
+    }
+
+    /// How long that takes, and whether it is the stop signal.
+    fn waits(&mut self) -> (Duration, bool) {
+        let before = self.now;
+        let actions = self.settle();
+        let stops = actions.iter().any(|action| matches!(action, Action::Stop { .. }));
+        (self.now.since(before), stops)
+    }
+
+    fn command(&mut self, command: Command) {
+        self.tell(Event::Command { ticket: Ticket(0), by: "me".into(), command });
+    }
+
+    /// The worker fails its probes until it is taken for hung; what follows at once.
+    fn hangs(&mut self) -> Vec<Action> {
+        let worker = self.worker();
+        let failures = Settings::default().health.failures;
+        let probes = (0..failures).map(|_| Event::Probed { worker, outcome: Err("500".into()) });
+        probes.collect::<Vec<_>>().into_iter().flat_map(|probe| self.tell(probe)).collect()
+    }
+
+    /// Its replacement comes up, and it ends.
+    fn is_replaced(&mut self) {
+        let old = self.worker();
+        self.generation += 1;
+        self.becomes_ready(self.worker());
+        self.ends(old, ExitStatus::Code(0));
+    }
+
+    fn ends(&mut self, worker: WorkerId, status: ExitStatus) {
+        self.now = self.now + Duration::from_secs(1);
+        self.tell(Event::Exited { worker, status });
+        self.tell(Event::Gone { worker, stragglers: 0, connections_cut: None });
+    }
+}
+
+fn starts(actions: &[Action]) -> bool {
+    actions.iter().any(|action| matches!(action, Action::Start { .. }))
+}
+
+fn abandons(actions: &[Action]) -> bool {
+    actions.iter().any(|action| matches!(action, Action::Abandon { .. }))
+}
+
+#[test]
+fn a_pause_is_none_for_a_crashed_worker() {
+    let mut paper = Paper::new();
+    paper.command(Command::Pause);
+    let worker = paper.worker();
+    paper.now = Moment(Duration::from_secs(3600));
+    let mut actions = paper.tell(Event::Exited { worker, status: ExitStatus::Signal(11) });
+    actions.extend(paper.tell(Event::Gone { worker, stragglers: 0, connections_cut: None }));
+    assert!(starts(&actions), "{actions:?}");
+}
+
+#[test]
+fn a_restart_that_does_not_help_is_noticed() {
+    let mut paper = Paper::new();
+    let actions = paper.hangs();
+    assert!(starts(&actions) && abandons(&actions), "the first is replaced at once: {actions:?}");
+    let mut before = Duration::ZERO;
+    for _ in 0..4 {
+        paper.is_replaced();
+        let hung_at = paper.now;
+        let actions = paper.hangs();
+        assert!(!starts(&actions) && !abandons(&actions), "{actions:?}");
+        let critical = |action: &Action| matches!(action, Action::Incident(incident) if incident.severity == Severity::Critical);
+        assert!(actions.iter().any(critical) || before > Duration::ZERO, "{actions:?}");
+        while !starts(&paper.settle()) {}
+        let waited = paper.now.since(hung_at);
+        assert!(waited > before, "the pause grows: {waited:?} after {before:?}");
+        before = waited;
+    }
+}
+
+#[test]
+fn one_that_answers_again_is_not_replaced() {
+    let mut paper = Paper::new();
+    paper.hangs();
+    paper.is_replaced();
+    paper.hangs();
+    let worker = paper.worker();
+    paper.tell(Event::Probed { worker, outcome: Ok(()) });
+    // Long after every pause.
+    paper.now = paper.now + Duration::from_secs(100_000);
+    assert!(!starts(&paper.settle_now()));
+}
+
+#[test]
+fn who_nears_the_hard_limit_does_not_wait_for_the_cooldown() {
+    let mut settings = Settings::default();
+    settings.memory.soft_limit_kib = Some(100_000);
+    settings.memory.hard_limit_kib = Some(200_000);
+    settings.rolling.cooldown = Duration::from_secs(1000);
+    let mut paper = Paper::with(settings);
+    let grown = |paper: &mut Paper, kib: u64| {
+        let sample = Sample { rss_anon_kib: Some(kib), ..Sample::default() };
+        let worker = paper.worker();
+        starts(&paper.tell(Event::Sampled { worker, sample }))
+    };
+    assert!(grown(&mut paper, 110_000), "the first");
+    paper.is_replaced();
+    assert!(!grown(&mut paper, 110_000), "the cooldown");
+    assert!(grown(&mut paper, 160_000), "nearer to the hard limit");
+}
+
+#[test]
+fn the_stop_signal_waits_for_the_queue_and_for_answers() {
+    let mut paper = Paper::new();
+    let old = paper.roll();
+    assert!(!paper.stops(old, 1, 0, 0), "one waits to be accepted");
+    assert!(!paper.stops(old, 0, 1, 3), "one waits for its answer");
+    assert!(paper.stops(old, 0, 0, 2), "two are kept, and nothing is awaited");
+}
+
+#[test]
+fn answers_that_do_not_come_have_half_of_the_drain() {
+    let mut paper = Paper::new();
+    let old = paper.roll();
+    assert!(!paper.stops(old, 0, 1, 1));
+    assert_eq!(paper.waits(), (DRAIN_TIMEOUT / 2, true));
+}
+
+#[test]
+fn one_that_was_seen_to_finish_is_not_made_to_wait() {
+    let mut paper = Paper::new();
+    let old = paper.roll();
+    assert!(!paper.stops(old, 0, 2, 2));
+    assert!(paper.waits().1, "told to stop while answers are awaited");
+    paper.stops(old, 0, 0, 0);
+    paper.ends(old, ExitStatus::Code(0));
+    let old = paper.roll();
+    assert!(!paper.stops(old, 1, 2, 2), "one waits to be accepted");
+    assert!(paper.stops(old, 0, 2, 2), "it answers first, as the last one did");
+    // This one does not.
+    paper.ends(old, ExitStatus::Code(0));
+    let old = paper.roll();
+    assert!(!paper.stops(old, 0, 2, 2), "it might take them along, as the last one did");
+}
+
+#[test]
+fn one_that_died_of_the_signal_proves_nothing() {
+    let mut paper = Paper::new();
+    for _ in 0..2 {
+        let old = paper.roll();
+        assert!(!paper.stops(old, 0, 2, 2));
+        assert!(paper.waits().1);
+        paper.ends(old, ExitStatus::Signal(15));
+    }
+}
