@@ -12,12 +12,16 @@ use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::watch;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, timeout};
 
 /// From one look to the next, first and at most: a look walks the kernel's table of connections, and
 /// the kernel tells nobody when a queue empties or a connection closes.
 const PAUSE: Duration = Duration::from_millis(10);
 const PAUSE_MAX: Duration = Duration::from_millis(100);
+
+/// A look at a worker with thousands of connections takes milliseconds; the pause behind it is so many
+/// times as long.
+const PAUSE_TIMES: u32 = 10;
 
 /// A handshake that was under way at the diversion has reached the queue after this long, or is not
 /// worth waiting for (a lost SYN-ACK is sent again after 1 s).
@@ -83,6 +87,7 @@ impl Drainer {
         let mut shaken = false;
         loop {
             let manner = *self.told.borrow_and_update();
+            let begun = Instant::now();
             match self.look(manner, &mut shaken) {
                 Ok(left) if said != Some(left) => {
                     said = Some(left);
@@ -95,10 +100,11 @@ impl Drainer {
                 // The core does not wait for ever.
                 Err(error) => {
                     tracing::warn!(worker = %self.worker, %error, "cannot watch the drain");
-                    sleep(PAUSE_MAX).await;
+                    return;
                 }
             }
             // The sender is gone with the worker.
+            let pause = pause.max(begun.elapsed() * PAUSE_TIMES);
             if let Ok(Err(_)) = timeout(pause, self.told.changed()).await {
                 return;
             }
