@@ -11,9 +11,9 @@
 //!   there. So free members are closed first; one of a draining worker may get some, and works them off
 //!   or keeps them for the next worker.
 //!
-//! Measured with four node workers, 2,000 new connections a second, and one worker killed each second: of
-//! 20,000 requests the slowest took 108 and 212 ms the first way (two runs), 13 and 28 ms the second;
-//! one request failed in two of the four runs, accepted by the killed worker and not answered.
+//! Measured with four node workers, 2,000 new connections a second, and one worker killed each second
+//! (`tests/bench/crash`): of 20,000 requests the slowest took 324 and 398 ms the first way (two runs),
+//! 22 and 17 ms the second; 2 of all 80,000 failed, accepted by a killed worker and not answered.
 //!
 //! The second way is taken wherever the host has the setting; it belongs to the host, and stanch does not
 //! change it. (A program of the type `BPF_SK_REUSEPORT_SELECT_OR_MIGRATE` could do without, and choose;
