@@ -60,7 +60,7 @@ impl FromText for Named {
 const FORMS: &str = "IP:PORT ([IP]:PORT for IPv6), unix:/PATH or auto";
 
 /// Room for the path in a Unix socket address (unix(7): 108 bytes with the closing NUL).
-const UNIX_PATH_MAX: usize = 107;
+pub const UNIX_PATH_MAX: usize = 107;
 
 impl FromText for ListenAddress {
     const WHAT: &'static str = "an address like 0.0.0.0:8000";

@@ -4,11 +4,12 @@
 //! them, and a test compares the two.
 
 use super::address::ListenAddress;
-use crate::core::Settings;
+use crate::core::{Settings, Slot};
 use nix::sys::resource::Resource;
 use nix::sys::signal::Signal;
 use std::collections::BTreeMap;
 use std::fmt;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -99,6 +100,19 @@ pub struct Listen {
     pub mode: ListenMode,
     /// Connections that may wait; the kernel caps it at `net.core.somaxconn`.
     pub backlog: u32,
+}
+
+impl Listen {
+    /// In mode `port`, the address that is the slot's alone; `None` also where the ports end.
+    pub fn own_address(&self, slot: Slot) -> Option<SocketAddr> {
+        match (self.mode, self.addresses.first()) {
+            (ListenMode::Port, Some(ListenAddress::Tcp(first))) => {
+                let port = first.port().checked_add(u16::try_from(slot.0).ok()?)?;
+                Some(SocketAddr::new(first.ip(), port))
+            }
+            _ => None,
+        }
+    }
 }
 
 impl Default for Listen {

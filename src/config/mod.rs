@@ -27,7 +27,7 @@ mod suggest;
 mod tests;
 mod values;
 
-pub use address::ListenAddress;
+pub use address::{ListenAddress, UNIX_PATH_MAX};
 pub use checked::{
     App, Config, Control, Environment, Health, Listen, ListenMode, Log, LogFormat, Memory, Ready,
     ReadyWhen, Rlimit, Store,

@@ -14,6 +14,7 @@
 //! - **Who listens.** `SO_PEERCRED` on the connecting side names the process that called `listen`
 //!   (unix(7)).
 
+use crate::config::UNIX_PATH_MAX;
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg, OFlag};
 use nix::sys::socket::{
@@ -29,8 +30,6 @@ use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, OpenOptionsExt}
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 
-/// `sun_path` holds 108 bytes, the last of them the terminating zero.
-const PATH_MAX_BYTES: usize = 107;
 /// Connections that wait for `accept`; more get `EAGAIN`.
 const BACKLOG: i32 = 64;
 
@@ -39,7 +38,7 @@ const BACKLOG: i32 = 64;
 pub enum SocketError {
     /// The kernel's limit.
     #[error(
-        "the control socket's path has {length} bytes and Unix sockets allow {PATH_MAX_BYTES}: {}; \
+        "the control socket's path has {length} bytes and Unix sockets allow {UNIX_PATH_MAX}: {}; \
          set a shorter one with --socket or [control] socket", path.display()
     )]
     TooLong {
@@ -172,7 +171,7 @@ impl Drop for SocketFile {
 /// whose supervisor died is replaced; a live one, or anything else in the way, is left alone.
 pub fn bind(path: &Path) -> Result<Control, SocketError> {
     let length = path.as_os_str().len();
-    if length > PATH_MAX_BYTES {
+    if length > UNIX_PATH_MAX {
         return Err(SocketError::TooLong { path: path.into(), length });
     }
     prepare_folder(path)?;

@@ -166,15 +166,11 @@ pub fn connections(addresses: &[SocketAddr], inodes: &HashSet<u64>) -> io::Resul
     // A dump walks the kernel's whole table of connections, half a millisecond when it is empty; a
     // crashed worker's replacement need not wait for an answer that is known.
     let addresses = if inodes.is_empty() { &[] } else { addresses };
-    for port in ports(addresses) {
-        dump(port, 1 << ESTABLISHED | 1 << CLOSE_WAIT, |socket| {
-            let inode = u64::from(socket.inode);
-            let ours = inodes.contains(&inode);
-            if ours && addresses.iter().any(|address| covers(*address, socket.local)) {
-                found.push(Connection::of(&socket));
-            }
-        })?;
-    }
+    open(addresses, |socket| {
+        if inodes.contains(&u64::from(socket.inode)) {
+            found.push(Connection::of(&socket));
+        }
+    })?;
     Ok(found)
 }
 
@@ -185,15 +181,24 @@ pub fn connections(addresses: &[SocketAddr], inodes: &HashSet<u64>) -> io::Resul
 /// What the kernel said to the dump, one for each port and family.
 pub fn accepted_inodes(addresses: &[SocketAddr]) -> io::Result<HashSet<u64>> {
     let mut inodes = HashSet::new();
+    open(addresses, |socket| {
+        if socket.inode != 0 {
+            inodes.insert(u64::from(socket.inode));
+        }
+    })?;
+    Ok(inodes)
+}
+
+/// The server's side of every open or half-closed connection to `addresses`.
+fn open(addresses: &[SocketAddr], mut visit: impl FnMut(Socket)) -> io::Result<()> {
     for port in ports(addresses) {
         dump(port, 1 << ESTABLISHED | 1 << CLOSE_WAIT, |socket| {
-            let accepted = socket.inode != 0;
-            if accepted && addresses.iter().any(|address| covers(*address, socket.local)) {
-                inodes.insert(u64::from(socket.inode));
+            if addresses.iter().any(|address| covers(*address, socket.local)) {
+                visit(socket);
             }
         })?;
     }
-    Ok(inodes)
+    Ok(())
 }
 
 /// Connections to `address` whose handshake is not complete. Which member of a group they will reach

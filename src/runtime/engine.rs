@@ -159,7 +159,7 @@ impl Engine {
         let view = self.supervisor.view(now);
         let slots: BTreeSet<Slot> = view.slots.iter().map(|row| row.slot).collect();
         let surroundings = &self.executor.surroundings;
-        let own = slots.into_iter().filter_map(|slot| surroundings.own_address(slot));
+        let own = slots.into_iter().filter_map(|slot| surroundings.config.listen.own_address(slot));
         let plane = surroundings.plane.lock().unwrap_or_else(PoisonError::into_inner);
         let addresses = match config.listen.mode {
             ListenMode::Port => own.map(Address::Inet).collect(),

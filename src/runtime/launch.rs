@@ -42,20 +42,8 @@ impl Surroundings {
     /// Where a worker of `slot` listens, as far as known.
     pub fn addresses_of(&self, slot: Slot) -> Vec<SocketAddr> {
         let mut addresses = self.addresses();
-        addresses.extend(self.own_address(slot));
+        addresses.extend(self.config.listen.own_address(slot));
         addresses
-    }
-
-    /// In mode `port`, the address that is the slot's alone.
-    pub fn own_address(&self, slot: Slot) -> Option<SocketAddr> {
-        let listen = &self.config.listen;
-        match (listen.mode, listen.addresses.first()) {
-            (ListenMode::Port, Some(ListenAddress::Tcp(first))) => {
-                let port = first.port().checked_add(u16::try_from(slot.0).ok()?)?;
-                Some(SocketAddr::new(first.ip(), port))
-            }
-            _ => None,
-        }
     }
 
     /// Where the workers listen together, as far as known.
@@ -96,7 +84,7 @@ impl Surroundings {
             environment.set(name, value);
         }
         if listen.mode == ListenMode::Port {
-            let address = self.own_address(worker.slot).ok_or_else(|| {
+            let address = listen.own_address(worker.slot).ok_or_else(|| {
                 let what = "there is no port left for this slot: they end at 65535";
                 failure("listen", what)
             })?;

@@ -156,9 +156,9 @@ impl Prober {
             }
             (ListenMode::Port | ListenMode::None, None) => Target::Nobody,
             (_, Some(ListenAddress::Unix(path))) => Target::Unix(path.clone()),
-            (ListenMode::Port, Some(ListenAddress::Tcp(address))) => {
-                let port = address.port().saturating_add(self.worker.slot.0 as u16);
-                Target::Address(reachable(SocketAddr::new(address.ip(), port)))
+            (ListenMode::Port, Some(ListenAddress::Tcp(_))) => {
+                let own = self.config.listen.own_address(self.worker.slot);
+                own.map_or(Target::Nobody, |address| Target::Address(reachable(address)))
             }
             // With several workers there is no telling who would answer.
             (ListenMode::None, Some(ListenAddress::Tcp(_))) if self.config.settings.workers > 1 => {

@@ -152,7 +152,8 @@ impl Thread {
 
     fn count_connections(&mut self) {
         let mut addresses = self.surroundings.addresses();
-        let own = self.watched.keys().filter_map(|id| self.surroundings.own_address(id.slot));
+        let listen = &self.surroundings.config.listen;
+        let own = self.watched.keys().filter_map(|id| listen.own_address(id.slot));
         addresses.extend(own);
         // Without an address nothing is known, and what the kernel does not tell neither.
         let accepted = sockdiag::accepted_inodes(&addresses).ok().filter(|_| !addresses.is_empty());

@@ -3,12 +3,10 @@
 use super::Host;
 use super::check::Check;
 use crate::cli::place;
+use crate::config::UNIX_PATH_MAX;
 use std::fs::{self, OpenOptions};
 use std::io;
 use std::path::{Path, PathBuf};
-
-/// The kernel's limit for the path of a Unix socket, without the zero at its end.
-const SOCKET_PATH_MAX_BYTES: usize = 107;
 
 /// The audit log.
 pub(super) fn store(host: &Host) -> Check {
@@ -51,8 +49,8 @@ pub(super) fn control_socket(host: &Host) -> Check {
     let path = named.or_else(|| place::sockets().default_socket(&host.config.app.name));
     let outcome = match &path {
         None => Err("no folder for it can be written".to_owned()),
-        Some(path) if path.as_os_str().len() > SOCKET_PATH_MAX_BYTES => {
-            Err(format!("{} is too long: {SOCKET_PATH_MAX_BYTES} bytes go", path.display()))
+        Some(path) if path.as_os_str().len() > UNIX_PATH_MAX => {
+            Err(format!("{} is too long: {UNIX_PATH_MAX} bytes go", path.display()))
         }
         Some(path) => try_beside(path).map(|folder| {
             format!("{} can be made: wrote a file in {}", path.display(), folder.display())

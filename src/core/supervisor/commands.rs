@@ -171,7 +171,7 @@ impl Supervisor {
     }
 
     fn step_slot(&self) -> Option<Slot> {
-        Some(self.roll.as_ref()?.step.as_ref()?.slot)
+        Some(self.step()?.slot)
     }
 
     fn wait(&mut self, ticket: Ticket, until: Until) {

@@ -104,7 +104,12 @@ impl Supervisor {
 
     /// The worker that is being replaced.
     pub(super) fn step_old(&self) -> Option<WorkerId> {
-        self.roll.as_ref()?.step.as_ref()?.old
+        self.step()?.old
+    }
+
+    /// The step that is under way.
+    pub(super) fn step(&self) -> Option<&Step> {
+        self.roll.as_ref()?.step.as_ref()
     }
 
     /// When a worker that is due may be replaced.
@@ -220,7 +225,7 @@ impl Supervisor {
     }
 
     fn retire_old(&mut self, now: Now) {
-        let Some(step) = self.roll.as_ref().and_then(|roll| roll.step.as_ref()) else { return };
+        let Some(step) = self.step() else { return };
         let Some(old) = step.old else { return };
         let due = step.due.clone();
         let (cause, incident, reason) = match due {
@@ -302,8 +307,7 @@ impl Supervisor {
 
     /// A worker was lost: was it the newcomer of the roll? Then the roll stops.
     pub(super) fn roll_lost_newcomer(&mut self, now: Now, id: WorkerId, why: &str) -> bool {
-        let step = self.roll.as_ref().and_then(|roll| roll.step.as_ref());
-        let lost = step.is_some_and(|step| step.new == Some(id));
+        let lost = self.step().is_some_and(|step| step.new == Some(id));
         if lost {
             self.abort_roll(now, &format!("the new worker of slot {} {why}", id.slot));
         }
