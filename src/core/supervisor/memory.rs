@@ -1,10 +1,9 @@
 //! Memory: what a reading leads to. Soft limit: replace with overlap. Hard limit: kill now, then
-//! replace. Total limit: replace the one that has grown most. Leak: replace before the limit.
+//! replace. Total limit: replace the one that has grown most. For the trend see `leaks`.
 
 use super::super::incidents::Topic;
-use super::super::leak::{Detector, Dial, Verdict};
 use super::super::worker::{Cause, Due, State, Told};
-use super::super::{Kind, LeakAction, Now, Sample, WorkerId};
+use super::super::{Kind, Now, Sample, WorkerId};
 use super::{About, Phase, Supervisor, figures};
 
 impl Supervisor {
@@ -136,83 +135,10 @@ impl Supervisor {
         self.workers.values().filter_map(|worker| worker.growth_kib()).sum()
     }
 
-    fn judge_trend(&mut self, now: Now, id: WorkerId, sample: Sample) {
-        let action = self.settings.leak.action;
-        if action == LeakAction::Off {
-            return;
-        }
-        let Some(worker) = self.workers.get_mut(&id) else { return };
-        let before = worker.detector.judgement().verdict;
-        worker.detector.observe(now.mono, &sample);
-        let after = worker.detector.judgement().verdict;
-        if after != before {
-            self.verdict_changed(now, id, before, after);
-        }
-        self.judge_forecast(now, id);
-    }
-
-    fn verdict_changed(&mut self, now: Now, id: WorkerId, before: Verdict, after: Verdict) {
-        let Some(worker) = self.workers.get_mut(&id) else { return };
-        let told = worker.suspicion_told;
-        worker.suspicion_told |= after == Verdict::Suspect;
-        let judgement = worker.detector.judgement();
-        let reason = worker.detector.judgement().reason(Dial::Utc(now));
-        let figures = figures([
-            ("slope_kib_s", judgement.slope_per_s.into()),
-            ("eta_s", judgement.eta.map(|eta| eta.as_secs_f64()).into()),
-            ("confidence", judgement.confidence.into()),
-            ("growth_kib", worker.growth_kib().into()),
-            ("limit_kib", self.settings.forecast_limit_kib().into()),
-        ]);
-        let open = self.book.on(Topic::Leak).map(|incident| incident.id.clone());
-        let about = About::Worker(id, None);
-        match (before, after) {
-            (_, Verdict::Leak) => {
-                let summary = format!("worker {} leaks memory: {reason}", id.slot);
-                let said = &summary;
-                let incident = self.see(now, Topic::Leak, id.slot, said);
-                self.record(now, Kind::LeakConfirmed, about, Some(incident), &reason, figures);
-            }
-            (_, Verdict::Suspect) if told => {}
-            (_, Verdict::Suspect) => {
-                self.record(now, Kind::LeakSuspected, about, open, &reason, figures);
-            }
-            (Verdict::Leak, Verdict::Healthy | Verdict::Unjudged) => {
-                self.record(now, Kind::LeakCleared, about, open, &reason, figures);
-            }
-            (Verdict::Suspect, Verdict::Healthy | Verdict::Unjudged) => {}
-            (Verdict::Healthy | Verdict::Unjudged, Verdict::Healthy | Verdict::Unjudged) => {}
-        }
-    }
-
-    /// A confirmed leak is replaced when the forecast leaves no more than the lead time.
-    fn judge_forecast(&mut self, now: Now, id: WorkerId) {
-        let lead_time = self.settings.leak.lead_time;
-        let Some(worker) = self.workers.get(&id) else { return };
-        let eta = worker.detector.judgement().eta;
-        let restart = self.settings.leak.action == LeakAction::Restart;
-        if !restart || worker.due.is_some() || !worker.detector.is_leaking() {
-            return;
-        }
-        if eta.is_none_or(|eta| eta > lead_time) {
-            return;
-        }
-        let reason = worker.detector.judgement().reason(Dial::Utc(now));
-        let incident = self.book.on(Topic::Leak).map(|incident| incident.id.clone());
-        self.make_due(id, Due { cause: Cause::Leak, incident, reason });
-    }
-
-    fn make_due(&mut self, id: WorkerId, due: Due) {
+    pub(super) fn make_due(&mut self, id: WorkerId, due: Due) {
         if let Some(worker) = self.workers.get_mut(&id) {
             worker.make_due(due);
         }
-    }
-}
-
-impl Detector {
-    /// Whether a leak is confirmed at present.
-    pub fn is_leaking(&self) -> bool {
-        self.judgement().verdict == Verdict::Leak
     }
 }
 

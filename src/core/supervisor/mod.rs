@@ -5,6 +5,7 @@
 //! of events can leave something undone. `poll_timeout` says when to call again if nothing happens.
 
 mod commands;
+mod leaks;
 mod lifecycle;
 mod memory;
 mod rolling;
