@@ -1,13 +1,15 @@
 //! Single decisions of the core, on paper: when a draining worker is told to stop, when a restart is
-//! seen not to help, what a pause is not.
+//! seen not to help, what a pause is not, how a new worker comes into the traffic.
 
 use jiff::Timestamp;
 use stanch::core::{
     Action, Command, Event, ExitStatus, Left, Moment, Now, Sample, Settings, Severity, Supervisor,
-    Ticket, WorkerId,
+    Ticket, Weight, WorkerId,
 };
 use std::time::Duration;
 
+/// Of those tests that are about it; without one in all others.
+const SLOW_START: Duration = Duration::from_secs(3);
 /// Half of `drain_timeout` is the longest that a stop signal waits for answers.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -20,7 +22,19 @@ struct Paper {
 impl Paper {
     /// One worker, ready.
     fn new() -> Self {
-        Self::with(Settings::default())
+        let mut settings = Settings::default();
+        settings.rolling.slow_start = Duration::ZERO;
+        Self::with(settings)
+    }
+
+    /// One worker that has come through its slow start.
+    fn warm() -> Self {
+        let mut settings = Settings::default();
+        settings.rolling.slow_start = SLOW_START;
+        let mut paper = Self::with(settings);
+        paper.now = paper.now + SLOW_START;
+        paper.settle_now();
+        paper
     }
 
     fn with(mut settings: Settings) -> Self {
@@ -116,6 +130,10 @@ fn starts(actions: &[Action]) -> bool {
     actions.iter().any(|action| matches!(action, Action::Start { .. }))
 }
 
+fn drains(actions: &[Action], old: WorkerId) -> bool {
+    actions.iter().any(|a| matches!(a, Action::Divert { worker, drain: true } if *worker == old))
+}
+
 fn abandons(actions: &[Action]) -> bool {
     actions.iter().any(|action| matches!(action, Action::Abandon { .. }))
 }
@@ -170,6 +188,7 @@ fn who_nears_the_hard_limit_does_not_wait_for_the_cooldown() {
     settings.memory.soft_limit_kib = Some(100_000);
     settings.memory.hard_limit_kib = Some(200_000);
     settings.rolling.cooldown = Duration::from_secs(1000);
+    settings.rolling.slow_start = Duration::ZERO;
     let mut paper = Paper::with(settings);
     let grown = |paper: &mut Paper, kib: u64| {
         let sample = Sample { rss_anon_kib: Some(kib), ..Sample::default() };
@@ -180,6 +199,56 @@ fn who_nears_the_hard_limit_does_not_wait_for_the_cooldown() {
     paper.is_replaced();
     assert!(!grown(&mut paper, 110_000), "the cooldown");
     assert!(grown(&mut paper, 160_000), "nearer to the hard limit");
+}
+
+#[test]
+fn a_newcomer_gets_its_full_part_step_by_step_and_the_old_one_stays_until_then() {
+    let mut paper = Paper::warm();
+    let old = paper.worker();
+    paper.command(Command::Restart { slot: None });
+    let new = WorkerId::new(0, 2);
+    paper.tell(Event::Spawned { worker: new, pid: 101 });
+    let mut actions = paper.tell(Event::Ready { worker: new });
+    let (ready, mut weights) = (paper.now, Vec::new());
+    loop {
+        weights.extend(actions.iter().filter_map(|action| match action {
+            Action::Admit { worker, weight } if *worker == new => Some(*weight),
+            _ => None,
+        }));
+        if drains(&actions, old) {
+            break;
+        }
+        actions = paper.settle();
+    }
+    assert_eq!(paper.now.since(ready), SLOW_START);
+    assert!(weights.is_sorted_by(|a, b| a < b), "{weights:?}");
+    assert_eq!((weights.first(), weights.last()), (Some(&Weight::LEAST), Some(&Weight::FULL)));
+    assert_eq!(weights.len(), usize::from(Weight::FULL.get()), "{weights:?}");
+}
+
+#[test]
+fn when_all_are_new_nobody_spares_them() {
+    let mut settings = Settings::default();
+    settings.rolling.slow_start = SLOW_START;
+    let mut supervisor = Supervisor::new(settings, 1);
+    let now = Now { mono: Moment::default(), wall: Timestamp::UNIX_EPOCH };
+    supervisor.start(now);
+    let worker = WorkerId::new(0, 1);
+    supervisor.handle(Event::Spawned { worker, pid: 100 }, now);
+    let actions = supervisor.handle(Event::Ready { worker }, now);
+    assert!(actions.contains(&Action::Admit { worker, weight: Weight::FULL }), "{actions:?}");
+}
+
+#[test]
+fn a_hung_worker_does_not_stay_for_its_replacements_slow_start() {
+    let mut paper = Paper::warm();
+    let old = paper.worker();
+    paper.hangs();
+    let new = WorkerId::new(0, 2);
+    paper.tell(Event::Spawned { worker: new, pid: 101 });
+    let actions = paper.tell(Event::Ready { worker: new });
+    let stops = |a: &Action| matches!(a, Action::Stop { worker, .. } if *worker == old);
+    assert!(actions.iter().any(stops), "{actions:?}");
 }
 
 #[test]

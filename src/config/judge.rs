@@ -372,6 +372,15 @@ impl Judge<'_> {
                            the address out";
             self.refuse(typed, message.to_owned());
         }
+        if let Some(typed) = &raw.slow_start
+            && by_itself
+        {
+            let message = format!(
+                "in listen.mode \"{}\" stanch does not steer connections; leave it out",
+                listen.mode.as_str()
+            );
+            self.refuse(typed, message);
+        }
         if !surge && max_unavailable == 0 {
             let at = raw.surge.as_ref().map(Typed::at);
             let at = at.or(raw.max_unavailable.as_ref().map(Typed::at));
@@ -399,6 +408,11 @@ impl Judge<'_> {
         }
         RollingSettings {
             surge,
+            // Nothing is steered where the sockets are not stanch's.
+            slow_start: match by_itself {
+                true => Duration::ZERO,
+                false => given(&raw.slow_start).map_or(defaults.slow_start, |period| period.0),
+            },
             max_unavailable,
             drain_timeout: self.positive(&raw.drain_timeout, defaults.drain_timeout),
             cooldown: given(&raw.cooldown).map_or(defaults.cooldown, |period| period.0),

@@ -92,6 +92,7 @@ pub(super) struct Leak {
 #[derive(Default)]
 pub(super) struct Rolling {
     pub surge: Option<Typed<bool>>,
+    pub slow_start: Option<Typed<Period>>,
     pub max_unavailable: Option<Typed<u32>>,
     pub drain_timeout: Option<Typed<Period>>,
     pub cooldown: Option<Typed<Period>>,
@@ -133,6 +134,7 @@ impl Raw {
             leak: document.section("leak", Leak::read),
             rolling: document.section("rolling", |s| Rolling {
                 surge: s.boolean("surge"),
+                slow_start: s.text("slow_start"),
                 max_unavailable: s.integer("max_unavailable"),
                 drain_timeout: s.text("drain_timeout"),
                 cooldown: s.text("cooldown"),

@@ -1,6 +1,6 @@
 //! What the core wants done.
 
-use super::{Incident, Intent, Record, Reply, Ticket, WorkerId};
+use super::{Incident, Intent, Record, Reply, Ticket, Weight, WorkerId};
 
 /// One step for the executor. Steps are carried out in the order given; a step that holds an
 /// [`Intent`] waits until that record is on disk (a kill does not wait, see design section 7).
@@ -20,6 +20,8 @@ pub enum Action {
     Admit {
         /// Which worker.
         worker: WorkerId,
+        /// How many, beside the others.
+        weight: Weight,
     },
     /// Let no new connection reach the worker. With `drain`, `Draining` follows until it is gone.
     Divert {

@@ -15,6 +15,7 @@ mod settings;
 mod slot;
 mod supervisor;
 pub mod units;
+mod weight;
 pub mod words;
 mod worker;
 
@@ -29,3 +30,4 @@ pub use settings::{
     Settings,
 };
 pub use supervisor::{LeakView, SlotView, Supervisor, View};
+pub use weight::Weight;

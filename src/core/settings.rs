@@ -71,6 +71,8 @@ pub struct RollingSettings {
     /// Start the replacement first, and retire the old worker when it is ready. Without it the old
     /// one is retired first, as far as `max_unavailable` allows.
     pub surge: bool,
+    /// How long the part of the connections that a new worker gets takes to grow to a full one.
+    pub slow_start: Duration,
     /// How many slots may be without a ready worker by our own action.
     pub max_unavailable: u32,
     /// From the stop signal to the kill of what is left.
@@ -128,6 +130,7 @@ impl Default for Settings {
             },
             rolling: RollingSettings {
                 surge: true,
+                slow_start: Duration::from_secs(1),
                 max_unavailable: 0,
                 drain_timeout: Duration::from_secs(30),
                 cooldown: Duration::from_secs(10),

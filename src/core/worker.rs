@@ -22,7 +22,7 @@
 //! worker's (`core/slot.rs`).
 
 use super::leak::Detector;
-use super::{ExitStatus, IncidentId, Intent, Left, Moment, Sample, WorkerId};
+use super::{ExitStatus, IncidentId, Intent, Left, Moment, Sample, Weight, WorkerId};
 use std::fmt;
 
 /// Where a worker stands in its life.
@@ -160,8 +160,10 @@ pub struct Worker {
     pub obstacle: Option<String>,
     /// Whether the log says that it may leak; a suspicion comes and goes, and is told once.
     pub suspicion_told: bool,
-    /// Whether it gets new connections.
-    pub admitted: bool,
+    /// How far it is in its slow start.
+    pub warmth: Weight,
+    /// With what weight it gets new connections, if it does.
+    pub admitted: Option<Weight>,
     /// Failed liveness probes in a row.
     pub failed_probes: u32,
     /// When it got the stop signal, and on how many connections an answer was awaited then.

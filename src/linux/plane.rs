@@ -4,7 +4,7 @@
 //! ```text
 //!                clients
 //!                   │ SYN to 0.0.0.0:8000
-//!       ┌───────────▼───────────┐   a program in the kernel picks at random among the admitted;
+//!       ┌───────────▼───────────┐   a program in the kernel picks at random, by weight, among the
 //!       │  SO_REUSEPORT group   │   a probe from 127.77.0.N reaches member N, admitted or not
 //!       └──┬─────────┬────────┬─┘
 //!       member 0  member 1  member 2    listening sockets, each with an accept queue of its own;
@@ -102,7 +102,7 @@ pub use takeover::{PlaneEvent, Served};
 
 #[cfg(doc)]
 use super::{seccomp, steering};
-use crate::core::WorkerId;
+use crate::core::{Weight, WorkerId};
 use group::{Group, Standing};
 use nix::errno::Errno;
 use path::PathListener;
@@ -249,12 +249,12 @@ impl Plane {
         Ok(fds)
     }
 
-    /// Lets new connections reach the worker.
+    /// Lets new connections reach the worker, in the relation of the weights of all.
     ///
     /// # Errors
     /// [`PlaneError::Steer`].
-    pub fn admit(&mut self, worker: WorkerId) -> Result<(), PlaneError> {
-        self.standing.insert(worker, Standing::Admitted);
+    pub fn admit(&mut self, worker: WorkerId, weight: Weight) -> Result<(), PlaneError> {
+        self.standing.insert(worker, Standing::Admitted(weight));
         self.steer()
     }
 
@@ -311,7 +311,7 @@ impl Plane {
     /// [`PlaneError::Steer`].
     pub fn abandon(&mut self, worker: WorkerId) -> Result<(), PlaneError> {
         let standing = &self.standing;
-        let admitted = |holder: WorkerId| standing.get(&holder) == Some(&Standing::Admitted);
+        let admitted = |holder| standing.get(&holder).is_some_and(|s| s.weight().is_some());
         for group in &mut self.groups {
             let Some(index) = group.held_by(worker) else { continue };
             group.members[index].holder = None;
@@ -491,7 +491,7 @@ impl Plane {
             .iter()
             .filter(|group| {
                 let holders = group.members.iter().filter_map(|member| member.holder);
-                holders.into_iter().any(|holder| self.standing_of(holder) == Standing::Admitted)
+                holders.into_iter().any(|holder| self.standing_of(holder).weight().is_some())
             })
             .map(|group| group.key.address.port())
             .collect();

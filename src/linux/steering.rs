@@ -8,7 +8,7 @@
 //! ```text
 //! probe      IPv4 packet from 127.77.HI.LO, HI.LO < members  → that index, admitted or not
 //!            IPv6 packet that begins with PROBE_WORD6 + index → that index, admitted or not
-//! everyone   admitted[random % n]
+//! everyone   the admitted one in whose part random % (sum of weights) falls
 //! ```
 //!
 //! The source address 127.77.x.y can only come from this host: the kernel drops 127/8 that arrives
@@ -23,6 +23,7 @@
 //! (`reuseport_select_sock`). So a program never returns one, and without an admitted member the
 //! caller has to choose who stands in (see `plane`); with none at all, hashing is what is left.
 
+use crate::core::Weight;
 use nix::errno::Errno;
 use nix::libc::{self, sock_filter, sock_fprog};
 use nix::sys::socket::{setsockopt, sockopt::AttachReusePortCbpf};
@@ -77,10 +78,11 @@ const RANDOM: u32 = (libc::SKF_AD_OFF + libc::SKF_AD_RANDOM) as u32;
 const SOURCE4: u32 = (libc::SKF_NET_OFF + 12) as u32;
 const FIRST_WORD: u32 = libc::SKF_NET_OFF as u32;
 
-/// The program for a group of `members` members of which the `admitted` indices take connections;
+/// The program for a group of `members` members of which the `admitted` indices take connections, in
+/// the relation of their weights;
 /// more than [`MAX_ADMITTED`] of them are left out. With none admitted everything but probes is left
 /// to the kernel's hash over all members.
-pub fn program(members: u16, admitted: &[u16]) -> Vec<sock_filter> {
+pub fn program(members: u16, admitted: &[(u16, Weight)]) -> Vec<sock_filter> {
     let admitted = &admitted[..admitted.len().min(MAX_ADMITTED)];
     let probed4 = u32::from(members);
     let probed6 = u32::from(members.min(PROBE_MEMBERS6));
@@ -104,13 +106,16 @@ pub fn program(members: u16, admitted: &[u16]) -> Vec<sock_filter> {
         step(RETURN_A, 0, 0, 0),
     ];
     let mut program = prologue.to_vec();
-    if let [rest @ .., last] = admitted {
+    if let [rest @ .., (last, _)] = admitted {
         if !rest.is_empty() {
+            let sum = admitted.iter().map(|(_, weight)| u32::from(weight.get())).sum();
             program.push(step(LOAD, RANDOM, 0, 0));
-            program.push(step(MODULO, admitted.len() as u32, 0, 0));
+            program.push(step(MODULO, sum, 0, 0));
         }
-        for (nth, index) in (0u32..).zip(rest) {
-            program.push(step(EQUAL, nth, 0, 1));
+        let mut end = 0;
+        for (index, weight) in rest {
+            end += u32::from(weight.get());
+            program.push(step(AT_LEAST, end, 1, 0));
             program.push(step(RETURN, u32::from(*index), 0, 0));
         }
         program.push(step(RETURN, u32::from(*last), 0, 0));
@@ -135,6 +140,7 @@ pub fn attach(member: impl AsFd, program: &[sock_filter]) -> Result<(), Errno> {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+    use std::time::Duration;
 
     /// What the kernel shows the program of a packet.
     struct Packet {
@@ -183,11 +189,17 @@ mod tests {
     }
 
     /// A group and the members of it that are admitted.
-    fn group() -> impl Strategy<Value = (u16, Vec<u16>)> {
-        (1u16..600).prop_flat_map(|members| {
-            let all: Vec<u16> = (0..members).collect();
+    fn group() -> impl Strategy<Value = (u16, Vec<(u16, Weight)>)> {
+        (1u16..600, any::<u64>()).prop_flat_map(|(members, seed)| {
+            let all: Vec<_> = (0..members).map(|index| (index, weight(seed, index))).collect();
             (Just(members), prop::sample::subsequence(all, 0..=usize::from(members)))
         })
+    }
+
+    /// One of all weights.
+    fn weight(seed: u64, index: u16) -> Weight {
+        let age = seed.rotate_left(u32::from(index)) % 16;
+        Weight::after(Duration::from_secs(age), Duration::from_secs(15))
     }
 
     fn elsewhere() -> impl Strategy<Value = [u8; 4]> {
@@ -206,7 +218,13 @@ mod tests {
                 let picked = run(&program, &packet);
                 match admitted.len() {
                     0 => prop_assert_eq!(picked, OUT_OF_RANGE),
-                    n => prop_assert_eq!(picked, u32::from(admitted[random as usize % n])),
+                    _ => {
+                        let parts = admitted.iter().flat_map(|(index, weight)| {
+                            std::iter::repeat_n(u32::from(*index), usize::from(weight.get()))
+                        });
+                        let parts: Vec<u32> = parts.collect();
+                        prop_assert_eq!(picked, parts[random as usize % parts.len()]);
+                    }
                 }
             }
         }
@@ -249,7 +267,7 @@ mod tests {
 
     #[test]
     fn the_largest_program_is_within_the_kernels_limit() {
-        let all: Vec<u16> = (0..u16::MAX).collect();
+        let all: Vec<_> = (0..u16::MAX).map(|index| (index, Weight::FULL)).collect();
         assert!(program(u16::MAX, &all).len() <= libc::BPF_MAXINSNS as usize);
     }
 }

@@ -56,7 +56,9 @@ impl Executor {
                         events.extend(self.dismiss(worker));
                     }
                 }
-                Action::Admit { worker } => self.steer("admit", worker, Plane::admit),
+                Action::Admit { worker, weight } => {
+                    self.steer("admit", worker, |plane, worker| plane.admit(worker, weight));
+                }
                 Action::Abandon { worker } => self.steer("abandon", worker, Plane::abandon),
                 Action::Divert { worker, drain } => {
                     self.steer("divert", worker, Plane::divert);

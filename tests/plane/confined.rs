@@ -4,6 +4,7 @@ use crate::stage::{Stage, free_port, heard};
 use crate::world::{MIGRATING, UNPRIVILEGED, WITHOUT_GETFD, WITHOUT_PTRACE, confined};
 use crate::{Stuck, hands_over, hands_over_both_families, id, local, python, words};
 use nix::errno::Errno;
+use stanch::core::Weight;
 use stanch::linux::plane::PlaneEvent;
 use stanch::linux::seccomp::{Call, install};
 use std::net::TcpStream;
@@ -133,7 +134,7 @@ fn inside_migrating() {
         let Stuck { mut stage, address, queued } = Stuck::new();
         let command = python("plain", "127.0.0.1", address.port());
         stage.start_listening(id(3), &words(&command));
-        stage.plane.admit(id(3)).unwrap();
+        stage.plane.admit(id(3), Weight::FULL).unwrap();
         // One that leaves a free member behind: nothing may be moved there.
         stage.start_listening(id(4), &words(&command));
         stage.kill(id(4));

@@ -2,7 +2,7 @@
 
 use crate::stage::{PATIENCE, free_port, heard, through};
 use crate::{id, local};
-use stanch::core::WorkerId;
+use stanch::core::{Weight, WorkerId};
 use stanch::linux::plane::{Address, Plane, PlaneError};
 use std::io;
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -39,8 +39,8 @@ fn connections_spread_over_the_admitted() {
     let address = local(free_port());
     let mut plane = plane(&[address]);
     let [a, b, c] = [1, 2, 3].map(|generation| inherit(&mut plane, id(generation)));
-    plane.admit(id(1)).unwrap();
-    plane.admit(id(3)).unwrap();
+    plane.admit(id(1), Weight::FULL).unwrap();
+    plane.admit(id(3), Weight::FULL).unwrap();
     let _clients = connect(address, 400);
     let [a, b, c] = accepted([&a, &b, &c]);
     assert_eq!((a + c, b), (400, 0));
@@ -52,8 +52,8 @@ fn none_of_two_thousand_reaches_the_diverted() {
     let address = local(free_port());
     let mut plane = plane(&[address]);
     let [a, b] = [1, 2].map(|generation| inherit(&mut plane, id(generation)));
-    plane.admit(id(1)).unwrap();
-    plane.admit(id(2)).unwrap();
+    plane.admit(id(1), Weight::FULL).unwrap();
+    plane.admit(id(2), Weight::FULL).unwrap();
     plane.divert(id(1)).unwrap();
     let mut reached = [0, 0];
     for _ in 0..20 {
@@ -142,8 +142,8 @@ fn a_member_that_nobody_holds_gets_nothing_while_another_is_admitted() {
     let address = local(free_port());
     let mut plane = plane(&[address]);
     let [a, b] = [1, 2].map(|generation| inherit(&mut plane, id(generation)));
-    plane.admit(id(1)).unwrap();
-    plane.admit(id(2)).unwrap();
+    plane.admit(id(1), Weight::FULL).unwrap();
+    plane.admit(id(2), Weight::FULL).unwrap();
     plane.release(id(1)).unwrap();
     let _clients = connect(address, 100);
     assert_eq!(accepted([&a, &b]), [0, 100]);
@@ -154,7 +154,7 @@ fn those_that_start_stand_in_while_nobody_is_admitted() {
     let address = local(free_port());
     let mut plane = plane(&[address]);
     let [a, b, c] = [1, 2, 3].map(|generation| inherit(&mut plane, id(generation)));
-    plane.admit(id(1)).unwrap();
+    plane.admit(id(1), Weight::FULL).unwrap();
     plane.divert(id(1)).unwrap();
     plane.release(id(2)).unwrap();
     let _clients = connect(address, 100);
@@ -167,7 +167,7 @@ fn steering_changes_under_load_lose_nothing() {
     let mut plane = plane(&[address]);
     let listeners = [1, 2, 3].map(|generation| inherit(&mut plane, id(generation)));
     for generation in [1, 2, 3] {
-        plane.admit(id(generation)).unwrap();
+        plane.admit(id(generation), Weight::FULL).unwrap();
     }
     std::thread::scope(|scope| {
         let client = scope.spawn(|| -> io::Result<()> {
@@ -181,7 +181,7 @@ fn steering_changes_under_load_lose_nothing() {
             assert!(start.elapsed() < PATIENCE);
             plane.divert(id(1 + turn % 3)).unwrap();
             accepted(listeners.each_ref());
-            plane.admit(id(1 + turn % 3)).unwrap();
+            plane.admit(id(1 + turn % 3), Weight::FULL).unwrap();
             turn += 1;
         }
         client.join().unwrap().expect("no connection fails");
@@ -194,7 +194,7 @@ fn a_probe_is_not_led_astray_by_a_group_of_many() {
     let mut plane = plane(&[address]);
     let listeners: Vec<_> = (0..300).map(|worker| inherit(&mut plane, id(worker))).collect();
     for worker in 0..300 {
-        plane.admit(id(worker)).unwrap();
+        plane.admit(id(worker), Weight::FULL).unwrap();
     }
     for chosen in [0, 1, 255, 256, 299] {
         let _client = through(plane.probe_target(id(chosen)).unwrap()).unwrap();

@@ -11,7 +11,7 @@ mod world;
 use nix::errno::Errno;
 use nix::sys::signal::{Signal, kill};
 use stage::{Stage, ask, free_port, heard, through};
-use stanch::core::WorkerId;
+use stanch::core::{Weight, WorkerId};
 use stanch::linux::plane::{Address, Plane, PlaneEvent, Queue};
 use stanch::linux::sockdiag;
 use std::collections::BTreeMap;
@@ -47,10 +47,10 @@ fn hands_over(command: &[String], host: &str, port: u16) {
     let mut stage = Stage::new(&[&SocketAddr::new(host.parse().unwrap(), port).to_string()]);
     let address = local(port);
     stage.start_listening(id(1), command);
-    stage.plane.admit(id(1)).unwrap();
+    stage.plane.admit(id(1), Weight::FULL).unwrap();
     stage.ask_until(address, "0.1");
     stage.start_listening(id(2), command);
-    stage.plane.admit(id(2)).unwrap();
+    stage.plane.admit(id(2), Weight::FULL).unwrap();
     stage.plane.divert(id(1)).unwrap();
     for _ in 0..5 {
         stage.ask_until(address, "0.2");
@@ -58,7 +58,7 @@ fn hands_over(command: &[String], host: &str, port: u16) {
     }
     stage.kill(id(1));
     stage.start_listening(id(3), command);
-    stage.plane.admit(id(3)).unwrap();
+    stage.plane.admit(id(3), Weight::FULL).unwrap();
     stage.plane.divert(id(2)).unwrap();
     stage.ask_until(address, "0.3");
     stage.kill(id(2));
@@ -110,7 +110,7 @@ fn hands_over_both_families() {
             };
             stage.events.iter().filter(listens).count() == 2
         });
-        stage.plane.admit(id(generation)).unwrap();
+        stage.plane.admit(id(generation), Weight::FULL).unwrap();
     }
     stage.plane.divert(id(1)).unwrap();
     for address in [local(port), (Ipv6Addr::LOCALHOST, port).into()] {
@@ -183,7 +183,7 @@ fn fifty_hand_overs_refuse_and_reset_nobody() {
     let mut stage = Stage::new(&[&address.to_string()]);
     let command = python("plain", "127.0.0.1", port);
     stage.start_listening(id(1), &words(&command));
-    stage.plane.admit(id(1)).unwrap();
+    stage.plane.admit(id(1), Weight::FULL).unwrap();
     let stop = AtomicBool::new(false);
     let client = || -> io::Result<BTreeMap<String, u32>> {
         let mut answers = BTreeMap::new();
@@ -208,7 +208,7 @@ fn fifty_hand_overs_refuse_and_reset_nobody() {
             let (old, new) = (id(generation - 1), id(generation));
             stage.start_listening(new, &words(&command));
             assert_eq!(stage.probe(new), new.to_string());
-            stage.plane.admit(new).unwrap();
+            stage.plane.admit(new, Weight::FULL).unwrap();
             stage.plane.divert(old).unwrap();
             stage.until("the queue is empty", |stage| {
                 sockdiag::syn_recv(address).unwrap() == 0 && stage.plane.waiting(old).unwrap() == 0
@@ -239,10 +239,10 @@ impl Stuck {
         let mut stage = Stage::new(&[&address.to_string()]);
         stage.start_listening(id(1), &words(&python("deaf", "127.0.0.1", port)));
         stage.start_listening(id(2), &words(&python("plain", "127.0.0.1", port)));
-        stage.plane.admit(id(1)).unwrap();
+        stage.plane.admit(id(1), Weight::FULL).unwrap();
         let queued = (0..20).map(|_| TcpStream::connect(address).unwrap()).collect();
         stage.until("all are queued", |stage| stage.plane.waiting(id(1)).unwrap() == 20);
-        stage.plane.admit(id(2)).unwrap();
+        stage.plane.admit(id(2), Weight::FULL).unwrap();
         Self { stage, address, queued }
     }
 
@@ -285,7 +285,7 @@ fn connections_wait_while_no_worker_lives() {
     // Two kept sockets: all that wait must wait on the one that the next worker gets.
     for generation in [1, 2] {
         stage.start_listening(id(generation), &words(&command));
-        stage.plane.admit(id(generation)).unwrap();
+        stage.plane.admit(id(generation), Weight::FULL).unwrap();
     }
     stage.kill(id(1));
     stage.kill(id(2));
@@ -303,7 +303,7 @@ fn the_only_worker_is_diverted_too() {
     let mut stage = Stage::new(&[&address.to_string()]);
     let command = python("plain", "127.0.0.1", port);
     stage.start_listening(id(1), &words(&command));
-    stage.plane.admit(id(1)).unwrap();
+    stage.plane.admit(id(1), Weight::FULL).unwrap();
     assert_eq!(ask(address).unwrap(), "0.1");
     stage.plane.divert(id(1)).unwrap();
     let waiting = TcpStream::connect(address).unwrap();
@@ -325,8 +325,8 @@ fn a_probe_reaches_the_chosen_worker_diverted_or_not() {
             assert_eq!(stage.plane.probe_target(worker), None, "has bound nothing yet");
             stage.start_listening(worker, &words(&command));
         }
-        stage.plane.admit(id(1)).unwrap();
-        stage.plane.admit(id(2)).unwrap();
+        stage.plane.admit(id(1), Weight::FULL).unwrap();
+        stage.plane.admit(id(2), Weight::FULL).unwrap();
         stage.plane.divert(id(2)).unwrap();
         for _ in 0..20 {
             for worker in all {
@@ -371,7 +371,7 @@ fn a_worker_of_another_user_is_handed_over() {
     for (generation, uid) in [(1, nobody), (2, None), (3, nobody)] {
         stage.start(id(generation), &words(&command), uid);
         stage.until("it listens", |stage| stage.listens(id(generation)));
-        stage.plane.admit(id(generation)).unwrap();
+        stage.plane.admit(id(generation), Weight::FULL).unwrap();
         assert_eq!(stage.probe(id(generation)), format!("0.{generation}"));
     }
     stage.plane.divert(id(1)).unwrap();
@@ -472,7 +472,7 @@ fn a_queue_is_told_with_its_limit_and_what_found_it_full() {
     let mut plane = Plane::new(vec![address.clone()], Some(2));
     assert_eq!(plane.queue(&address), None, "nothing is bound");
     let _held = [1, 2].map(|generation| plane.inherit_fds(id(generation)).unwrap());
-    plane.admit(id(1)).unwrap();
+    plane.admit(id(1), Weight::FULL).unwrap();
     assert_eq!(plane.queue(&address), Some(Queue { queued: 0, limit: 2, dropped: 0 }));
     let patience = Duration::from_millis(100);
     let _clients: Vec<_> =
@@ -487,7 +487,7 @@ fn a_listener_survives_shutdown_by_its_worker() {
     let port = free_port();
     let mut stage = Stage::new(&[&local(port).to_string()]);
     stage.start_listening(id(1), &words(&python("shutting", "127.0.0.1", port)));
-    stage.plane.admit(id(1)).unwrap();
+    stage.plane.admit(id(1), Weight::FULL).unwrap();
     stage.ask_until(local(port), "0.1");
 }
 
@@ -499,7 +499,7 @@ fn a_new_release_may_bind_another_family() {
         [(1, "plain", "0.0.0.0"), (2, "dual", "::"), (3, "plain", "0.0.0.0")]
     {
         stage.start_listening(id(generation), &words(&python(kind, host, port)));
-        stage.plane.admit(id(generation)).unwrap();
+        stage.plane.admit(id(generation), Weight::FULL).unwrap();
         assert_eq!(stage.probe(id(generation)), format!("0.{generation}"));
         if generation > 1 {
             assert_eq!(stage.probe(id(generation - 1)), format!("0.{}", generation - 1));
@@ -517,7 +517,7 @@ fn close_gives_the_port_free() {
     let port = free_port();
     let mut stage = Stage::new(&[&local(port).to_string()]);
     stage.start_listening(id(1), &words(&python("plain", "127.0.0.1", port)));
-    stage.plane.admit(id(1)).unwrap();
+    stage.plane.admit(id(1), Weight::FULL).unwrap();
     stage.plane.close().unwrap();
     stage.plane.divert(id(1)).unwrap();
     assert_eq!(ask(local(port)).unwrap(), "0.1", "the worker still has it");

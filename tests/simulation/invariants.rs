@@ -151,7 +151,7 @@ impl Invariants {
                     self.check_floor(*worker, &record.expect("a record before"));
                 }
             }
-            Action::Admit { worker } => {
+            Action::Admit { worker, .. } => {
                 self.check_ours(*worker);
                 self.admitted.insert(*worker);
             }

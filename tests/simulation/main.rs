@@ -23,6 +23,7 @@ fn settings(seed: u64) -> Settings {
     settings.ready_timeout = Duration::from_secs(5 + random.below(20));
     settings.health.failures = random.below(4) as u32;
     settings.rolling.surge = random.chance(0.7);
+    settings.rolling.slow_start = Duration::from_millis(500 * random.below(5));
     settings.rolling.max_unavailable =
         if settings.rolling.surge { random.below(2) as u32 } else { 1 };
     settings.rolling.cooldown = Duration::from_secs(random.below(30));

@@ -5,8 +5,8 @@ use super::check::Check;
 use super::worker::connect_to;
 use super::{Host, PATIENCE, free_address};
 use crate::config::ListenMode;
-use crate::core::WorkerId;
 use crate::core::words::chain;
+use crate::core::{Weight, WorkerId};
 use crate::linux::plane::{Address, Plane};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -97,9 +97,9 @@ pub(super) async fn moving_queues() -> Check {
 /// Tries it; what went wrong, in words.
 async fn moves() -> Result<bool, String> {
     let Pair { mut plane, workers, listeners, address } = Pair::new(Ipv4Addr::LOCALHOST.into())?;
-    plane.admit(workers[0]).map_err(|error| chain(&error))?;
+    plane.admit(workers[0], Weight::FULL).map_err(|error| chain(&error))?;
     let _client = TcpStream::connect(address).await.map_err(|error| error.to_string())?;
-    plane.admit(workers[1]).map_err(|error| chain(&error))?;
+    plane.admit(workers[1], Weight::FULL).map_err(|error| chain(&error))?;
     plane.release(workers[0]).map_err(|error| chain(&error))?;
     // Either it moved at once, or it never will.
     Ok(timeout(MOVED, listeners[1].1.accept()).await.is_ok())
@@ -141,7 +141,7 @@ async fn steer(ip: IpAddr) -> Result<(), String> {
         move |error: io::Error| format!("{what}: {error}")
     };
     let Pair { mut plane, workers, listeners, address } = Pair::new(ip)?;
-    plane.admit(workers[0]).map_err(|error| chain(&error))?;
+    plane.admit(workers[0], Weight::FULL).map_err(|error| chain(&error))?;
     for round in 0..ROUNDS {
         for (worker, listener) in &listeners {
             let target = plane.probe_target(*worker).ok_or("a worker has no probe target")?;

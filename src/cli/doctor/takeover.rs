@@ -5,8 +5,8 @@ use super::check::Check;
 use super::worker::{Worker, ask, errno, errno_words, spawn_words};
 use super::{Host, PATIENCE, free_address};
 use crate::config::ListenMode;
-use crate::core::WorkerId;
 use crate::core::words::chain;
+use crate::core::{Weight, WorkerId};
 use crate::linux::launch::Takeover;
 use crate::linux::plane::{Address, Plane, PlaneError, PlaneEvent, Served};
 use crate::linux::seccomp::{Call, NotifyFd};
@@ -172,7 +172,7 @@ async fn roll(host: &Host, way: Takeover, step: &Cell<&'static str>) -> Result<R
     step.set("the start of the first server");
     let mut first = Generation::start(host, way, &plane, old, address).await?;
     let options_kept = first.bound().await?;
-    plane.borrow_mut().admit(old)?;
+    plane.borrow_mut().admit(old, Weight::FULL)?;
     answers(address, old).await?;
 
     let client = Client::start(address);
@@ -183,7 +183,7 @@ async fn roll(host: &Host, way: Takeover, step: &Cell<&'static str>) -> Result<R
     answers(address, old).await?;
 
     step.set("the change to the second server");
-    plane.borrow_mut().admit(new)?;
+    plane.borrow_mut().admit(new, Weight::FULL)?;
     plane.borrow_mut().divert(old)?;
     answers(address, new).await?;
 

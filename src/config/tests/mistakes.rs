@@ -263,6 +263,10 @@ const MISTAKES: &[(&str, &str)] = &[
         "rolling.surge = false",
         "2:17: rolling.surge: without surge and with max_unavailable = 0 no worker can ever be replaced; set max_unavailable = 1, or surge = true",
     ),
+    (
+        "listen.mode = 'none'\nrolling.slow_start = '5s'",
+        "3:22: rolling.slow_start: in listen.mode \"none\" stanch does not steer connections; leave it out",
+    ),
     ("rolling.max_unavailable = 2", "2:27: rolling.max_unavailable: 2 is more than app.workers, 1"),
     (
         "rolling.max_age = '30s'",

@@ -162,6 +162,7 @@ fn everything_that_is_typed_is_meant() {
         lead_time = "1h"
         [rolling]
         surge = false
+        slow_start = "2.5s"
         max_unavailable = 2
         drain_timeout = "1m30s"
         cooldown = "0s"
@@ -239,6 +240,7 @@ fn everything_that_is_typed_is_meant() {
             },
             rolling: RollingSettings {
                 surge: false,
+                slow_start: Duration::from_millis(2500),
                 max_unavailable: 2,
                 drain_timeout: Duration::from_secs(90),
                 cooldown: Duration::ZERO,

@@ -21,7 +21,7 @@ use super::slot::{Desired, SlotEntry, Wait};
 use super::worker::{Cause, State, Worker};
 use super::{
     Action, Event, Figures, Generation, Incident, IncidentId, IncidentState, Intent, Kind, Moment,
-    Now, Record, Settings, Slot, WorkerId,
+    Now, Record, Settings, Slot, Weight, WorkerId,
 };
 use commands::Waiter;
 use std::collections::BTreeMap;
@@ -148,7 +148,12 @@ impl Supervisor {
     /// When `handle_timeout` is wanted, if nothing happens before.
     pub fn poll_timeout(&self) -> Option<Moment> {
         let workers = self.workers.values().flat_map(|worker| {
-            [worker.deadline(), self.max_age_deadline(worker), self.healthy_deadline(worker)]
+            [
+                worker.deadline(),
+                self.max_age_deadline(worker),
+                self.healthy_deadline(worker),
+                self.warmth_deadline(worker),
+            ]
         });
         let slots = self.slots.values().map(|slot| match slot.wait {
             Wait::Backoff { until } | Wait::Held { until } if self.restarts() => Some(until),
@@ -170,9 +175,9 @@ impl Supervisor {
         self.settle_deadlines(now);
         self.settle_slots(now);
         // Before a roll takes the old one out, and after.
-        self.settle_traffic();
+        self.settle_traffic(now);
         self.settle_roll(now);
-        self.settle_traffic();
+        self.settle_traffic(now);
         self.settle_waiters(now);
         self.settle_incidents(now);
         self.settle_finish(now);
@@ -272,7 +277,8 @@ impl Supervisor {
             incident,
             obstacle: None,
             suspicion_told: false,
-            admitted: false,
+            warmth: Weight::LEAST,
+            admitted: None,
             asked: None,
             left: None,
             ended: None,

@@ -5,7 +5,7 @@ use super::super::roll::{Roll, Step};
 use super::super::slot::Desired;
 use super::super::worker::{Cause, Due, State, Worker};
 use super::super::{
-    Action, Figures, IncidentId, Kind, Moment, Now, Refusal, Slot, Ticket, WorkerId,
+    Action, Figures, IncidentId, Kind, Moment, Now, Refusal, Slot, Ticket, Weight, WorkerId,
 };
 use super::{About, Phase, Supervisor, figures};
 use std::time::Duration;
@@ -135,7 +135,9 @@ impl Supervisor {
             }
             Some(new) => match self.workers.get(&new).map(|worker| worker.state) {
                 Some(State::Ready { .. }) if old_lives => {
-                    self.retire_old(now);
+                    if self.may_take_over(new, old) {
+                        self.retire_old(now);
+                    }
                     false
                 }
                 Some(State::Ready { .. }) => {
@@ -149,6 +151,13 @@ impl Supervisor {
                 }
             },
         }
+    }
+
+    /// The newcomer has come through its slow start, or the old worker cannot wait for that.
+    fn may_take_over(&self, new: WorkerId, old: Option<WorkerId>) -> bool {
+        let warm = self.workers.get(&new).is_some_and(|new| new.warmth == Weight::FULL);
+        let old = old.and_then(|old| self.workers.get(&old));
+        warm || old.is_none_or(|old| old.admitted.is_none() || self.nears_hard_limit(old))
     }
 
     fn next_step(&mut self, now: Now) -> bool {

@@ -5,30 +5,49 @@
 //! down) is not theirs, and to send everything to the last one that answers would take that one down
 //! as well. So while fewer than half of the ready workers answer, all get connections again, but
 //! those that are taken for hung; and those too when there is nobody else. (Envoy's panic threshold.)
+//!
+//! A worker that has just become ready begins with a small part of the connections (`core::weight`),
+//! and until it takes its full part the old worker of its slot stays. When all are new there is nobody
+//! to spare them.
 
 use super::super::worker::{State, Worker};
-use super::super::{Action, WorkerId};
+use super::super::{Action, Moment, Now, Weight, WorkerId};
 use super::Supervisor;
 
 impl Supervisor {
     /// Brings the traffic up to date.
-    pub(super) fn settle_traffic(&mut self) {
+    pub(super) fn settle_traffic(&mut self, now: Now) {
+        let slow_start = self.settings.rolling.slow_start;
+        for worker in self.workers.values_mut() {
+            if let Some(since) = worker.ready_since() {
+                worker.warmth = Weight::after(now.mono.since(since), slow_start);
+            }
+        }
         let wanted = self.in_traffic();
+        let warm = |worker: &Worker| worker.warmth == Weight::FULL;
+        let any_warm = self.workers.values().any(|w| wanted.contains(&w.id) && warm(w));
         for worker in self.workers.values_mut() {
             if !matches!(worker.state, State::Ready { .. }) {
                 // Whoever took it out of that state diverted it.
-                worker.admitted = false;
+                worker.admitted = None;
                 continue;
             }
-            let admit = wanted.contains(&worker.id);
+            let weight = if any_warm { worker.warmth } else { Weight::FULL };
+            let admit = wanted.contains(&worker.id).then_some(weight);
             if admit != worker.admitted {
                 worker.admitted = admit;
                 self.actions.push(match admit {
-                    true => Action::Admit { worker: worker.id },
-                    false => Action::Divert { worker: worker.id, drain: false },
+                    Some(weight) => Action::Admit { worker: worker.id, weight },
+                    None => Action::Divert { worker: worker.id, drain: false },
                 });
             }
         }
+    }
+
+    /// When the weight of a worker grows.
+    pub(super) fn warmth_deadline(&self, worker: &Worker) -> Option<Moment> {
+        let since = worker.ready_since()?;
+        Some(since + worker.warmth.ends_at(self.settings.rolling.slow_start)?)
     }
 
     fn in_traffic(&self) -> Vec<WorkerId> {

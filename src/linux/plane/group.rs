@@ -20,7 +20,7 @@
 //! it needs `CAP_BPF`.)
 
 use super::socket::{self, Key};
-use crate::core::WorkerId;
+use crate::core::{Weight, WorkerId};
 use crate::linux::steering;
 use nix::errno::Errno;
 use nix::sys::socket::{Shutdown, shutdown};
@@ -32,9 +32,19 @@ pub(super) enum Standing {
     /// Not admitted yet.
     Starting,
     /// Takes new connections.
-    Admitted,
+    Admitted(Weight),
     /// Took them, and shall get no more.
     Diverted,
+}
+
+impl Standing {
+    /// The part of the new connections that it takes, if it does.
+    pub fn weight(self) -> Option<Weight> {
+        match self {
+            Standing::Admitted(weight) => Some(weight),
+            Standing::Starting | Standing::Diverted => None,
+        }
+    }
 }
 
 /// A listening socket; lives as long as its group.
@@ -109,19 +119,23 @@ impl Group {
     /// The members that shall get new connections, by what their holders' `standing` is: the admitted
     /// ones; while there is none, those that start, as if stanch were not there; else one free member,
     /// whose queue the next worker finds; and only then the diverted ones, all of them.
-    pub fn chosen(&self, standing: impl Fn(WorkerId) -> Standing) -> Vec<u16> {
-        let with = |wanted: Standing| -> Vec<u16> {
+    pub fn chosen(&self, standing: impl Fn(WorkerId) -> Standing) -> Vec<(u16, Weight)> {
+        let with = |weight: fn(Standing) -> Option<Weight>| -> Vec<(u16, Weight)> {
             (0u16..)
                 .zip(&self.members)
-                .filter(|(_, member)| member.holder.map(&standing) == Some(wanted))
-                .map(|(index, _)| index)
+                .filter_map(|(index, m)| Some((index, weight(standing(m.holder?))?)))
                 .collect()
         };
-        let free = || self.free().map(|index| index as u16).into_iter().collect();
-        [with(Standing::Admitted), with(Standing::Starting), free(), with(Standing::Diverted)]
-            .into_iter()
-            .find(|tier| !tier.is_empty())
-            .unwrap_or_default()
+        let free = self.free().map(|index| (index as u16, Weight::FULL));
+        [
+            with(Standing::weight),
+            with(|standing| (standing == Standing::Starting).then_some(Weight::FULL)),
+            free.into_iter().collect(),
+            with(|standing| (standing == Standing::Diverted).then_some(Weight::FULL)),
+        ]
+        .into_iter()
+        .find(|tier| !tier.is_empty())
+        .unwrap_or_default()
     }
 
     /// Sends new connections to the [`chosen`](Self::chosen) members from now on.
