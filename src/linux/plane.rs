@@ -88,6 +88,7 @@
 //! Least kernels: 5.9 (`ADDFD`) for takeover, 4.6 for steering TCP.
 
 mod caller;
+mod calls;
 mod group;
 mod owner;
 mod path;
@@ -96,6 +97,7 @@ mod socket;
 mod takeover;
 mod watch;
 
+pub use calls::Calls;
 pub use owner::Owner;
 pub use probe::ProbeTarget;
 pub use takeover::{PlaneEvent, Served};

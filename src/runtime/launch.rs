@@ -7,8 +7,7 @@ use crate::config::{Config, ListenAddress, ListenMode};
 use crate::core::words::chain;
 use crate::core::{Event, Slot, WorkerId};
 use crate::linux::launch::{Account, Environment, Limit, Plan, Takeover};
-use crate::linux::plane::{Address, Plane, PlaneEvent, Served};
-use crate::linux::seccomp::NotifyFd;
+use crate::linux::plane::{Address, Calls, Plane, PlaneEvent};
 use crate::linux::spawn::{self, Launching, Progress};
 use nix::errno::Errno;
 use std::net::SocketAddr;
@@ -144,34 +143,18 @@ impl Surroundings {
 
     /// Answers the worker's trapped calls until no process with its filter is left.
     async fn answer(&self, worker: WorkerId, notify: OwnedFd, bound: watch::Sender<bool>) {
-        let notify = match NotifyFd::from(notify).registered() {
-            Ok(notify) => notify,
+        let calls = match Calls::of(worker, notify) {
+            Ok(calls) => calls,
             Err(error) => {
                 tracing::error!(%worker, %error, "cannot wait for the worker's calls");
                 return;
             }
         };
-        loop {
-            let Ok(mut ready) = notify.readable().await else { return };
-            loop {
-                let served = {
-                    let mut plane = self.plane.lock().unwrap_or_else(PoisonError::into_inner);
-                    plane.serve(worker, notify.get_ref())
-                };
-                match served {
-                    Ok(Served::Idle) => break,
-                    Ok(Served::Quiet) => {}
-                    Ok(Served::Event(event)) => self.on_plane_event(event, &bound).await,
-                    Err(error) => {
-                        tracing::warn!(%worker, error = chain(&error), "takeover");
-                        break;
-                    }
-                }
+        while let Some(told) = calls.next(&self.plane).await {
+            match told {
+                Ok(event) => self.on_plane_event(event, &bound).await,
+                Err(error) => tracing::warn!(%worker, error = chain(&error), "takeover"),
             }
-            if ready.ready().is_read_closed() {
-                return;
-            }
-            ready.clear_ready();
         }
     }
 

@@ -8,8 +8,8 @@ use crate::config::ListenMode;
 use crate::core::words::chain;
 use crate::core::{Weight, WorkerId};
 use crate::linux::launch::Takeover;
-use crate::linux::plane::{Address, Plane, PlaneError, PlaneEvent, Served};
-use crate::linux::seccomp::{Call, NotifyFd};
+use crate::linux::plane::{Address, Calls, Plane, PlaneError, PlaneEvent};
+use crate::linux::seccomp::Call;
 use crate::linux::sockdiag;
 use crate::linux::spawn::SpawnError;
 use nix::errno::Errno;
@@ -17,8 +17,8 @@ use nix::sys::signal::Signal;
 use std::cell::{Cell, RefCell};
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::os::fd::OwnedFd;
 use std::rc::Rc;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -167,12 +167,12 @@ impl Obstacle {
 async fn roll(host: &Host, way: Takeover, step: &Cell<&'static str>) -> Result<Rolled, Obstacle> {
     let (old, new) = (WorkerId::new(0, 1), WorkerId::new(0, 2));
     let address = free_address(Ipv4Addr::LOCALHOST.into()).map_err(Obstacle::Port)?;
-    let plane = Rc::new(RefCell::new(Plane::new(vec![Address::Inet(address)], None)));
+    let plane = Rc::new(Mutex::new(Plane::new(vec![Address::Inet(address)], None)));
 
     step.set("the start of the first server");
     let mut first = Generation::start(host, way, &plane, old, address).await?;
     let options_kept = first.bound().await?;
-    plane.borrow_mut().admit(old, Weight::FULL)?;
+    hold(&plane).admit(old, Weight::FULL)?;
     answers(address, old).await?;
 
     let client = Client::start(address);
@@ -183,21 +183,25 @@ async fn roll(host: &Host, way: Takeover, step: &Cell<&'static str>) -> Result<R
     answers(address, old).await?;
 
     step.set("the change to the second server");
-    plane.borrow_mut().admit(new, Weight::FULL)?;
-    plane.borrow_mut().divert(old)?;
+    hold(&plane).admit(new, Weight::FULL)?;
+    hold(&plane).divert(old)?;
     answers(address, new).await?;
 
     step.set("the end of the first server");
     // Where handshakes cannot be seen, the queue says nearly as much.
-    while plane.borrow().waiting(old)? > 0 || sockdiag::syn_recv(address).unwrap_or(0) > 0 {
+    while hold(&plane).waiting(old)? > 0 || sockdiag::syn_recv(address).unwrap_or(0) > 0 {
         sleep(PAUSE).await;
     }
     first.worker.process.signal(Signal::SIGTERM);
     first.ended().await;
-    plane.borrow_mut().release(old)?;
+    hold(&plane).release(old)?;
     step.set("an answer of the second server alone");
     answers(address, new).await?;
     Ok(Rolled { requests: client.tally()?, options_kept })
+}
+
+fn hold(plane: &Mutex<Plane>) -> MutexGuard<'_, Plane> {
+    plane.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Whether everybody who asks reaches this worker and no other.
@@ -222,7 +226,7 @@ impl Generation {
     async fn start(
         host: &Host,
         way: Takeover,
-        plane: &Rc<RefCell<Plane>>,
+        plane: &Rc<Mutex<Plane>>,
         id: WorkerId,
         address: SocketAddr,
     ) -> Result<Self, Obstacle> {
@@ -230,7 +234,13 @@ impl Generation {
         let (told, events) = mpsc::channel(EVENTS);
         let mut answering = JoinSet::new();
         if let Some(notify) = worker.notify.take() {
-            answering.spawn_local(answer(id, registered(notify)?, Rc::clone(plane), told));
+            let (calls, plane) = (Calls::of(id, notify).map_err(Obstacle::Wait)?, Rc::clone(plane));
+            answering.spawn_local(async move {
+                while let Some(event) = calls.next(&plane).await {
+                    // Full only when nobody wants to know any more.
+                    let _ = told.try_send(event);
+                }
+            });
         }
         Ok(Self { worker, events, _answering: answering })
     }
@@ -255,42 +265,6 @@ impl Generation {
     /// Waits until no process with its filter is left.
     async fn ended(&mut self) {
         while self.events.recv().await.is_some() {}
-    }
-}
-
-type Notify = tokio::io::unix::AsyncFd<NotifyFd>;
-
-fn registered(notify: OwnedFd) -> Result<Notify, Obstacle> {
-    NotifyFd::from(notify).registered().map_err(Obstacle::Wait)
-}
-
-/// Answers the worker's trapped calls until no process with its filter is left.
-async fn answer(
-    worker: WorkerId,
-    notify: Notify,
-    plane: Rc<RefCell<Plane>>,
-    told: mpsc::Sender<Result<PlaneEvent, PlaneError>>,
-) {
-    while let Ok(mut ready) = notify.readable().await {
-        loop {
-            let served = plane.borrow_mut().serve(worker, notify.get_ref());
-            let event = match served {
-                Ok(Served::Idle) => break,
-                Ok(Served::Quiet) => continue,
-                Ok(Served::Event(event)) => Ok(event),
-                Err(error) => Err(error),
-            };
-            let failed = event.is_err();
-            // Full only when nobody wants to know any more.
-            let _ = told.try_send(event);
-            if failed {
-                break;
-            }
-        }
-        if ready.ready().is_read_closed() {
-            return;
-        }
-        ready.clear_ready();
     }
 }
 
