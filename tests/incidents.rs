@@ -1,14 +1,15 @@
 //! `stanch incidents` as people and scripts meet it.
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 use stanch::core::{
     Figures, Generation, Incident, IncidentId, IncidentState, Kind, Record, Sample, Severity, Slot,
     WorkerId,
 };
-use stanch::store::Store;
+use stanch::store::{Life, Store};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+use std::sync::Arc;
 use std::time::Duration;
 
 const HOUR: Duration = Duration::from_secs(3600);
@@ -81,7 +82,13 @@ fn store(folder: &Path) -> PathBuf {
         }));
     }
     let now = Timestamp::now();
-    for (slot, generation) in [(0, 1), (1, 3), (1, 4)] {
+    for (slot, generation, age_s) in [(0, 1, 70), (1, 3, 60), (1, 4, 50), (0, 3, 1_000_000_000)] {
+        let life = Arc::new(Life {
+            worker: WorkerId::new(slot, generation),
+            started: now - SignedDuration::from_secs(age_s),
+            limit_kib: Some(2048),
+            warm_up: Duration::from_secs(90),
+        });
         let sample = Sample {
             rss_kib: Some(1000 * generation),
             threads: Some(4),
@@ -89,8 +96,8 @@ fn store(folder: &Path) -> PathBuf {
             ..Sample::default()
         };
         for s in 0..2 {
-            let at = now + Duration::from_millis(s * 1500);
-            writer.add_samples(WorkerId::new(slot, generation), at, sample);
+            let at = now + Duration::from_millis(s * 500);
+            writer.add_sample(&life, at, sample);
         }
     }
     assert_eq!(store.close(HOUR), 0);
@@ -234,18 +241,30 @@ fn verify_names_the_break() {
 fn samples_are_exported_a_worker_at_a_time() {
     let folder = tempfile::tempdir().unwrap();
     let store = store(folder.path());
-    let header = "t_s,rss_kib,rss_anon_kib,rss_file_kib,rss_shmem_kib,vm_swap_kib,threads,fds,cpu_ticks,load_rps\n";
+    let trace = |generation: u64, age_s: u64| {
+        let rss = 1000 * generation;
+        format!(
+            "t_s,rss_kib,rss_anon_kib,rss_file_kib,rss_shmem_kib,vm_swap_kib,threads,fds,cpu_ticks,load_rps,\
+             processes,limit_kib,warm_up_s\n{age_s},{rss},,,,,4,,,1.5,,2048,90\n\
+             {age_s}.5,{rss},,,,,4,,,1.5,,,\n"
+        )
+    };
+    assert_eq!(text(&store, &["export", "--samples", "--slot", "1"]), trace(4, 50));
     assert_eq!(
-        text(&store, &["export", "--samples", "--slot", "1"]),
-        format!("{header}0,4000,,,,,4,,,1.5\n1.5,4000,,,,,4,,,1.5\n")
+        text(&store, &["export", "--samples", "--slot", "1", "--generation", "3"]),
+        trace(3, 60)
     );
+    // Its only event with a worker is of slot 0; that worker lived long before the event.
     assert_eq!(
-        text(&store, &["export", "--samples", "--generation", "3"]),
-        format!("{header}0,3000,,,,,4,,,1.5\n1.5,3000,,,,,4,,,1.5\n")
+        text(&store, &["export", "--samples", "--incident", "last"]),
+        trace(3, 1_000_000_000)
     );
+    let (code, said) = failure(&store, &["export", "--samples", "--incident", "20261120"]);
+    assert_eq!(code, 1);
+    assert!(said.contains("names no such worker"), "{said}");
     let (code, said) = failure(&store, &["export", "--samples"]);
     assert_eq!(code, 2);
-    assert!(said.contains("0.1, 1.3, 1.4"), "{said}");
+    assert!(said.contains("0.1, 0.3, 1.3, 1.4"), "{said}");
     assert_eq!(failure(&store, &["export", "--samples", "--slot", "7"]).0, 1);
 }
 

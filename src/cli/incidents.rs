@@ -1,14 +1,15 @@
 //! `stanch incidents`: reads the audit store, whether or not a supervisor is running.
 
+mod export;
+
 use super::output::{Cell, Colour, Paint, Stop, Table, clean, print, wrap};
 use super::{Failure, place};
 use crate::core::words::chain;
-use crate::core::{Figures, Generation, Incident, IncidentState, Kind, Severity, Slot, WorkerId};
-use crate::store::{
-    self, Entry, EventFilter, IncidentFilter, Reader, StoreError, StoredSample, Verified,
-};
+use crate::core::{Figures, Incident, IncidentState, Kind, Severity, Slot, WorkerId};
+use crate::store::{self, Entry, EventFilter, IncidentFilter, Reader, StoreError, Verified};
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args as ClapArgs, Subcommand};
+use export::{Of, choose, samples};
 use jiff::{SignedDuration, Span, SpanRelativeTo, Timestamp};
 use serde::Deserialize;
 use std::io::Write;
@@ -71,17 +72,13 @@ enum Question {
         #[arg(long)]
         json: bool,
     },
-    /// Write all events as JSON lines, or the memory samples of one worker as CSV
+    /// Write all events as JSON lines, or the samples of one worker as CSV for `stanch replay`
     Export {
         /// Samples instead of events
         #[arg(long)]
         samples: bool,
-        /// Of this slot; needed where samples of several are kept
-        #[arg(long, requires = "samples")]
-        slot: Option<u32>,
-        /// Of this life of the slot; default: the newest
-        #[arg(long, requires = "samples")]
-        generation: Option<u64>,
+        #[command(flatten)]
+        of: Of,
     },
 }
 
@@ -113,9 +110,9 @@ pub fn run(args: Args) -> Result<(), Failure> {
         Question::Export { samples: false, .. } => {
             print(|out| events(out, &reader, &EventFilter::default(), true))
         }
-        Question::Export { samples: true, slot, generation } => {
-            let worker = choose(&reader.sampled_workers()?, slot, generation)?;
-            print(|out| samples(out, &reader, worker))
+        Question::Export { samples: true, of } => {
+            let life = choose(&reader, &of)?;
+            print(|out| samples(out, &reader, life))
         }
     }
 }
@@ -363,61 +360,6 @@ fn verify(reader: &Reader, head: Option<&str>, json: bool) -> Result<(), Failure
             Err(Failure::No)
         }
     }
-}
-
-/// A trace is the recording of one worker: two would not make one curve.
-fn choose(
-    workers: &[WorkerId],
-    slot: Option<u32>,
-    generation: Option<u64>,
-) -> Result<WorkerId, Failure> {
-    let fits = |worker: &&WorkerId| {
-        slot.is_none_or(|slot| worker.slot == Slot(slot))
-            && generation.is_none_or(|generation| worker.generation == Generation(generation))
-    };
-    let fitting: Vec<&WorkerId> = workers.iter().filter(fits).collect();
-    let names = |workers: &mut dyn Iterator<Item = String>| workers.collect::<Vec<_>>().join(", ");
-    match fitting.iter().max_by_key(|worker| worker.generation) {
-        Some(newest) if fitting.iter().all(|worker| worker.slot == newest.slot) => Ok(**newest),
-        Some(_) => Err(Failure::Usage(format!(
-            "choose one of several workers with --slot and --generation; samples are kept of SLOT.GENERATION {}",
-            names(&mut fitting.iter().map(ToString::to_string))
-        ))),
-        None if workers.is_empty() => {
-            Err(Failure::Refused("there are no samples in the store".into()))
-        }
-        None => Err(Failure::Refused(format!(
-            "there are no samples of that worker; there are of SLOT.GENERATION {}",
-            names(&mut workers.iter().map(ToString::to_string))
-        ))),
-    }
-}
-
-/// Writes the trace; `t_s` counts from the worker's first sample.
-fn samples(out: &mut dyn Write, reader: &Reader, worker: WorkerId) -> Result<(), Stop> {
-    writeln!(
-        out,
-        "t_s,rss_kib,rss_anon_kib,rss_file_kib,rss_shmem_kib,vm_swap_kib,threads,fds,cpu_ticks,load_rps"
-    )?;
-    let mut first = None;
-    reader.samples(worker, |StoredSample { at, sample, .. }| {
-        let t_s = at.duration_since(*first.get_or_insert(at)).as_secs_f64();
-        write!(out, "{t_s}")?;
-        for figure in [
-            sample.rss_kib,
-            sample.rss_anon_kib,
-            sample.rss_file_kib,
-            sample.rss_shmem_kib,
-            sample.vm_swap_kib,
-            sample.threads,
-            sample.fds,
-            sample.cpu_ticks,
-        ] {
-            write!(out, ",{}", figure.map(|figure| figure.to_string()).unwrap_or_default())?;
-        }
-        let load_rps = sample.load_rps.map(|load| load.to_string()).unwrap_or_default();
-        Ok(writeln!(out, ",{load_rps}")?)
-    })
 }
 
 /// What people see of an event. Looser than a [`crate::core::Record`], so that an event of a newer

@@ -10,27 +10,31 @@ use crate::core::units::{Bytes, Period};
 use serde::Serialize;
 use std::io::{BufRead, BufReader};
 use std::time::Duration;
-use trace::{Trace, TraceError};
+use trace::{Row, Trace, TraceError};
 
 /// Times beyond this (2001, in Unix time) are dates, not ages.
 const DATES_S: f64 = 1e9;
+
+/// As `leak.warm_up` is where nothing is said.
+const WARM_UP: Duration = Duration::from_secs(60);
 
 /// Run the leak detector over recorded memory traces.
 ///
 /// A trace is CSV with a header: t_s and a memory column (rss_anon_kib or rss_kib), and where known
 /// rss_shmem_kib, vm_swap_kib, cpu_ticks, load_rps. Empty means unknown; t_s counts from the start of
-/// the process (or is Unix time).
+/// the process (or is Unix time). `stanch incidents export --samples` writes one, with the limit_kib
+/// and warm_up_s that it was judged by.
 #[derive(clap::Args)]
 pub struct Args {
     /// One JSON object a file
     #[arg(long)]
     json: bool,
-    /// Memory limit that the forecast is held against, e.g. 512MiB
+    /// Memory limit that the forecast is held against, e.g. 512MiB; default: what the trace says
     #[arg(long, value_name = "SIZE", value_parser = size_kib)]
     limit: Option<u64>,
-    /// Age up to which a worker is expected to grow
-    #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = duration)]
-    warm_up: Duration,
+    /// Age up to which a worker is expected to grow; default: what the trace says, else 60s
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    warm_up: Option<Duration>,
     /// Exit with 1 if a leak is found
     #[arg(long)]
     fail_on_leak: bool,
@@ -41,10 +45,10 @@ pub struct Args {
 
 /// Runs `stanch replay`. A file that cannot be read is told at the end; the others are judged.
 pub fn run(args: Args) -> Result<(), Failure> {
-    let settings = DetectorSettings { limit_kib: args.limit, warm_up: args.warm_up };
+    let wishes = Wishes { limit_kib: args.limit, warm_up: args.warm_up };
     let (mut leak, mut faults) = (false, Vec::new());
     for file in &args.files {
-        match open(file).and_then(|source| judge(file, source, settings)) {
+        match open(file).and_then(|source| judge(file, source, wishes)) {
             Ok(report) => {
                 leak |= report.verdict == Verdict::Leak.as_str();
                 if args.json {
@@ -82,6 +86,13 @@ fn open(file: &str) -> Result<Box<dyn BufRead>, TraceError> {
     }
 }
 
+/// What the command line says; the trace itself may know what it leaves open.
+#[derive(Clone, Copy, Default)]
+struct Wishes {
+    limit_kib: Option<u64>,
+    warm_up: Option<Duration>,
+}
+
 /// What is said of a file; the keys of `--json`.
 #[derive(Debug, Serialize)]
 struct Report {
@@ -105,18 +116,20 @@ impl Report {
 }
 
 /// Feeds a whole trace. The first confirmation counts; a later change of mind does not undo it.
-fn judge(
-    file: &str,
-    source: impl BufRead,
-    settings: DetectorSettings,
-) -> Result<Report, TraceError> {
+fn judge(file: &str, source: impl BufRead, wishes: Wishes) -> Result<Report, TraceError> {
     let mut trace = Trace::open(file, source)?;
     let mut detector = None;
     let mut first_leak: Option<Judgement> = None;
-    while let Some((t_s, sample)) = trace.next()? {
+    while let Some(Row { t_s, sample, limit_kib, warm_up }) = trace.next()? {
         let at = Moment(Duration::try_from_secs_f64(t_s).unwrap_or(Duration::MAX));
-        let born = if t_s < DATES_S { Moment::default() } else { at };
-        let detector = detector.get_or_insert_with(|| Detector::new(settings, born));
+        let detector = detector.get_or_insert_with(|| {
+            let born = if t_s < DATES_S { Moment::default() } else { at };
+            let warm_up = wishes.warm_up.or(warm_up).unwrap_or(WARM_UP);
+            Detector::new(DetectorSettings { limit_kib: wishes.limit_kib, warm_up }, born)
+        });
+        if wishes.limit_kib.is_none() && limit_kib.is_some() {
+            detector.set_limit(limit_kib);
+        }
         detector.observe(at, &sample);
         let judgement = detector.judgement();
         if first_leak.is_none() && judgement.verdict == Verdict::Leak {

@@ -21,7 +21,7 @@
 //! A slot without a live worker waits in `backoff` or is `held`; that is the slot's state, not a
 //! worker's (`core/slot.rs`).
 
-use super::leak::Detector;
+use super::leak::{Detector, Verdict};
 use super::{ExitStatus, IncidentId, Intent, Left, Moment, Sample, Weight, WorkerId};
 use std::fmt;
 
@@ -180,6 +180,8 @@ pub struct Worker {
     pub cpu_percent: Option<f64>,
     /// Judges its memory trend.
     pub detector: Detector,
+    /// What was last followed of its mind.
+    pub verdict: Verdict,
 }
 
 impl Worker {

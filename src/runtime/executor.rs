@@ -13,13 +13,14 @@ use crate::linux::procfs::Procfs;
 use crate::linux::sockdiag;
 use crate::linux::spawn::{self, Launcher, Launching, Output};
 use crate::linux::tree::Tree;
-use crate::store::{Durable, Writer};
+use crate::store::{Durable, Life, Writer};
+use jiff::Timestamp;
 use nix::sys::signal::Signal;
 use nix::unistd::Pid;
 use std::collections::{BTreeMap, HashMap};
 use std::os::fd::AsFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
@@ -125,8 +126,7 @@ impl Executor {
         match outcome {
             Ok(()) => {
                 let pid = live.pid;
-                let tree = Arc::clone(&live.tree);
-                self.sampler.watch(worker, tree);
+                self.sampler.watch(Arc::clone(&live.life), live.started, Arc::clone(&live.tree));
                 vec![Event::Spawned { worker, pid }]
             }
             Err(LaunchFailure { stage, error }) => {
@@ -155,6 +155,7 @@ impl Executor {
     }
 
     fn start(&mut self, worker: WorkerId) -> Result<(), LaunchFailure> {
+        let (life, started) = (self.life(worker), Instant::now());
         let app = &self.surroundings.config.app.name;
         let title = format!("stanch: launching {app} slot {}", worker.slot);
         let leaf = self.leaf(worker);
@@ -176,6 +177,8 @@ impl Executor {
         let live = Live {
             pid: pid.as_raw(),
             tree: Arc::new(Mutex::new(tree)),
+            life,
+            started,
             task: task.abort_handle(),
             launching: outcome.is_ok(),
             exit: None,
@@ -190,6 +193,18 @@ impl Executor {
         }
         self.roster.add(worker, live);
         outcome
+    }
+
+    /// What the worker's samples are kept under; its trend is judged from now on.
+    fn life(&self, worker: WorkerId) -> Arc<Life> {
+        let settings = &self.surroundings.config.settings;
+        let limit_kib = settings.forecast_limit_kib();
+        Arc::new(Life {
+            worker,
+            started: Timestamp::now(),
+            limit_kib,
+            warm_up: settings.leak.warm_up,
+        })
     }
 
     fn leaf(&self, worker: WorkerId) -> Option<Leaf> {

@@ -3,9 +3,11 @@
 use super::drainer::Drain;
 use crate::core::{ExitStatus, WorkerId};
 use crate::linux::tree::Tree;
+use crate::store::Life;
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 use tokio::task::AbortHandle;
 
 /// One live worker.
@@ -13,6 +15,10 @@ use tokio::task::AbortHandle;
 pub(super) struct Live {
     pub pid: i32,
     pub tree: Arc<Mutex<Tree>>,
+    /// What its samples are kept under.
+    pub life: Arc<Life>,
+    /// When its start was asked for.
+    pub started: Instant,
     /// Attends to its launch, then probes it.
     pub task: AbortHandle,
     /// The launch has not come to its end.

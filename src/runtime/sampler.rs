@@ -7,7 +7,7 @@ use crate::core::{Event, Sample, WorkerId, pace};
 use crate::linux::procfs::Procfs;
 use crate::linux::sockdiag;
 use crate::linux::tree::Tree;
-use crate::store::Writer;
+use crate::store::{Life, Writer};
 use jiff::Timestamp;
 use std::collections::BTreeMap;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 /// Changes of the roster that may wait; each is one start or end of a worker.
 const QUEUE: usize = 1024;
 
-/// Connections and queues are counted, and samples kept in the store, at most this often.
+/// Connections and queues are counted at most this often.
 const SLOW: Duration = Duration::from_secs(1);
 
 /// A round of counting is followed by a pause of so many times its duration.
@@ -30,7 +30,7 @@ pub(super) struct Sampler {
 }
 
 enum Change {
-    Watch(WorkerId, Arc<Mutex<Tree>>),
+    Watch(Arc<Life>, Instant, Arc<Mutex<Tree>>),
     Forget(WorkerId),
 }
 
@@ -66,9 +66,9 @@ impl Sampler {
         Ok(Self { changes })
     }
 
-    /// Samples this worker from now on.
-    pub fn watch(&self, worker: WorkerId, tree: Arc<Mutex<Tree>>) {
-        let _ = self.changes.send(Change::Watch(worker, tree));
+    /// Samples this worker, started then, from now on.
+    pub fn watch(&self, life: Arc<Life>, started: Instant, tree: Arc<Mutex<Tree>>) {
+        let _ = self.changes.send(Change::Watch(life, started, tree));
     }
 
     /// The worker is gone.
@@ -78,9 +78,11 @@ impl Sampler {
 }
 
 struct Watched {
+    life: Arc<Life>,
+    started: Instant,
     tree: Arc<Mutex<Tree>>,
     due: Instant,
-    slow_due: Instant,
+    store_due: Instant,
     fds: Option<u64>,
     connections: Option<u64>,
 }
@@ -103,10 +105,18 @@ impl Thread {
             let due = self.watched.values().map(|watched| watched.due);
             let next = due.chain([self.count_due]).min().unwrap_or(self.count_due);
             match changes.recv_timeout(next.saturating_duration_since(Instant::now())) {
-                Ok(Change::Watch(worker, tree)) => {
+                Ok(Change::Watch(life, started, tree)) => {
                     let now = Instant::now();
-                    let (fds, connections) = (None, None);
-                    let watched = Watched { tree, due: now, slow_due: now, fds, connections };
+                    let worker = life.worker;
+                    let watched = Watched {
+                        life,
+                        started,
+                        tree,
+                        due: now,
+                        store_due: now,
+                        fds: None,
+                        connections: None,
+                    };
                     self.watched.insert(worker, watched);
                 }
                 Ok(Change::Forget(worker)) => drop(self.watched.remove(&worker)),
@@ -130,9 +140,11 @@ impl Thread {
             let sample = watched.sample();
             let Pace { usual, hard_limit_kib } = self.pace;
             watched.due = now + pace::sample_interval(usual, sample.growth_kib(), hard_limit_kib);
-            if watched.slow_due <= now {
-                watched.slow_due = now + SLOW;
-                self.store.add_samples(*worker, Timestamp::now(), sample);
+            if watched.store_due <= now {
+                watched.store_due = now + usual;
+                // By the clock that does not step: the age is what the trend is judged by.
+                let at = watched.life.started.checked_add(now - watched.started);
+                self.store.add_sample(&watched.life, at.unwrap_or(Timestamp::MAX), sample);
             }
             // An engine that cannot keep up needs fewer samples, not older ones.
             let _ = self

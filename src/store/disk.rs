@@ -2,15 +2,17 @@
 
 use super::chain::Link;
 use super::lock::Lock;
-use super::queue::StoredSample;
+use super::samples::{Keeper, Life, Row, SAMPLE_ROWS, StoredSample};
 use super::schema::{open_for_writing, refine};
 use super::{Head, StoreError};
-use crate::core::Incident;
+use crate::core::{Incident, WorkerId};
 use jiff::Timestamp;
-use rusqlite::{Connection, OptionalExtension, params};
+use rusqlite::{Connection, OptionalExtension, Transaction, params};
+use std::collections::HashMap;
 use std::fs::{self, DirBuilder};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// Old samples deleted in one go, so that an event never waits long behind it.
 const PRUNE_ROWS: i64 = 20_000;
@@ -26,11 +28,15 @@ pub(super) struct Disk {
     /// The last event. Kept here and not read again: who cuts the log while it is written leaves a
     /// gap that shows.
     head: Head,
+    keeper: Keeper,
+    /// The rows of `lives` that were written or found.
+    lives: HashMap<(WorkerId, Timestamp), i64>,
 }
 
 impl Disk {
-    /// Opens or creates the store, with its folder where that is missing.
-    pub fn open(path: &Path) -> Result<Disk, StoreError> {
+    /// Opens or creates the store, with its folder where that is missing. Samples are kept for
+    /// `retention` at most.
+    pub fn open(path: &Path, retention: Duration) -> Result<Disk, StoreError> {
         if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
             DirBuilder::new()
                 .recursive(true)
@@ -50,7 +56,15 @@ impl Disk {
                 refine(path, source, |path, source| StoreError::Read { path, source })
             })?
             .unwrap_or_default();
-        Ok(Disk { connection, _lock: lock, path: path.into(), identity, head })
+        Ok(Disk {
+            connection,
+            _lock: lock,
+            path: path.into(),
+            identity,
+            head,
+            keeper: Keeper::new(retention),
+            lives: HashMap::new(),
+        })
     }
 
     /// The last event in the store.
@@ -93,18 +107,30 @@ impl Disk {
         &mut self,
         samples: impl Iterator<Item = &'a StoredSample>,
     ) -> Result<(), StoreError> {
-        // A figure beyond 2^63 is no measurement; unknown is the honest word for it.
-        let whole = |figure: Option<u64>| figure.and_then(|figure| i64::try_from(figure).ok());
-        self.transaction(|transaction| {
+        let (mut lives, keeper) = (std::mem::take(&mut self.lives), &mut self.keeper);
+        let outcome = transaction(&mut self.connection, &self.path, self.identity, |transaction| {
             let mut insert = transaction.prepare_cached(
                 "INSERT INTO samples VALUES
                  (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)",
             )?;
-            for StoredSample { worker, at, sample } in samples {
+            let mut expire = transaction
+                .prepare_cached("UPDATE samples SET expires_ms = ?2 WHERE rowid = ?1")?;
+            let mut rowid: i64 = transaction
+                .prepare_cached("SELECT coalesce(max(rowid), 0) FROM samples")?
+                .query_row([], |row| row.get(0))?;
+            for stored in samples {
+                let StoredSample { life, at, sample } = stored;
+                let id = match lives.get(&(life.worker, life.started)) {
+                    Some(id) => *id,
+                    None => write_life(transaction, life)?,
+                };
+                lives.insert((life.worker, life.started), id);
+                rowid += 1;
+                let (expires, displaced) = keeper.place(id, Row { rowid, at: *at }, stored);
                 insert.execute(params![
+                    id,
                     at.as_millisecond(),
-                    worker.slot.0,
-                    worker.generation.0.cast_signed(),
+                    expires.as_millisecond(),
                     whole(sample.rss_kib),
                     whole(sample.rss_anon_kib),
                     whole(sample.rss_file_kib),
@@ -117,44 +143,128 @@ impl Disk {
                     whole(sample.connections),
                     sample.load_rps,
                 ])?;
+                for (row, expires) in displaced {
+                    expire.execute([row.rowid, expires.as_millisecond()])?;
+                }
             }
+            Ok(())
+        });
+        self.lives = lives;
+        outcome
+    }
+
+    /// Keeps all recent samples of a worker that has an event in an incident, and those of the next
+    /// minutes.
+    pub fn keep_samples(&mut self, worker: WorkerId, at: Timestamp) -> Result<(), StoreError> {
+        let (since, until) = self.keeper.keep(worker, at);
+        self.transaction(|transaction| {
+            transaction
+                .prepare_cached(
+                    "UPDATE samples SET expires_ms = max(expires_ms, ?4)
+                     WHERE life = (SELECT max(id) FROM lives WHERE slot = ?1 AND generation = ?2)
+                     AND at_ms >= ?3",
+                )?
+                .execute(params![
+                    worker.slot.0,
+                    worker.generation.0.cast_signed(),
+                    since.as_millisecond(),
+                    until.as_millisecond(),
+                ])?;
             Ok(())
         })
     }
 
-    /// Deletes samples that were taken before `oldest`, the oldest first and not all at once; true
-    /// if there may be more. Samples lie in the order they were taken in, so only the first rows
-    /// are looked at.
-    pub fn prune(&mut self, oldest: Timestamp) -> Result<bool, StoreError> {
+    /// Deletes samples whose time is over, and of too many those whose time is over next; not all at
+    /// once, true if there may be more.
+    pub fn prune(&mut self, now: Timestamp) -> Result<bool, StoreError> {
         let mut deleted = 0;
         self.transaction(|transaction| {
+            let count: i64 = transaction
+                .prepare_cached("SELECT count(*) FROM samples")?
+                .query_row([], |row| row.get(0))?;
+            let over = (count - SAMPLE_ROWS).clamp(0, PRUNE_ROWS);
             deleted = transaction
                 .prepare_cached(
-                    "DELETE FROM samples WHERE at_ms < ?1
-                     AND rowid IN (SELECT rowid FROM samples ORDER BY rowid LIMIT ?2)",
+                    "DELETE FROM samples WHERE rowid IN
+                     (SELECT rowid FROM samples WHERE expires_ms <= ?1
+                      ORDER BY expires_ms LIMIT ?2)",
                 )?
-                .execute([oldest.as_millisecond(), PRUNE_ROWS])?;
+                .execute([now.as_millisecond(), PRUNE_ROWS])?;
+            deleted = deleted.max(
+                transaction
+                    .prepare_cached(
+                        "DELETE FROM samples WHERE rowid IN
+                         (SELECT rowid FROM samples ORDER BY expires_ms LIMIT ?1)",
+                    )?
+                    .execute([over - (deleted as i64).min(over)])?,
+            );
+            transaction
+                .prepare_cached(
+                    "DELETE FROM lives WHERE NOT EXISTS
+                     (SELECT 1 FROM samples WHERE samples.life = lives.id)",
+                )?
+                .execute([])?;
             Ok(())
         })?;
+        // A life that goes on is written again.
+        self.lives.clear();
+        self.keeper.forget(now);
         Ok(deleted as i64 == PRUNE_ROWS)
     }
 
     fn transaction(
         &mut self,
-        work: impl FnOnce(&rusqlite::Transaction<'_>) -> rusqlite::Result<()>,
+        work: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<()>,
     ) -> Result<(), StoreError> {
-        // A file that was removed while it was open can still be written, into nowhere.
-        if identity(&self.path) != Some(self.identity) {
-            return Err(StoreError::Replaced { path: self.path.clone() });
-        }
-        let outcome = self.connection.transaction().and_then(|transaction| {
-            work(&transaction)?;
-            transaction.commit()
-        });
-        outcome.map_err(|source| {
-            refine(&self.path, source, |path, source| StoreError::Write { path, source })
-        })
+        transaction(&mut self.connection, &self.path, self.identity, work)
     }
+}
+
+fn transaction(
+    connection: &mut Connection,
+    path: &Path,
+    expected: (u64, u64),
+    work: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<()>,
+) -> Result<(), StoreError> {
+    // A file that was removed while it was open can still be written, into nowhere.
+    if identity(path) != Some(expected) {
+        return Err(StoreError::Replaced { path: path.into() });
+    }
+    let outcome = connection.transaction().and_then(|transaction| {
+        work(&transaction)?;
+        transaction.commit()
+    });
+    outcome
+        .map_err(|source| refine(path, source, |path, source| StoreError::Write { path, source }))
+}
+
+/// The row of a life, written if it is not there.
+fn write_life(transaction: &Transaction<'_>, life: &Life) -> rusqlite::Result<i64> {
+    let Life { worker, started, limit_kib, warm_up } = life;
+    let (slot, generation) = (worker.slot.0, worker.generation.0.cast_signed());
+    let started_ms = started.as_millisecond();
+    transaction
+        .prepare_cached(
+            "INSERT INTO lives (slot, generation, started_ms, limit_kib, warm_up_ms)
+             VALUES (?1, ?2, ?3, ?4, ?5) ON CONFLICT DO NOTHING",
+        )?
+        .execute(params![
+            slot,
+            generation,
+            started_ms,
+            whole(*limit_kib),
+            i64::try_from(warm_up.as_millis()).ok(),
+        ])?;
+    transaction
+        .prepare_cached(
+            "SELECT id FROM lives WHERE slot = ?1 AND generation = ?2 AND started_ms = ?3",
+        )?
+        .query_row(params![slot, generation, started_ms], |row| row.get(0))
+}
+
+/// A figure beyond 2^63 is no measurement; unknown is the honest word for it.
+fn whole(figure: Option<u64>) -> Option<i64> {
+    figure.and_then(|figure| i64::try_from(figure).ok())
 }
 
 fn identity(path: &Path) -> Option<(u64, u64)> {

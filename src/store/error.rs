@@ -69,6 +69,15 @@ pub enum StoreError {
         /// The newest schema version that this program knows.
         known: i64,
     },
+    /// Its samples are kept as an earlier stanch did.
+    #[error(
+        "the samples in the store {} are kept as an earlier stanch did; the next `stanch run` brings them up to date",
+        path.display()
+    )]
+    Older {
+        /// The store.
+        path: PathBuf,
+    },
     /// The file's content is broken. It is never repaired or moved by stanch.
     #[error(
         "the store {} is damaged; it was left alone: keep it as evidence, move it away, and a new one begins",

@@ -26,7 +26,7 @@
 //! breaks the chain at that place, and anyone can check it with `sqlite3` and `sha256sum`. What a chain
 //! alone cannot show is a cut tail, or that all of it was computed anew: for that [`Writer::head`] goes
 //! into logs and alerts, and [`Reader::verify`] takes such a head. `incidents` and `samples` are
-//! conveniences outside the chain; the evidence is in the events.
+//! conveniences outside the chain; the evidence is in the events. How long a sample stays is in `samples`.
 //!
 //! # Reading
 //!
@@ -50,6 +50,7 @@ mod lock;
 mod place;
 mod queue;
 mod reader;
+mod samples;
 mod schema;
 #[cfg(test)]
 mod tests;
@@ -58,8 +59,9 @@ mod thread;
 pub use chain::Head;
 pub use error::StoreError;
 pub use place::{default_path, stores};
-pub use queue::{Durable, EVENT_CAPACITY, Health, SAMPLE_CAPACITY, StoredSample, Writer};
+pub use queue::{Durable, EVENT_CAPACITY, Health, SAMPLE_CAPACITY, Writer};
 pub use reader::{Break, Entry, EventFilter, IncidentFilter, Reader, Verified};
+pub use samples::{Life, StoredSample};
 pub use thread::Store;
 
 use std::path::{Path, PathBuf};

@@ -3,8 +3,8 @@
 //! Everything that is not yet on disk lives here, so this is also the buffer of a store that cannot
 //! be written. Its lock is held for moments only, never during disk work, so the engine may take it.
 
-use super::{Head, StoreError};
-use crate::core::{Incident, IncidentId, Record, Sample, WorkerId};
+use super::{Head, Life, StoreError, StoredSample};
+use crate::core::{Incident, IncidentId, Record, Sample};
 use jiff::Timestamp;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -38,17 +38,6 @@ pub enum Health {
         /// Events and incidents that found the buffer full and are lost.
         lost: u64,
     },
-}
-
-/// A sample with its time and place.
-#[derive(Clone, Debug, PartialEq)]
-pub struct StoredSample {
-    /// Of which worker.
-    pub worker: WorkerId,
-    /// When it was taken, UTC, to the millisecond.
-    pub at: Timestamp,
-    /// The reading.
-    pub sample: Sample,
 }
 
 /// An event that is not on disk yet.
@@ -149,12 +138,13 @@ impl Writer {
     }
 
     /// Has the sample written within some seconds, or drops and counts it when the queue is full.
-    pub fn add_samples(&self, worker: WorkerId, at: Timestamp, sample: Sample) {
+    pub fn add_sample(&self, life: &Arc<Life>, at: Timestamp, sample: Sample) {
         let mut queue = self.0.lock();
         if queue.waiting.samples.len() >= SAMPLE_CAPACITY {
             queue.samples_dropped += 1;
         } else {
-            queue.waiting.samples.push_back(StoredSample { worker, at, sample });
+            let life = Arc::clone(life);
+            queue.waiting.samples.push_back(StoredSample { life, at, sample });
             if queue.waiting.samples.len() == SAMPLE_CAPACITY / 2 {
                 self.0.changed.notify_all();
             }
@@ -302,7 +292,8 @@ impl Shared {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::tests::record;
+    use crate::core::WorkerId;
+    use crate::store::tests::{life, record};
 
     fn late(batch: &Batch) -> Vec<bool> {
         batch.events.iter().map(|p| p.record.figures.get("late") == Some(&true.into())).collect()
@@ -348,9 +339,8 @@ mod tests {
     fn samples_are_dropped_and_counted_when_nobody_takes_them() {
         let shared = Arc::new(Shared::default());
         let writer = Writer(Arc::clone(&shared));
-        let add = || {
-            writer.add_samples(WorkerId::new(0, 1), Timestamp::UNIX_EPOCH, Sample::default());
-        };
+        let life = life(WorkerId::new(0, 1), Timestamp::UNIX_EPOCH);
+        let add = || writer.add_sample(&life, Timestamp::UNIX_EPOCH, Sample::default());
         (0..SAMPLE_CAPACITY + 3).for_each(|_| add());
         assert_eq!(writer.samples_dropped(), 3);
         let batch = shared.next(None);

@@ -2,7 +2,7 @@
 
 use super::StoreError;
 use super::chain::Head;
-use super::queue::StoredSample;
+use super::samples::{Life, StoredSample};
 use super::schema::{is_damage, open_for_reading, refine};
 use crate::core::{Incident, IncidentId, Kind, Record, Sample, Slot, WorkerId};
 use jiff::Timestamp;
@@ -10,6 +10,8 @@ use rusqlite::types::Value;
 use rusqlite::{Connection, Row, params_from_iter};
 use serde::de::DeserializeOwned;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
 
 /// A store, open for reading. Every call sees one consistent state.
 #[derive(Debug)]
@@ -195,31 +197,39 @@ impl Reader {
         })
     }
 
-    /// The workers that samples are kept of, in order of slot and generation.
-    pub fn sampled_workers(&self) -> Result<Vec<WorkerId>, StoreError> {
-        let mut workers = Vec::new();
-        let query = Query::new("SELECT DISTINCT slot, generation FROM samples")
-            .oldest_first("slot, generation", None);
+    /// The lives of workers that samples are kept of, in order of their start.
+    pub fn lives(&self) -> Result<Vec<Life>, StoreError> {
+        let known = "SELECT count(*) FROM sqlite_schema WHERE name = 'lives'";
+        if self.read(self.connection.query_row(known, [], |row| row.get::<_, i64>(0)))? == 0 {
+            return Err(StoreError::Older { path: self.path.clone() });
+        }
+        let mut lives = Vec::new();
+        let query =
+            Query::new("SELECT slot, generation, started_ms, limit_kib, warm_up_ms, id FROM lives")
+                .oldest_first("started_ms, id", None);
         self.each(query, |row| {
-            workers.push(self.read(worker(row))?);
+            lives.push(self.read(life(row))?);
             Ok::<(), StoreError>(())
         })?;
-        Ok(workers)
+        Ok(lives)
     }
 
     /// Hands the samples of a worker to `visit`, oldest first, until it fails.
     pub fn samples<E: From<StoreError>>(
         &self,
-        worker: WorkerId,
+        life: &Arc<Life>,
         mut visit: impl FnMut(StoredSample) -> Result<(), E>,
     ) -> Result<(), E> {
         let mut query = Query::new(
-            "SELECT slot, generation, at_ms, rss_kib, rss_anon_kib, rss_file_kib, rss_shmem_kib,
-             vm_swap_kib, threads, fds, processes, cpu_ticks, connections, load_rps FROM samples",
+            "SELECT at_ms, rss_kib, rss_anon_kib, rss_file_kib, rss_shmem_kib, vm_swap_kib, threads,
+             fds, processes, cpu_ticks, connections, load_rps FROM samples JOIN lives ON life = id",
         );
-        query.restrict("slot = ?", Some(i64::from(worker.slot.0)));
-        query.restrict("generation = ?", Some(worker.generation.0.cast_signed()));
-        self.each(query.oldest_first("rowid", None), |row| visit(self.read(sample(row))?))
+        query.restrict("slot = ?", Some(i64::from(life.worker.slot.0)));
+        query.restrict("generation = ?", Some(life.worker.generation.0.cast_signed()));
+        query.restrict("started_ms = ?", Some(life.started.as_millisecond()));
+        self.each(query.oldest_first("at_ms, samples.rowid", None), |row| {
+            visit(self.read(sample(life, row))?)
+        })
     }
 
     fn parse_incidents(&self, query: Query) -> Result<Vec<Incident>, StoreError> {
@@ -307,29 +317,41 @@ fn entry(row: &Row<'_>) -> rusqlite::Result<Entry> {
     Ok(Entry { seq: row.get::<_, i64>(0)?.unsigned_abs(), body: row.get(1)?, hash: row.get(2)? })
 }
 
-fn worker(row: &Row<'_>) -> rusqlite::Result<WorkerId> {
-    Ok(WorkerId::new(row.get(0)?, row.get::<_, i64>(1)?.unsigned_abs()))
+fn at(row: &Row<'_>, place: usize) -> rusqlite::Result<Timestamp> {
+    let at_ms = row.get(place)?;
+    Timestamp::from_millisecond(at_ms)
+        .map_err(|_| rusqlite::Error::IntegralValueOutOfRange(place, at_ms))
 }
 
-fn sample(row: &Row<'_>) -> rusqlite::Result<StoredSample> {
-    let whole = |at| row.get::<_, Option<i64>>(at).map(|figure| figure.map(i64::unsigned_abs));
-    let at_ms = row.get(2)?;
+fn whole(row: &Row<'_>, place: usize) -> rusqlite::Result<Option<u64>> {
+    row.get::<_, Option<i64>>(place).map(|figure| figure.map(i64::unsigned_abs))
+}
+
+fn life(row: &Row<'_>) -> rusqlite::Result<Life> {
+    Ok(Life {
+        worker: WorkerId::new(row.get(0)?, row.get::<_, i64>(1)?.unsigned_abs()),
+        started: at(row, 2)?,
+        limit_kib: whole(row, 3)?,
+        warm_up: Duration::from_millis(whole(row, 4)?.unwrap_or_default()),
+    })
+}
+
+fn sample(life: &Arc<Life>, row: &Row<'_>) -> rusqlite::Result<StoredSample> {
     Ok(StoredSample {
-        worker: worker(row)?,
-        at: Timestamp::from_millisecond(at_ms)
-            .map_err(|_| rusqlite::Error::IntegralValueOutOfRange(2, at_ms))?,
+        life: Arc::clone(life),
+        at: at(row, 0)?,
         sample: Sample {
-            rss_kib: whole(3)?,
-            rss_anon_kib: whole(4)?,
-            rss_file_kib: whole(5)?,
-            rss_shmem_kib: whole(6)?,
-            vm_swap_kib: whole(7)?,
-            threads: whole(8)?,
-            fds: whole(9)?,
-            processes: whole(10)?,
-            cpu_ticks: whole(11)?,
-            connections: whole(12)?,
-            load_rps: row.get(13)?,
+            rss_kib: whole(row, 1)?,
+            rss_anon_kib: whole(row, 2)?,
+            rss_file_kib: whole(row, 3)?,
+            rss_shmem_kib: whole(row, 4)?,
+            vm_swap_kib: whole(row, 5)?,
+            threads: whole(row, 6)?,
+            fds: whole(row, 7)?,
+            processes: whole(row, 8)?,
+            cpu_ticks: whole(row, 9)?,
+            connections: whole(row, 10)?,
+            load_rps: row.get(11)?,
         },
     })
 }

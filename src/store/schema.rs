@@ -22,7 +22,8 @@ use std::time::Duration;
 /// `events` is written once and never changed; all its columns but three are computed from `body`,
 /// so that nothing outside the hash can disagree with what is inside. `samples` has no index on time:
 /// its rows are in the order of time, which retention relies on.
-const MIGRATIONS: &[&str] = &["
+const MIGRATIONS: &[&str] = &[
+    "
     CREATE TABLE meta (key TEXT PRIMARY KEY, value) WITHOUT ROWID;
     INSERT INTO meta VALUES ('schema_version', 0);
     CREATE TABLE events (
@@ -50,7 +51,44 @@ const MIGRATIONS: &[&str] = &["
         connections INTEGER, load_rps REAL
     );
     CREATE INDEX samples_worker ON samples (slot, generation);
-"];
+",
+    "
+    ALTER TABLE samples RENAME TO samples_1;
+    DROP INDEX samples_worker;
+    CREATE TABLE lives (
+        id INTEGER PRIMARY KEY,
+        slot INTEGER NOT NULL,
+        generation INTEGER NOT NULL,
+        started_ms INTEGER NOT NULL,
+        limit_kib INTEGER,
+        warm_up_ms INTEGER,
+        UNIQUE (slot, generation, started_ms)
+    );
+    CREATE TABLE samples (
+        life INTEGER NOT NULL REFERENCES lives,
+        at_ms INTEGER NOT NULL,
+        expires_ms INTEGER NOT NULL,
+        rss_kib INTEGER, rss_anon_kib INTEGER, rss_file_kib INTEGER, rss_shmem_kib INTEGER,
+        vm_swap_kib INTEGER, threads INTEGER, fds INTEGER, processes INTEGER, cpu_ticks INTEGER,
+        connections INTEGER, load_rps REAL
+    );
+    INSERT INTO lives (slot, generation, started_ms)
+        SELECT slot, generation, min(at_ms) FROM samples_1 GROUP BY slot, generation;
+    -- Beside min() the other columns are those of the row that has it.
+    INSERT INTO samples
+        SELECT id, at_ms, at_ms + 30 * 86400000, rss_kib, rss_anon_kib, rss_file_kib,
+            rss_shmem_kib, vm_swap_kib, threads, fds, processes, cpu_ticks, connections, load_rps
+        FROM (
+            SELECT *, min(coalesce(
+                rss_anon_kib + coalesce(rss_shmem_kib, 0) + coalesce(vm_swap_kib, 0), rss_kib, 0
+            )) FROM samples_1 GROUP BY slot, generation, at_ms / 600000
+        ) JOIN lives USING (slot, generation)
+        ORDER BY at_ms;
+    DROP TABLE samples_1;
+    CREATE INDEX samples_life ON samples (life);
+    CREATE INDEX samples_expires ON samples (expires_ms);
+",
+];
 
 /// The newest schema version that this program knows.
 pub(super) const VERSION: i64 = MIGRATIONS.len() as i64;
@@ -234,4 +272,12 @@ pub(super) fn refine(
 /// Whether SQLite says that the file's content is broken.
 pub(super) fn is_damage(error: &rusqlite::Error) -> bool {
     matches!(error.sqlite_error_code(), Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase))
+}
+
+/// Makes a store as version 1 was.
+#[cfg(test)]
+pub(super) fn version_1(path: &Path) {
+    let connection = Connection::open(path).expect("can be made");
+    connection.execute_batch(MIGRATIONS[0]).expect("is SQL");
+    connection.execute("UPDATE meta SET value = 1", []).expect("is SQL");
 }

@@ -4,7 +4,9 @@ use super::chain::Link;
 use super::disk::Disk;
 use super::queue::{Batch, Health, Pending, Shared, Writer};
 use super::{Head, StoreError};
-use jiff::{SignedDuration, Timestamp};
+use crate::core::WorkerId;
+use jiff::Timestamp;
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -12,7 +14,7 @@ use tokio::sync::mpsc;
 
 /// From a failure to the next try.
 const RETRY_PAUSE: Duration = Duration::from_secs(1);
-/// Between looks for samples that are older than the retention.
+/// Between looks for samples whose time is over.
 const PRUNE_PAUSE: Duration = Duration::from_secs(60);
 /// Notices that an engine which does not listen may leave unread.
 const HEALTH_CAPACITY: usize = 64;
@@ -27,9 +29,9 @@ pub struct Store {
 
 impl Store {
     /// Opens or creates the store at `path`; reads and writes the disk. Samples older than
-    /// `retention` are deleted in time, events never.
+    /// `retention` are deleted in time (most of them sooner, see `samples`), events never.
     pub fn open(path: &Path, retention: Duration) -> Result<Store, StoreError> {
-        let disk = Disk::open(path)?;
+        let disk = Disk::open(path, retention)?;
         Store::start(path, retention, Ok(disk))
     }
 
@@ -147,7 +149,7 @@ impl Thread {
         let began = Instant::now();
         let disk = match &mut self.disk {
             Some(disk) => disk,
-            None => self.disk.insert(Disk::open(&self.path)?),
+            None => self.disk.insert(Disk::open(&self.path, self.retention)?),
         };
         let mut places = Vec::new();
         let doubt = std::mem::take(&mut self.doubt);
@@ -166,16 +168,20 @@ impl Thread {
             batch.incidents.clear();
         }
         let head = disk.head().clone();
+        let touched = touched(batch);
         self.settle(batch, places, head, began.elapsed());
 
         let disk = self.disk.as_mut();
         if let Some(disk) = disk {
+            for (worker, at) in touched {
+                disk.keep_samples(worker, at)?;
+            }
             if !batch.samples.is_empty() {
                 disk.write_samples(batch.samples.iter())?;
                 batch.samples.clear();
             }
             if self.prune_at <= Instant::now() {
-                let more = disk.prune(ago(self.retention))?;
+                let more = disk.prune(Timestamp::now())?;
                 self.prune_at = Instant::now() + if more { Duration::ZERO } else { PRUNE_PAUSE };
             }
         }
@@ -233,9 +239,16 @@ impl Drop for Thread {
     }
 }
 
-fn ago(retention: Duration) -> Timestamp {
-    let retention = SignedDuration::try_from(retention).unwrap_or(SignedDuration::MAX);
-    Timestamp::now().checked_sub(retention).unwrap_or(Timestamp::MIN)
+/// The workers that have an event in an incident, and when the last one was.
+fn touched(batch: &Batch) -> BTreeMap<WorkerId, Timestamp> {
+    let records = batch.events.iter().map(|pending| &pending.record);
+    let of_incidents = records.filter(|record| record.incident.is_some());
+    of_incidents
+        .filter_map(|record| {
+            let (slot, generation) = (record.slot?, record.generation?);
+            Some((WorkerId { slot, generation }, record.at))
+        })
+        .collect()
 }
 
 #[cfg(test)]
@@ -270,7 +283,7 @@ mod tests {
         // Two commits that failed: the first one (two events) is on disk, the second one is not.
         let records = [record(1), record(2), record(3)];
         let links = Head::default().extend(records.iter());
-        let mut disk = Disk::open(&path).unwrap();
+        let mut disk = Disk::open(&path, Duration::ZERO).unwrap();
         disk.write(&links[..2], [].into_iter()).unwrap();
         drop(disk);
         thread.doubt = links.iter().map(|link| link.head.clone()).collect();

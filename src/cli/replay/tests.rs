@@ -1,11 +1,8 @@
 use super::*;
 
-fn settings(limit_mib: u64) -> DetectorSettings {
-    DetectorSettings { limit_kib: Some(limit_mib * 1024), warm_up: Duration::from_secs(60) }
-}
-
 fn judged(text: &str) -> Result<Report, TraceError> {
-    judge("a.csv", text.as_bytes(), settings(512))
+    let wishes = Wishes { limit_kib: Some(512 * 1024), warm_up: None };
+    judge("a.csv", text.as_bytes(), wishes)
 }
 
 fn climb(from: u32, to: u32, kib_a_second: u32) -> String {
@@ -47,20 +44,34 @@ fn errors_name_file_and_line() {
     assert!(message("t_s,threads\n1,2\n").starts_with("a.csv, line 1: no memory column"));
     assert_eq!(
         message("t_s,rss_kib\n0,1\n1,two\n"),
-        "a.csv, line 3: rss_kib is \"two\", which is not a number of 0 or more"
+        "a.csv, line 3, column 3: rss_kib is \"two\", which is not a number of 0 or more"
     );
-    assert!(message("t_s,rss_kib\n,1\n").contains("line 2: t_s is \"\""));
-    assert!(message("t_s,rss_kib\n0,NaN\n").contains("line 2: rss_kib"));
+    assert!(message("t_s,rss_kib\n,1\n").contains("line 2, column 1: t_s is \"\""));
+    assert!(message("t_s,rss_kib\n0,NaN\n").contains("line 2, column 3: rss_kib"));
+    assert!(message("t_s,rss_kib\n10,\"1\n").contains("line 2, column 4: the quote"));
+    assert!(message("t_s,rss_kib,rss_kib\n").contains("line 1, column 13: rss_kib is named twice"));
     assert!(message("t_s,rss_kib\n0,1\n1\n").contains("line 3: 1 fields, but the header names 2"));
 }
 
 #[test]
 fn columns_may_stand_in_any_order_and_be_unknown_or_empty() {
-    let mut text = String::from("\u{feff}colour, rss_anon_kib ,cpu_ticks,t_s\r\n");
+    let mut text = String::from("\u{feff}colour, rss_anon_kib ,cpu_ticks,\"t_s\"\r\n");
     for t in 0..300 {
-        text.push_str(&format!("red,{},,{t}\r\n", 100_000 + t * 1000));
+        text.push_str(&format!("\"red, \"\"dark\"\"\",\"{}\",,{t}\r\n", 100_000 + t * 1000));
     }
     assert_eq!(judged(&text).unwrap().verdict, "leak");
+}
+
+#[test]
+fn what_the_trace_was_judged_by_live_holds_unless_told_otherwise() {
+    // 30 MiB in 300 s: next to nothing on the way to 512 MiB, and all of the way to 64 MiB.
+    let rows = climb(0, 300, 100).replace('\n', ",,\n").replacen(",,\n", ",131072,20\n", 1);
+    let text = format!("t_s,rss_anon_kib,limit_kib,warm_up_s\n{rows}");
+    assert_ne!(judged(&text).unwrap().verdict, "leak", "the command line says 512 MiB");
+    let report = judge("a.csv", text.as_bytes(), Wishes::default()).unwrap();
+    assert_eq!(report.verdict, "leak");
+    let end = report.detected_at_s.unwrap() + report.eta_s.unwrap();
+    assert!((end - 310.7).abs() < 10.0, "{end}");
 }
 
 #[test]

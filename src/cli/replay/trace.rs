@@ -1,7 +1,9 @@
-//! The trace CSV: a header line, then a sample a line.
+//! The trace CSV: a header line, then a sample a line. Columns in any order, those of others passed
+//! over; a byte order mark, CRLF and quoted fields as spreadsheets write them.
 
 use crate::core::Sample;
 use std::io::BufRead;
+use std::time::Duration;
 
 /// Why a trace cannot be read.
 #[derive(Debug, thiserror::Error)]
@@ -16,25 +18,54 @@ pub(super) enum TraceError {
     NoTime { file: String },
     #[error("{file}, line 1: no memory column; one of rss_anon_kib and rss_kib is needed")]
     NoMemory { file: String },
+    #[error("{file}, line 1, column {at}: {name} is named twice")]
+    Twice { file: String, at: usize, name: String },
+    #[error("{file}, line {line}, column {at}: the quote is not closed on its line")]
+    OpenQuote { file: String, line: u64, at: usize },
     #[error("{file}, line {line}: {found} fields, but the header names {expected}")]
     Fields { file: String, line: u64, found: usize, expected: usize },
-    #[error("{file}, line {line}: {column} is {text:?}, which is not a number of 0 or more")]
-    NotANumber { file: String, line: u64, column: &'static str, text: String },
+    #[error(
+        "{file}, line {line}, column {at}: {name} is {text:?}, which is not a number of 0 or more"
+    )]
+    NotANumber { file: String, line: u64, at: usize, name: &'static str, text: String },
 }
 
-/// The columns that matter; others are passed over.
-const COLUMNS: [&str; 10] = [
-    "t_s",
-    "rss_kib",
-    "rss_anon_kib",
-    "rss_shmem_kib",
-    "vm_swap_kib",
-    "threads",
-    "fds",
-    "cpu_ticks",
-    "load_rps",
-    "connections",
-];
+macro_rules! columns {
+    ($($variant:ident => $name:literal,)*) => {
+        /// The columns that matter.
+        #[derive(Clone, Copy)]
+        enum Column { $($variant,)* }
+
+        const COLUMNS: &[&str] = &[$($name,)*];
+    };
+}
+
+columns! {
+    Time => "t_s",
+    Rss => "rss_kib",
+    Anon => "rss_anon_kib",
+    File => "rss_file_kib",
+    Shmem => "rss_shmem_kib",
+    Swap => "vm_swap_kib",
+    Threads => "threads",
+    Fds => "fds",
+    Processes => "processes",
+    Cpu => "cpu_ticks",
+    Load => "load_rps",
+    Limit => "limit_kib",
+    WarmUp => "warm_up_s",
+}
+
+/// A line.
+#[derive(Debug)]
+pub(super) struct Row {
+    /// Seconds; never goes back.
+    pub t_s: f64,
+    pub sample: Sample,
+    /// What the live supervisor judged by from here on, where the trace says so.
+    pub limit_kib: Option<u64>,
+    pub warm_up: Option<Duration>,
+}
 
 /// A trace being read.
 pub(super) struct Trace<R> {
@@ -42,9 +73,11 @@ pub(super) struct Trace<R> {
     source: R,
     line: u64,
     text: String,
+    /// The fields of the line, each with the character that it begins at, from 1.
+    fields: Vec<(usize, String)>,
     width: usize,
     /// Which field holds each of [`COLUMNS`].
-    places: [Option<usize>; COLUMNS.len()],
+    places: Vec<Option<usize>>,
     last_s: Option<f64>,
     step_s: f64,
     shift_s: f64,
@@ -63,8 +96,9 @@ impl<R: BufRead> Trace<R> {
             source,
             line: 0,
             text: String::new(),
+            fields: Vec::new(),
             width: 0,
-            places: [None; COLUMNS.len()],
+            places: Vec::new(),
             last_s: None,
             step_s: 0.0,
             shift_s: 0.0,
@@ -74,54 +108,59 @@ impl<R: BufRead> Trace<R> {
         if !trace.read_line()? {
             return Err(TraceError::Empty { file: trace.file });
         }
-        let names: Vec<&str> =
-            trace.text.trim_start_matches('\u{feff}').split(',').map(clean).collect();
-        let place = |column: &str| names.iter().position(|name| *name == column);
-        let places = COLUMNS.map(place);
-        if places[0].is_none() {
+        for name in COLUMNS {
+            let mut places = (0..trace.fields.len()).filter(|at| trace.fields[*at].1 == *name);
+            trace.places.push(places.next());
+            if let Some(second) = places.next() {
+                let (at, name) = trace.fields.swap_remove(second);
+                return Err(TraceError::Twice { file: trace.file, at, name });
+            }
+        }
+        let has = |column: Column| trace.places[column as usize].is_some();
+        if !has(Column::Time) {
             return Err(TraceError::NoTime { file: trace.file });
         }
-        if places[1].is_none() && places[2].is_none() {
+        if !has(Column::Rss) && !has(Column::Anon) {
             return Err(TraceError::NoMemory { file: trace.file });
         }
-        (trace.width, trace.places) = (names.len(), places);
+        trace.width = trace.fields.len();
         Ok(trace)
     }
 
-    /// The next sample, with its time in seconds. Where time goes back, the clock is taken to have
-    /// been set, and the sample to have come one step after the last.
-    pub fn next(&mut self) -> Result<Option<(f64, Sample)>, TraceError> {
+    /// The next row. Where time goes back, the clock is taken to have been set, and the sample to have
+    /// come one step after the last.
+    pub fn next(&mut self) -> Result<Option<Row>, TraceError> {
         while self.read_line()? {
             if self.text.trim().is_empty() {
                 continue;
             }
-            let found = self.text.split(',').count();
+            let found = self.fields.len();
             if found != self.width {
-                return Err(TraceError::Fields {
-                    file: self.file.clone(),
-                    line: self.line,
-                    found,
-                    expected: self.width,
-                });
+                let (file, line) = (self.file.clone(), self.line);
+                return Err(TraceError::Fields { file, line, found, expected: self.width });
             }
-            let Some(t_s) = self.number(0)? else {
-                return Err(self.not_a_number(0, ""));
+            let Some(t_s) = self.number(Column::Time)? else {
+                return Err(self.not_a_number(Column::Time));
             };
-            let whole = |value: Option<f64>| value.map(|value| value.round() as u64);
+            let whole = |column| Ok(self.number(column)?.map(|value| value.round() as u64));
+            let warm_up = self.number(Column::WarmUp)?;
             let sample = Sample {
-                rss_kib: whole(self.number(1)?),
-                rss_anon_kib: whole(self.number(2)?),
-                rss_shmem_kib: whole(self.number(3)?),
-                vm_swap_kib: whole(self.number(4)?),
-                threads: whole(self.number(5)?),
-                fds: whole(self.number(6)?),
-                cpu_ticks: whole(self.number(7)?),
-                load_rps: self.number(8)?,
-                connections: whole(self.number(9)?),
+                rss_kib: whole(Column::Rss)?,
+                rss_anon_kib: whole(Column::Anon)?,
+                rss_file_kib: whole(Column::File)?,
+                rss_shmem_kib: whole(Column::Shmem)?,
+                vm_swap_kib: whole(Column::Swap)?,
+                threads: whole(Column::Threads)?,
+                fds: whole(Column::Fds)?,
+                processes: whole(Column::Processes)?,
+                cpu_ticks: whole(Column::Cpu)?,
+                load_rps: self.number(Column::Load)?,
                 ..Sample::default()
             };
+            let limit_kib = whole(Column::Limit)?;
             self.without_memory += u64::from(sample.growth_kib().is_none());
-            return Ok(Some((self.forward(t_s), sample)));
+            let warm_up = warm_up.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
+            return Ok(Some(Row { t_s: self.forward(t_s), sample, limit_kib, warm_up }));
         }
         Ok(None)
     }
@@ -144,36 +183,69 @@ impl<R: BufRead> Trace<R> {
     fn read_line(&mut self) -> Result<bool, TraceError> {
         self.text.clear();
         self.line += 1;
-        match self.source.read_line(&mut self.text) {
-            Ok(read) => Ok(read > 0),
-            Err(source) => {
-                Err(TraceError::Read { file: self.file.clone(), line: self.line, source })
-            }
-        }
+        let read = self.source.read_line(&mut self.text).map_err(|source| TraceError::Read {
+            file: self.file.clone(),
+            line: self.line,
+            source,
+        })?;
+        let line = self.text.trim_end_matches(['\n', '\r']);
+        let line = if self.line == 1 { line.trim_start_matches('\u{feff}') } else { line };
+        self.fields = split(line).map_err(|at| TraceError::OpenQuote {
+            file: self.file.clone(),
+            line: self.line,
+            at,
+        })?;
+        Ok(read > 0)
     }
 
-    fn number(&self, column: usize) -> Result<Option<f64>, TraceError> {
-        let Some(place) = self.places[column] else { return Ok(None) };
-        let text = clean(self.text.split(',').nth(place).unwrap_or_default());
-        if text.is_empty() {
+    fn field(&self, column: Column) -> Option<(usize, &str)> {
+        let (at, text) = self.fields.get(self.places[column as usize]?)?;
+        Some((*at, text))
+    }
+
+    fn number(&self, column: Column) -> Result<Option<f64>, TraceError> {
+        let Some((_, text)) = self.field(column).filter(|(_, text)| !text.is_empty()) else {
             return Ok(None);
-        }
+        };
         match text.parse::<f64>() {
             Ok(value) if value.is_finite() && value >= 0.0 => Ok(Some(value)),
-            _ => Err(self.not_a_number(column, text)),
+            _ => Err(self.not_a_number(column)),
         }
     }
 
-    fn not_a_number(&self, column: usize, text: &str) -> TraceError {
+    fn not_a_number(&self, column: Column) -> TraceError {
+        let (at, text) = self.field(column).unwrap_or_default();
         TraceError::NotANumber {
             file: self.file.clone(),
             line: self.line,
-            column: COLUMNS[column],
+            at,
+            name: COLUMNS[column as usize],
             text: text.to_owned(),
         }
     }
 }
 
-fn clean(field: &str) -> &str {
-    field.trim().trim_matches('"')
+/// The fields of a line (RFC 4180, but a field ends with its line); the error is where a quote opens
+/// that is not closed.
+fn split(line: &str) -> Result<Vec<(usize, String)>, usize> {
+    let (mut fields, mut text) = (Vec::new(), String::new());
+    let (mut begins, mut quote) = (1, None);
+    let mut characters = line.chars().enumerate().peekable();
+    while let Some((before, character)) = characters.next() {
+        match character {
+            '"' if quote.is_some() && characters.next_if(|(_, next)| *next == '"').is_some() => {
+                text.push('"');
+            }
+            '"' if quote.is_some() => quote = None,
+            '"' if text.trim().is_empty() => quote = Some(before + 1),
+            ',' if quote.is_none() => {
+                fields.push((begins, text.trim().to_owned()));
+                text.clear();
+                begins = before + 2;
+            }
+            other => text.push(other),
+        }
+    }
+    fields.push((begins, text.trim().to_owned()));
+    quote.map_or(Ok(fields), Err)
 }

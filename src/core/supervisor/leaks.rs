@@ -8,15 +8,22 @@ use super::super::{Kind, LeakAction, Now, Sample, WorkerId};
 use super::{About, Supervisor, figures};
 
 impl Supervisor {
-    pub(super) fn judge_trend(&mut self, now: Now, id: WorkerId, sample: Sample) {
-        let action = self.settings.leak.action;
-        if action == LeakAction::Off {
+    /// Shows the detector a sample, from the first one on: what a worker gained until it was ready is
+    /// part of its curve.
+    pub(super) fn observe_trend(&mut self, now: Now, id: WorkerId, sample: &Sample) {
+        if self.settings.leak.action == LeakAction::Off {
             return;
         }
+        if let Some(worker) = self.workers.get_mut(&id) {
+            worker.detector.observe(now.mono, sample);
+        }
+    }
+
+    /// Follows the detector's mind, once the worker serves.
+    pub(super) fn judge_trend(&mut self, now: Now, id: WorkerId) {
         let Some(worker) = self.workers.get_mut(&id) else { return };
-        let before = worker.detector.judgement().verdict;
-        worker.detector.observe(now.mono, &sample);
         let after = worker.detector.judgement().verdict;
+        let before = std::mem::replace(&mut worker.verdict, after);
         if after != before {
             self.verdict_changed(now, id, before, after);
         }
@@ -33,6 +40,7 @@ impl Supervisor {
             ("slope_kib_s", judgement.slope_per_s.into()),
             ("eta_s", judgement.eta.map(|eta| eta.as_secs_f64()).into()),
             ("confidence", judgement.confidence.into()),
+            ("age_s", now.mono.since(worker.started).as_secs_f64().into()),
             ("growth_kib", worker.growth_kib().into()),
             ("limit_kib", self.settings.forecast_limit_kib().into()),
         ]);

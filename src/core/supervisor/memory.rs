@@ -23,8 +23,9 @@ impl Supervisor {
             }
             State::Stopping { told: Told::Killed, .. } | State::Exited => return,
         }
+        self.observe_trend(now, id, &sample);
         if self.workers.get(&id).is_some_and(|worker| worker.ready_since().is_some()) {
-            self.judge_trend(now, id, sample);
+            self.judge_trend(now, id);
             self.judge_soft_limit(now, id);
         }
         self.judge_total_limit(now);

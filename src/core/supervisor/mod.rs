@@ -15,7 +15,7 @@ mod view;
 pub use view::{LeakView, SlotView, View};
 
 use super::incidents::{Book, Topic};
-use super::leak::{Detector, DetectorSettings};
+use super::leak::{Detector, DetectorSettings, Verdict};
 use super::roll::Roll;
 use super::slot::{Desired, SlotEntry, Wait};
 use super::worker::{Cause, State, Worker};
@@ -287,6 +287,7 @@ impl Supervisor {
             sample: None,
             cpu_percent: None,
             detector,
+            verdict: Verdict::Unjudged,
         };
         self.workers.insert(id, worker);
         self.actions.push(Action::Start { worker: id });

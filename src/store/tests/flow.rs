@@ -2,7 +2,8 @@
 
 use super::*;
 use crate::core::{Sample, WorkerId};
-use jiff::{SignedDuration, Timestamp};
+use jiff::SignedDuration;
+use rusqlite::Connection;
 
 #[tokio::test]
 async fn events_are_numbered_in_order_and_found_by_what_they_are() {
@@ -78,24 +79,118 @@ fn samples_come_back_as_they_were_until_they_are_too_old() {
     let now = Timestamp::from_millisecond(Timestamp::now().as_millisecond()).unwrap();
     let sample = Sample { rss_kib: Some(7), load_rps: Some(0.5), ..Sample::default() };
     let old = now - SignedDuration::try_from(RETENTION).unwrap();
-    let one = WorkerId::new(1, 3);
+    // The same name in two lives of the supervisor.
+    let one = life(WorkerId::new(1, 3), old);
+    let same_name = life(WorkerId::new(1, 3), now);
+    let other = life(WorkerId::new(0, 9), now);
     let store = Store::open(&path, RETENTION).unwrap();
     for at in [old, now, now + SignedDuration::from_secs(1)] {
-        store.writer().add_samples(one, at, sample);
+        store.writer().add_sample(&one, at, sample);
     }
-    store.writer().add_samples(WorkerId::new(0, 9), now, Sample::default());
+    store.writer().add_sample(&same_name, now, Sample::default());
+    store.writer().add_sample(&other, now, Sample::default());
     assert_eq!(store.close(DEADLINE), 0);
 
     let reader = Reader::open(&path).unwrap();
-    assert_eq!(reader.sampled_workers().unwrap(), [WorkerId::new(0, 9), one]);
+    assert_eq!(reader.lives().unwrap(), [&one, &same_name, &other].map(|life| (**life).clone()));
+    let found = samples(&reader, &one);
+    assert_eq!(found.len(), 2);
+    assert_eq!(found[0], StoredSample { life: one, at: now, sample });
+}
+
+fn samples(reader: &Reader, life: &Arc<Life>) -> Vec<StoredSample> {
     let mut found = Vec::new();
     let visit = |stored: StoredSample| {
         found.push(stored);
         Ok::<(), StoreError>(())
     };
-    reader.samples(one, visit).unwrap();
-    assert_eq!(found.len(), 2);
-    assert_eq!(found[0], StoredSample { worker: one, at: now, sample });
+    reader.samples(life, visit).unwrap();
+    found
+}
+
+/// Two workers, a sample every ten seconds of the last two hours; an event in an incident of one.
+#[tokio::test]
+async fn the_trace_of_an_incident_is_not_thinned() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("s.db");
+    let now = Timestamp::from_second(Timestamp::now().as_second() / 600 * 600).unwrap();
+    let began = now - SignedDuration::from_hours(2);
+    let lives = [0, 1].map(|slot| life(WorkerId::new(slot, 5), began));
+    let store = Store::open(&path, 24 * 30 * RETENTION).unwrap();
+    let writer = store.writer();
+    let add = |from: i64, to: i64| {
+        for s in (from..to).step_by(10) {
+            let sample = Sample { rss_kib: Some(s as u64), ..Sample::default() };
+            let at = began + SignedDuration::from_secs(s);
+            lives.iter().for_each(|life| writer.add_sample(life, at, sample));
+        }
+    };
+    add(0, 1800);
+    let mut event = record(1);
+    event.at = began + SignedDuration::from_mins(30);
+    event.incident = Some(IncidentId("20261121T153012Z".into()));
+    (event.slot, event.generation) = (Some(Slot(1)), Some(Generation(5)));
+    written(writer.append(event)).await;
+    add(1800, 7200);
+    assert_eq!(store.close(DEADLINE), 0);
+    // The next supervisor finds what is past its time.
+    assert_eq!(Store::open(&path, 24 * 30 * RETENTION).unwrap().close(DEADLINE), 0);
+
+    let reader = Reader::open(&path).unwrap();
+    let in_first = |life: &Arc<Life>, minutes: i64| {
+        let end = began + SignedDuration::from_mins(minutes);
+        samples(&reader, life).into_iter().filter(|stored| stored.at < end).count()
+    };
+    assert_eq!(in_first(&lives[0], 40), 40, "one a minute");
+    assert_eq!(in_first(&lives[1], 40), 240, "all of them");
+    assert_eq!(in_first(&lives[1], 60), 240 + 1 + 20, "one a minute after ten minutes");
+}
+
+/// A store as version 1 left it.
+#[test]
+fn a_store_of_version_1_is_brought_up_to_date() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("s.db");
+    super::super::schema::version_1(&path);
+    let old = Connection::open(&path).unwrap();
+    let body = super::super::chain::Head::default().extend([record(1)].iter()).remove(0);
+    let event = rusqlite::params![1, body.body, body.head.hash];
+    old.execute("INSERT INTO events (seq, body, hash) VALUES (?1, ?2, ?3)", event).unwrap();
+    let now_ms = Timestamp::now().as_millisecond() / 600_000 * 600_000 - 1_200_000;
+    for s in 0..1200 {
+        // A sawtooth whose floor is 5 s after the full minute.
+        let level = 5000 + (s - 5) % 60;
+        let values = [now_ms + s * 1000, level];
+        let insert = "INSERT INTO samples (at_ms, slot, generation, rss_anon_kib, rss_kib, threads)
+                      VALUES (?1, 2, 7, ?2, ?2 * 2, 3)";
+        old.execute(insert, values).unwrap();
+    }
+    drop(old);
+    assert!(matches!(Reader::open(&path).unwrap().lives(), Err(StoreError::Older { .. })));
+    assert_eq!(entries(&path, &EventFilter::default()).len(), 1, "events can be read before");
+
+    store_with(&path, 1);
+    assert_eq!(verify(&path, None).unwrap().events, 2);
+    let reader = Reader::open(&path).unwrap();
+    let lives = reader.lives().unwrap();
+    assert_eq!((lives.len(), lives[0].worker), (1, WorkerId::new(2, 7)));
+    let found = samples(&reader, &Arc::new(lives[0].clone()));
+    let floors: Vec<_> = found
+        .iter()
+        .map(|stored| {
+            (
+                stored.at.as_millisecond() - now_ms,
+                stored.sample.rss_anon_kib,
+                stored.sample.rss_kib,
+                stored.sample.threads,
+            )
+        })
+        .collect();
+    // At s < 5 the remainder is negative: lower still.
+    assert_eq!(
+        floors,
+        [(0, Some(4995), Some(9990), Some(3)), (605_000, Some(5000), Some(10_000), Some(3))]
+    );
 }
 
 #[tokio::test]

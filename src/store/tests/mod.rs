@@ -8,7 +8,10 @@ mod flow;
 use super::*;
 use crate::core::{
     Figures, Generation, Incident, IncidentId, IncidentState, Kind, Record, Severity, Slot,
+    WorkerId,
 };
+use jiff::Timestamp;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::timeout;
 
@@ -30,6 +33,10 @@ pub(super) fn record(number: u64) -> Record {
         reason: format!("record {number}"),
         figures: Figures::new(),
     }
+}
+
+pub(super) fn life(worker: WorkerId, started: Timestamp) -> Arc<Life> {
+    Arc::new(Life { worker, started, limit_kib: Some(1000), warm_up: Duration::from_secs(20) })
 }
 
 fn incident(id: &str, summary: &str) -> Incident {
