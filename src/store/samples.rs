@@ -128,12 +128,11 @@ impl Keeper {
         (at.checked_sub(ALL).unwrap_or(Timestamp::MIN), plus(self.retention))
     }
 
-    /// Forgets what is over.
+    /// Forgets what was over a day ago: samples may come late, when the store could not be written.
     pub fn forget(&mut self, now: Timestamp) {
-        self.kept.retain(|_, until| *until >= now);
-        let running = now.as_millisecond().div_euclid(TEN_MINUTES_MS);
-        // A sample may come late, or from a clock that was set.
-        self.floors.retain(|_, [_, ten]| ten.is_some_and(|ten| ten.stretch + 1 >= running));
+        let yesterday = now.checked_sub(MINUTES).unwrap_or(Timestamp::MIN);
+        self.kept.retain(|_, until| *until >= yesterday);
+        self.floors.retain(|_, [_, ten]| ten.is_some_and(|ten| ten.row.at >= yesterday));
     }
 
     fn after(&self, row: Row, keep: SignedDuration) -> Timestamp {
