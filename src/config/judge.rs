@@ -321,6 +321,7 @@ impl Judge<'_> {
             action: given(&raw.action).unwrap_or(defaults.action),
             warm_up: given(&raw.warm_up).map_or(defaults.warm_up, |period| period.0),
             lead_time: given(&raw.lead_time).map_or(defaults.lead_time, |period| period.0),
+            quiet_window: given(&raw.quiet_window),
         };
         if let Some(max_age) = &rolling.max_age
             && leak.action != LeakAction::Off

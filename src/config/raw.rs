@@ -6,8 +6,8 @@ use super::error::{ConfigError, Place, Problems};
 use super::overrides::Overrides;
 use super::reader::{Document, FromText, Section, Typed, read_text};
 use super::values::{CountLimit, HttpPath, Port, SizeLimit, StopSignal, Umask, WorkerOutput};
-use crate::core::LeakAction;
 use crate::core::units::{Bytes, Period};
+use crate::core::{LeakAction, QuietWindow};
 use nix::sys::resource::Resource;
 use std::path::PathBuf;
 
@@ -86,6 +86,7 @@ pub(super) struct Leak {
     pub action: Option<Typed<LeakAction>>,
     pub warm_up: Option<Typed<Period>>,
     pub lead_time: Option<Typed<Period>>,
+    pub quiet_window: Option<Typed<QuietWindow>>,
 }
 
 /// `[rolling]`
@@ -237,12 +238,12 @@ impl Memory {
 
 impl Leak {
     fn read(s: &mut Section<'_, '_>) -> Self {
-        s.later("quiet_window");
         s.later("columns");
         Self {
             action: s.text("action"),
             warm_up: s.text("warm_up"),
             lead_time: s.text("lead_time"),
+            quiet_window: s.text("quiet_window"),
         }
     }
 }

@@ -3,8 +3,8 @@
 use super::checked::{ListenMode, LogFormat, ReadyWhen, Rlimit};
 use super::reader::{FromText, LATER, Wrong};
 use super::suggest::nearest;
-use crate::core::LeakAction;
 use crate::core::units::{Bytes, Period, UnitError};
+use crate::core::{LeakAction, QuietWindow};
 use nix::sys::resource::Resource;
 use nix::sys::signal::Signal;
 use std::fmt;
@@ -97,6 +97,14 @@ impl FromText for LeakAction {
             ("off", LeakAction::Off),
         ];
         word(text, &words, &[])
+    }
+}
+
+impl FromText for QuietWindow {
+    const WHAT: &'static str = "times of day like \"02:00-05:00\", in UTC";
+
+    fn from_text(text: &str) -> Result<Self, Wrong> {
+        text.parse().map_err(|error| format!("{text:?} {error}").into())
     }
 }
 

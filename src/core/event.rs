@@ -1,6 +1,6 @@
 //! What the core is told.
 
-use super::{Sample, Slot, WorkerId};
+use super::{Bounds, Sample, Slot, WorkerId};
 use std::fmt;
 
 /// Something that happened, told to the core together with the time.
@@ -65,6 +65,13 @@ pub enum Event {
         /// Connections that were still open when they were hung up or the worker was killed; `None`
         /// if it was not killed, or where that cannot be known.
         connections_cut: Option<u64>,
+    },
+    /// What the worker may have of what is counted.
+    Bounds {
+        /// Which worker.
+        worker: WorkerId,
+        /// The limits.
+        bounds: Bounds,
     },
     /// A reading of what the worker uses.
     Sampled {

@@ -3,17 +3,22 @@
 
 mod action;
 mod event;
+mod holding;
 mod id;
 mod incidents;
 pub mod leak;
 mod moment;
 pub mod pace;
+mod quiet;
 mod record;
 mod roll;
 mod sample;
 mod settings;
+mod siblings;
 mod slot;
 mod supervisor;
+mod trend;
+mod turn;
 pub mod units;
 mod weight;
 pub mod words;
@@ -23,6 +28,7 @@ pub use action::Action;
 pub use event::{Command, Event, ExitStatus, Left, Refusal, Reply, Ticket};
 pub use id::{Generation, Slot, WorkerId};
 pub use moment::{Moment, Now};
+pub use quiet::QuietWindow;
 pub use record::{Figures, Incident, IncidentId, IncidentState, Intent, Kind, Record, Severity};
 pub use sample::Sample;
 pub use settings::{
@@ -30,4 +36,5 @@ pub use settings::{
     Settings,
 };
 pub use supervisor::{LeakView, SlotView, Supervisor, View};
+pub use trend::Bounds;
 pub use weight::Weight;

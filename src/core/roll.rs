@@ -1,7 +1,7 @@
 //! A roll: replacing workers one by one. At most one is under way.
 
 use super::worker::Due;
-use super::{IncidentId, Slot, Ticket, WorkerId};
+use super::{IncidentId, Moment, Slot, Ticket, WorkerId};
 use std::collections::VecDeque;
 
 /// What is being replaced at the moment.
@@ -15,6 +15,8 @@ pub struct Step {
     pub new: Option<WorkerId>,
     /// Why, when it was not an operator's wish.
     pub due: Option<Due>,
+    /// When it began.
+    pub begun: Moment,
 }
 
 /// A roll under way.

@@ -1,5 +1,6 @@
 //! What the core needs of a checked configuration.
 
+use super::QuietWindow;
 use std::time::Duration;
 
 /// Everything the decisions depend on. Made by `config`, in defaults by [`Settings::default`].
@@ -63,6 +64,8 @@ pub struct LeakSettings {
     pub warm_up: Duration,
     /// Replace at the latest this long before the limit is forecast to be reached.
     pub lead_time: Duration,
+    /// When replacements are felt least; measured where there is none.
+    pub quiet_window: Option<QuietWindow>,
 }
 
 /// How workers are replaced.
@@ -127,6 +130,7 @@ impl Default for Settings {
                 action: LeakAction::Restart,
                 warm_up: Duration::from_secs(60),
                 lead_time: Duration::from_secs(600),
+                quiet_window: None,
             },
             rolling: RollingSettings {
                 surge: true,

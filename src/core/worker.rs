@@ -21,7 +21,8 @@
 //! A slot without a live worker waits in `backoff` or is `held`; that is the slot's state, not a
 //! worker's (`core/slot.rs`).
 
-use super::leak::{Detector, Verdict};
+use super::leak::Quantity;
+use super::trend::{Bounds, Trend};
 use super::{ExitStatus, IncidentId, Intent, Left, Moment, Sample, Weight, WorkerId};
 use std::fmt;
 
@@ -158,8 +159,6 @@ pub struct Worker {
     pub incident: Option<IncidentId>,
     /// What stood in the way of its becoming ready, when last heard.
     pub obstacle: Option<String>,
-    /// Whether the log says that it may leak; a suspicion comes and goes, and is told once.
-    pub suspicion_told: bool,
     /// How far it is in its slow start.
     pub warmth: Weight,
     /// With what weight it gets new connections, if it does.
@@ -178,10 +177,12 @@ pub struct Worker {
     pub sample: Option<(Moment, Sample)>,
     /// CPU use between the last two readings.
     pub cpu_percent: Option<f64>,
-    /// Judges its memory trend.
-    pub detector: Detector,
-    /// What was last followed of its mind.
-    pub verdict: Verdict,
+    /// CPU time used between them, in clock ticks.
+    pub ticks: Option<u64>,
+    /// What it may have of what is counted.
+    pub bounds: Bounds,
+    /// What of it is judged: memory, and counts that come near their limit.
+    pub trends: Vec<Trend>,
 }
 
 impl Worker {
@@ -231,12 +232,25 @@ impl Worker {
     /// Notes a reading and the CPU use that it shows.
     pub fn note_sample(&mut self, at: Moment, sample: Sample) {
         const TICKS_PER_S: f64 = 100.0;
-        self.cpu_percent = self.sample.and_then(|(before, old)| {
-            let elapsed_s = at.since(before).as_secs_f64();
+        let since = self.sample.and_then(|(before, old)| {
             let ticks = sample.cpu_ticks?.saturating_sub(old.cpu_ticks?);
-            (elapsed_s > 0.0).then(|| 100.0 * ticks as f64 / TICKS_PER_S / elapsed_s)
+            Some((at.since(before).as_secs_f64(), ticks))
         });
+        self.ticks = since.map(|(_, ticks)| ticks);
+        self.cpu_percent = since
+            .filter(|(elapsed_s, _)| *elapsed_s > 0.0)
+            .map(|(elapsed_s, ticks)| 100.0 * ticks as f64 / TICKS_PER_S / elapsed_s);
         self.sample = Some((at, sample));
+    }
+
+    /// Whether anything of it leaks, as far as is known.
+    pub fn is_leaking(&self) -> bool {
+        self.trends.iter().any(Trend::is_leaking)
+    }
+
+    /// How a quantity is followed, if it is.
+    pub fn trend(&self, quantity: Quantity) -> Option<&Trend> {
+        self.trends.iter().find(|trend| trend.quantity == quantity)
     }
 
     /// What limits are compared with, by the newest reading.

@@ -1,5 +1,6 @@
 //! Kernel interfaces, each in a file of its own; the only place with `unsafe`.
 
+pub mod bounds;
 pub mod cgroup;
 pub mod launch;
 mod pidfd;

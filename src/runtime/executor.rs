@@ -7,6 +7,7 @@ use super::roster::{Live, Roster};
 use super::sampler::Sampler;
 use crate::core::words::chain;
 use crate::core::{Action, Event, Intent, Kind, Record, Reply, Ticket, WorkerId};
+use crate::linux::bounds::bounds;
 use crate::linux::cgroup::{CgroupError, Leaf, Leaves};
 use crate::linux::plane::Plane;
 use crate::linux::procfs::Procfs;
@@ -19,6 +20,7 @@ use nix::sys::signal::Signal;
 use nix::unistd::Pid;
 use std::collections::{BTreeMap, HashMap};
 use std::os::fd::AsFd;
+use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
@@ -26,6 +28,9 @@ use tokio::time::timeout;
 
 /// How long an action waits for its record to be on disk.
 const INTENT_PATIENCE: Duration = Duration::from_millis(50);
+
+/// Where cgroup v2 is mounted on all distributions; elsewhere `pids.max` is not known.
+const CGROUPS: &str = "/sys/fs/cgroup";
 
 /// The hands of the engine.
 pub(super) struct Executor {
@@ -127,7 +132,8 @@ impl Executor {
             Ok(()) => {
                 let pid = live.pid;
                 self.sampler.watch(Arc::clone(&live.life), live.started, Arc::clone(&live.tree));
-                vec![Event::Spawned { worker, pid }]
+                let bounds = bounds(self.procfs.root(), Path::new(CGROUPS), Pid::from_raw(pid));
+                vec![Event::Spawned { worker, pid }, Event::Bounds { worker, bounds }]
             }
             Err(LaunchFailure { stage, error }) => {
                 // A launcher that failed ends by itself; one that hangs must be made to.
@@ -323,7 +329,7 @@ fn log(record: &Record) {
         | Kind::RollAborted => {
             tracing::warn!(slot, generation, pid, incident, "{kind}: {reason}");
         }
-        Kind::WorkerHeld | Kind::StoreDegraded => {
+        Kind::WorkerHeld | Kind::StoreDegraded | Kind::LeakUnsustainable => {
             tracing::error!(slot, generation, pid, incident, "{kind}: {reason}");
         }
         _ => tracing::info!(slot, generation, pid, incident, "{kind}: {reason}"),

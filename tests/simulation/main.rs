@@ -1,7 +1,9 @@
 //! The whole supervisor in a simulated world: a fake clock, fake workers and injected faults, all
 //! from one seed. A seed that breaks an invariant is printed; `STANCH_SEED=N` runs it alone.
 
+mod calm;
 mod invariants;
+mod ladder;
 mod random;
 mod world;
 

@@ -2,7 +2,7 @@ use super::*;
 
 fn judged(text: &str) -> Result<Report, TraceError> {
     let wishes = Wishes { limit_kib: Some(512 * 1024), warm_up: None };
-    judge("a.csv", text.as_bytes(), wishes)
+    watch("a.csv", text.as_bytes(), wishes).map(|seen| Report::of("a.csv", &seen))
 }
 
 fn climb(from: u32, to: u32, kib_a_second: u32) -> String {
@@ -38,7 +38,7 @@ fn a_few_samples_are_unjudged() {
 
 #[test]
 fn errors_name_file_and_line() {
-    let message = |text: &str| describe(&judged(text).err().unwrap());
+    let message = |text: &str| chain(&judged(text).err().unwrap());
     assert!(message("").starts_with("a.csv: is empty"));
     assert!(message("rss_kib\n1\n").starts_with("a.csv, line 1: no column t_s"));
     assert!(message("t_s,threads\n1,2\n").starts_with("a.csv, line 1: no memory column"));
@@ -68,7 +68,8 @@ fn what_the_trace_was_judged_by_live_holds_unless_told_otherwise() {
     let rows = climb(0, 300, 100).replace('\n', ",,\n").replacen(",,\n", ",131072,20\n", 1);
     let text = format!("t_s,rss_anon_kib,limit_kib,warm_up_s\n{rows}");
     assert_ne!(judged(&text).unwrap().verdict, "leak", "the command line says 512 MiB");
-    let report = judge("a.csv", text.as_bytes(), Wishes::default()).unwrap();
+    let seen = watch("a.csv", text.as_bytes(), Wishes::default()).unwrap();
+    let report = Report::of("a.csv", &seen);
     assert_eq!(report.verdict, "leak");
     let end = report.detected_at_s.unwrap() + report.eta_s.unwrap();
     assert!((end - 310.7).abs() < 10.0, "{end}");
@@ -98,4 +99,31 @@ fn sizes_and_durations_need_a_unit() {
     assert_eq!(duration("90s"), Ok(Duration::from_secs(90)));
     assert_eq!(duration("1.5h"), Ok(Duration::from_secs(5400)));
     assert!(duration("60").is_err());
+}
+
+#[test]
+fn a_picture_has_all_that_was_seen_and_stays_small() {
+    let text = format!("t_s,rss_anon_kib\n{}{}", climb(0, 20_000, 0), climb(20_000, 20_300, 1000));
+    let wishes = Wishes { limit_kib: Some(512 * 1024), warm_up: None };
+    let seen = watch("a<b>.csv", text.as_bytes(), wishes).unwrap();
+    let words: Vec<_> = seen.changes.iter().map(|c| c.judgement.verdict.as_str()).collect();
+    assert_eq!((words[0], words.last()), ("healthy", Some(&"leak")));
+    let svg = plot::draw("a<b>.csv", &seen);
+    for part in [
+        "class=\"series\"",
+        "class=\"floor\"",
+        "class=\"trend\"",
+        "class=\"fan\"",
+        ">limit 512 MiB<",
+        ">leak<",
+        "a&lt;b&gt;.csv",
+        "prefers-color-scheme: dark",
+    ] {
+        assert!(svg.contains(part), "{part}");
+    }
+    assert!(!svg.contains("NaN") && !svg.contains("inf"), "{svg}");
+    assert!(svg.len() < 60_000, "{} bytes for 20,300 samples", svg.len());
+    // Nothing to draw is no fault.
+    let empty = watch("a.csv", "t_s,rss_kib\n".as_bytes(), wishes).unwrap();
+    assert!(plot::draw("empty", &empty).ends_with("</svg>\n"));
 }

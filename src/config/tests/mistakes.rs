@@ -66,8 +66,8 @@ const MISTAKES: &[(&str, &str)] = &[
         "2:9: control.http: known, but not available in this version of stanch\n3:5: log.rotate: known, but not available in this version of stanch\n4:21: log.worker_output: \"files\" is known, but not available in this version of stanch",
     ),
     (
-        "leak.quiet_window = 1\nleak.columns = 1\nmemory.count_children = true\nready.when = 'notify'",
-        "2:6: leak.quiet_window: known, but not available in this version of stanch\n3:6: leak.columns: known, but not available in this version of stanch\n4:8: memory.count_children: known, but not available in this version of stanch\n5:14: ready.when: \"notify\" is known, but not available in this version of stanch",
+        "leak.columns = 1\nmemory.count_children = true\nready.when = 'notify'",
+        "2:6: leak.columns: known, but not available in this version of stanch\n3:8: memory.count_children: known, but not available in this version of stanch\n4:14: ready.when: \"notify\" is known, but not available in this version of stanch",
     ),
     // Types.
     (
@@ -112,6 +112,10 @@ const MISTAKES: &[(&str, &str)] = &[
     (
         "log.format = 'JSON'",
         "2:14: log.format: \"JSON\" is none of \"human\" and \"json\" (did you mean \"json\"?)",
+    ),
+    (
+        "leak.quiet_window = '2-5'",
+        "2:21: leak.quiet_window: \"2-5\" is not a time of day from and to, in UTC, like \"02:00-05:00\"",
     ),
     (
         "leak.action = 'kill'",

@@ -160,6 +160,7 @@ fn everything_that_is_typed_is_meant() {
         action = "alert"
         warm_up = "0s"
         lead_time = "1h"
+        quiet_window = "22:30-04:00"
         [rolling]
         surge = false
         slow_start = "2.5s"
@@ -237,6 +238,7 @@ fn everything_that_is_typed_is_meant() {
                 action: LeakAction::Alert,
                 warm_up: Duration::ZERO,
                 lead_time: Duration::from_secs(3600),
+                quiet_window: "22:30-04:00".parse().ok(),
             },
             rolling: RollingSettings {
                 surge: false,

@@ -102,7 +102,7 @@ impl Dial {
 }
 
 /// What is judged, and so its unit.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Quantity {
     /// Anonymous + shared + swapped memory, in KiB.
     Memory,
@@ -110,15 +110,18 @@ pub enum Quantity {
     Fds,
     /// Threads.
     Threads,
+    /// Processes.
+    Processes,
 }
 
 impl Quantity {
     /// Its value in a sample.
-    pub(super) fn of(self, sample: &Sample) -> Option<u64> {
+    pub(in crate::core) fn of(self, sample: &Sample) -> Option<u64> {
         match self {
             Quantity::Memory => sample.growth_kib(),
             Quantity::Fds => sample.fds,
             Quantity::Threads => sample.threads,
+            Quantity::Processes => sample.processes,
         }
     }
 
@@ -126,7 +129,7 @@ impl Quantity {
     pub(super) fn matters(self) -> f64 {
         match self {
             Quantity::Memory => 256.0 * 1024.0,
-            Quantity::Fds | Quantity::Threads => 512.0,
+            Quantity::Fds | Quantity::Threads | Quantity::Processes => 512.0,
         }
     }
 
@@ -135,7 +138,7 @@ impl Quantity {
         value >= if self == Quantity::Memory { 1024.0 } else { 1.0 }
     }
 
-    fn amount(self, value: f64) -> String {
+    pub(in crate::core) fn amount(self, value: f64) -> String {
         match self {
             Quantity::Memory if value.abs() < 1024.0 => format!("{value:.0} KiB"),
             Quantity::Memory if value.abs() < 1024.0 * 1024.0 => {
@@ -145,6 +148,7 @@ impl Quantity {
             Quantity::Memory => format!("{:.1} GiB", value / 1024.0 / 1024.0),
             Quantity::Fds => format!("{value:.0} descriptors"),
             Quantity::Threads => format!("{value:.0} threads"),
+            Quantity::Processes => format!("{value:.0} processes"),
         }
     }
 }
@@ -213,6 +217,11 @@ impl Judgement {
             quantity,
             evidence: Evidence { waits_s, ..Evidence::default() },
         }
+    }
+
+    /// What was judged.
+    pub fn quantity(&self) -> Quantity {
+        self.quantity
     }
 
     /// One sentence with the figures that the verdict rests on.
@@ -312,7 +321,7 @@ impl Judgement {
 }
 
 /// A length of time for people.
-fn span(seconds: f64) -> String {
+pub(in crate::core) fn span(seconds: f64) -> String {
     match seconds {
         s if s < 120.0 => format!("{s:.0} s"),
         s if s < 7200.0 => format!("{:.0} min", s / 60.0),

@@ -39,6 +39,7 @@ mod judgement;
 mod look;
 mod trend;
 
+pub(in crate::core) use judgement::span;
 pub use judgement::{Dial, Judgement, Kind, Quantity, Shape, Verdict};
 
 use super::{Moment, Sample};

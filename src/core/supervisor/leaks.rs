@@ -1,91 +1,370 @@
-//! Leaks: what a change of the detector's mind leads to. Suspected: it is told. Confirmed: an incident,
-//! and a replacement before the forecast reaches the limit.
+//! Leaks: what a change of mind about a trend leads to.
+//!
+//! | rung | what is known | what is done |
+//! | --- | --- | --- |
+//! | observe | no leak, or too little | nothing |
+//! | suspect | it climbs | told, once a worker |
+//! | confirmed | it leaks | an incident; replaced at a quiet moment or when it is its turn (`turn`) |
+//! | urgent | the forecast leaves no more than `leak.lead_time` | replaced now |
+//!
+//! Confirmed is what the detector has confirmed, or what it suspects of a release of which it has
+//! confirmed enough (`siblings`). For how long replacing helps is reckoned with each confirmation
+//! (`holding`).
 
+use super::super::holding::Outlook;
 use super::super::incidents::Topic;
-use super::super::leak::{Detector, Dial, Verdict};
-use super::super::worker::{Cause, Due};
-use super::super::{Kind, LeakAction, Now, Sample, WorkerId};
-use super::{About, Supervisor, figures};
+use super::super::leak::{Dial, Judgement, Quantity, Verdict};
+use super::super::trend::{Bounds, Trend};
+use super::super::turn::{self, Calm, Rung, Waiting};
+use super::super::worker::{Cause, Due, State, Worker};
+use super::super::{Figures, IncidentId, Kind, LeakAction, Moment, Now, Sample, WorkerId};
+use super::{About, Phase, Supervisor, figures};
+use std::time::Duration;
+
+/// A slope that a restart brought down below this part was worth it.
+const HELPED: f64 = 0.5;
 
 impl Supervisor {
-    /// Shows the detector a sample, from the first one on: what a worker gained until it was ready is
+    /// What the worker may have of what is counted.
+    pub(super) fn on_bounds(&mut self, id: WorkerId, bounds: Bounds) {
+        if let Some(worker) = self.workers.get_mut(&id) {
+            worker.bounds = bounds;
+        }
+    }
+
+    /// Shows the detectors a sample, from the first one on: what a worker gained until it was ready is
     /// part of its curve.
     pub(super) fn observe_trend(&mut self, now: Now, id: WorkerId, sample: &Sample) {
         if self.settings.leak.action == LeakAction::Off {
             return;
         }
-        if let Some(worker) = self.workers.get_mut(&id) {
-            worker.detector.observe(now.mono, sample);
-        }
-    }
-
-    /// Follows the detector's mind, once the worker serves.
-    pub(super) fn judge_trend(&mut self, now: Now, id: WorkerId) {
+        let (warm_up, workers) = (self.settings.leak.warm_up, self.settings.workers);
         let Some(worker) = self.workers.get_mut(&id) else { return };
-        let after = worker.detector.judgement().verdict;
-        let before = std::mem::replace(&mut worker.verdict, after);
-        if after != before {
-            self.verdict_changed(now, id, before, after);
+        if let Some(ticks) = worker.ticks {
+            self.workload.note(now.mono, ticks as f64);
         }
-        self.judge_forecast(now, id);
-    }
-
-    fn verdict_changed(&mut self, now: Now, id: WorkerId, before: Verdict, after: Verdict) {
-        let Some(worker) = self.workers.get_mut(&id) else { return };
-        let told = worker.suspicion_told;
-        worker.suspicion_told |= after == Verdict::Suspect;
-        let judgement = worker.detector.judgement();
-        let reason = worker.detector.judgement().reason(Dial::Utc(now));
-        let figures = figures([
-            ("slope_kib_s", judgement.slope_per_s.into()),
-            ("eta_s", judgement.eta.map(|eta| eta.as_secs_f64()).into()),
-            ("confidence", judgement.confidence.into()),
-            ("age_s", now.mono.since(worker.started).as_secs_f64().into()),
-            ("growth_kib", worker.growth_kib().into()),
-            ("limit_kib", self.settings.forecast_limit_kib().into()),
-        ]);
-        let open = self.book.on(Topic::Leak).map(|incident| incident.id.clone());
-        let about = About::Worker(id, None);
-        match (before, after) {
-            (_, Verdict::Leak) => {
-                let summary = format!("worker {} leaks memory: {reason}", id.slot);
-                let said = &summary;
-                let incident = self.see(now, Topic::Leak, id.slot, said);
-                self.record(now, Kind::LeakConfirmed, about, Some(incident), &reason, figures);
+        let serves = worker.ready_since().is_some();
+        for quantity in [Quantity::Fds, Quantity::Threads, Quantity::Processes] {
+            let Some(limit) = worker.bounds.limit(quantity, sample, workers) else { continue };
+            match worker.trends.iter_mut().find(|trend| trend.quantity == quantity) {
+                Some(trend) => trend.set_limit(Some(limit)),
+                None if quantity.of(sample).is_some_and(|level| Trend::is_worth(limit, level)) => {
+                    let trend = Trend::new(quantity, Some(limit), warm_up, worker.started);
+                    worker.trends.push(trend);
+                }
+                None => {}
             }
-            (_, Verdict::Suspect) if told => {}
+        }
+        worker.trends.iter_mut().for_each(|trend| trend.observe(now.mono, sample, serves));
+    }
+
+    /// Follows the detectors' minds, once the worker serves.
+    pub(super) fn judge_trend(&mut self, now: Now, id: WorkerId) {
+        let count = self.workers.get(&id).map_or(0, |worker| worker.trends.len());
+        for at in 0..count {
+            let Some(worker) = self.workers.get(&id) else { return };
+            let trend = &worker.trends[at];
+            let (before, judgement) = (trend.verdict, *trend.detector.judgement());
+            let vouched = match judgement.verdict {
+                Verdict::Suspect if before != Verdict::Leak => {
+                    self.siblings.vouch(id, &worker.release, &judgement)
+                }
+                _ => Vec::new(),
+            };
+            let after = match judgement.verdict {
+                Verdict::Suspect if before == Verdict::Leak || !vouched.is_empty() => Verdict::Leak,
+                verdict => verdict,
+            };
+            if after != before {
+                let change = Change { before, after, vouched, judgement };
+                self.verdict_changed(now, id, at, &change);
+            }
+        }
+        if self.workers.get(&id).is_some_and(Worker::is_leaking) {
+            self.take_turns(now);
+        }
+    }
+
+    fn verdict_changed(&mut self, now: Now, id: WorkerId, at: usize, change: &Change) {
+        let company = self.company(id, change.judgement.quantity());
+        let Some(worker) = self.workers.get_mut(&id) else { return };
+        let release = worker.release.clone();
+        let age_s = now.mono.since(worker.started).as_secs_f64();
+        let sample = worker.sample.map(|(_, sample)| sample);
+        let trend = &mut worker.trends[at];
+        trend.verdict = change.after;
+        let level = sample.and_then(|sample| trend.quantity.of(&sample));
+        let mut reason = reason(trend, now);
+        let mut figures = evidence(trend, level, age_s);
+        let open = self.book.on(Topic::Leak).map(|incident| incident.id.clone());
+        let about = About::Worker(id, Some(name(trend.quantity)));
+        match (change.before, change.after) {
+            (_, Verdict::Leak) => {
+                trend.confirmed = Some(now.mono);
+                reason += &company;
+                self.leak_confirmed(now, id, at, change, reason, figures);
+            }
             (_, Verdict::Suspect) => {
-                self.record(now, Kind::LeakSuspected, about, open, &reason, figures);
+                if !std::mem::replace(&mut trend.suspicion_told, true) {
+                    reason += &company;
+                    self.record(now, Kind::LeakSuspected, about, open, &reason, figures);
+                }
             }
             (Verdict::Leak, Verdict::Healthy | Verdict::Unjudged) => {
+                trend.confirmed = None;
+                trend.relief_told = true;
+                self.siblings.cleared(&release, change.judgement.quantity());
+                self.spare(id);
                 self.record(now, Kind::LeakCleared, about, open, &reason, figures);
             }
-            (Verdict::Suspect, Verdict::Healthy | Verdict::Unjudged) => {}
+            (Verdict::Suspect, Verdict::Healthy | Verdict::Unjudged) => {
+                if trend.suspicion_told && !std::mem::replace(&mut trend.relief_told, true) {
+                    figures.remove("eta_s");
+                    self.record(now, Kind::LeakCleared, about, open, &reason, figures);
+                }
+            }
             (Verdict::Healthy | Verdict::Unjudged, Verdict::Healthy | Verdict::Unjudged) => {}
         }
     }
 
-    /// A confirmed leak is replaced when the forecast leaves no more than the lead time.
-    fn judge_forecast(&mut self, now: Now, id: WorkerId) {
-        let lead_time = self.settings.leak.lead_time;
+    fn leak_confirmed(
+        &mut self,
+        now: Now,
+        id: WorkerId,
+        at: usize,
+        change: &Change,
+        mut reason: String,
+        mut figures: Figures,
+    ) {
         let Some(worker) = self.workers.get(&id) else { return };
-        let eta = worker.detector.judgement().eta;
-        let restart = self.settings.leak.action == LeakAction::Restart;
-        if !restart || worker.due.is_some() || !worker.detector.is_leaking() {
+        let (trend, judgement) = (&worker.trends[at], &change.judgement);
+        let quantity = trend.quantity;
+        if change.vouched.is_empty() {
+            self.siblings.confirmed(id, &worker.release, judgement);
+        } else {
+            let names: Vec<String> = change.vouched.iter().map(ToString::to_string).collect();
+            let names = names.join(", ");
+            reason += &format!("; no more is needed: workers {names} of this release leak like it");
+            figures.insert("vouched_by".to_owned(), names.into());
+        }
+        let fills_in = trend.fills_in();
+        let start = worker.ready_since().map(|ready| ready - worker.started).unwrap_or_default();
+        let holding = self.holdings.entry(quantity).or_default();
+        if let Some(slope) = judgement.slope_per_s {
+            let (before, after) = holding.confirmed(id, slope);
+            if let Some(before) = before {
+                reason += &generations(quantity, before, after);
+                let figure = figure_of(quantity, "slope_before");
+                figures.insert(figure, super::round(before.into()));
+            }
+        }
+        let takes = self.costs.expected().unwrap_or(start) + self.settings.rolling.cooldown;
+        let outlook = fills_in.map(|every| holding.outlook(every, takes));
+        figures.extend(outlook.iter().flat_map(outlook_figures));
+        let mut summary = format!("worker {} leaks {}: {reason}", id.slot, name(quantity));
+        if let Some(outlook) = &outlook {
+            summary += &format!("; {}", outlook.words());
+        }
+        let incident = self.see(now, Topic::Leak, id.slot, &summary);
+        let changed = self.book.restate(&incident, &summary);
+        self.put_incident(changed);
+        let about = About::Worker(id, Some(name(quantity)));
+        let some = Some(incident.clone());
+        self.record(now, Kind::LeakConfirmed, about, some, &reason, figures);
+        if let Some(outlook) = outlook.filter(Outlook::is_alarming) {
+            self.unsustainable(now, id, quantity, &outlook, incident);
+        }
+    }
+
+    /// Replacing will not do for long: told once in an incident, before it fails.
+    fn unsustainable(
+        &mut self,
+        now: Now,
+        id: WorkerId,
+        quantity: Quantity,
+        outlook: &Outlook,
+        incident: IncidentId,
+    ) {
+        let restarts = self.settings.leak.action == LeakAction::Restart;
+        let holding = self.holdings.entry(quantity).or_default();
+        if !restarts || std::mem::replace(&mut holding.told, true) {
             return;
         }
-        if eta.is_none_or(|eta| eta > lead_time) {
+        let changed = self.book.escalate(&incident);
+        self.put_incident(changed);
+        let figures: Figures = outlook_figures(outlook).collect();
+        let about = About::Worker(id, Some(name(quantity)));
+        let some = Some(incident);
+        self.record(now, Kind::LeakUnsustainable, about, some, &outlook.words(), figures);
+    }
+
+    /// How the other workers of the release fare.
+    fn company(&self, id: WorkerId, quantity: Quantity) -> String {
+        let Some(worker) = self.workers.get(&id) else { return String::new() };
+        let judged = |other: &&Worker| {
+            let trend = other.trend(quantity);
+            let known =
+                trend.is_none_or(|trend| trend.detector.judgement().verdict != Verdict::Unjudged);
+            other.id != id && other.release == worker.release && other.is_serving() && known
+        };
+        let others: Vec<&Worker> = self.workers.values().filter(judged).collect();
+        let climb = |other: &&&Worker| other.trend(quantity).is_some_and(Trend::climbs);
+        let climbing = others.iter().filter(climb).count();
+        let all = others.len() + 1;
+        match (others.is_empty(), climbing) {
+            (true, _) => String::new(),
+            (false, 0) => format!("; only worker {} of {all} grows", id.slot),
+            (false, _) => format!("; {} of {all} workers grow", climbing + 1),
+        }
+    }
+
+    /// What was thought a leak is none: if its replacement has not begun, it stays.
+    fn spare(&mut self, id: WorkerId) {
+        if self.step_old() != Some(id)
+            && let Some(worker) = self.workers.get_mut(&id)
+        {
+            worker.due.take_if(|due| due.cause == Cause::Leak);
+        }
+    }
+
+    /// Which of the leaking workers are replaced now.
+    fn take_turns(&mut self, now: Now) {
+        let LeakAction::Restart = self.settings.leak.action else { return };
+        let lead_time = self.settings.leak.lead_time;
+        let ready = |worker: &&Worker| matches!(worker.state, State::Ready { .. });
+        let mut waiting: Vec<Waiting> = self
+            .workers
+            .values()
+            .filter(ready)
+            .filter(|worker| worker.due.as_ref().is_none_or(|due| due.cause < Cause::Leak))
+            .filter_map(|worker| waiting(worker, lead_time))
+            .collect();
+        if waiting.is_empty() || self.phase != Phase::Running {
             return;
         }
-        let reason = worker.detector.judgement().reason(Dial::Utc(now));
+        let takes = self.costs.expected().unwrap_or_default() + self.settings.rolling.cooldown;
+        let calm = Calm {
+            window: self.settings.leak.quiet_window,
+            workload: &self.workload,
+            wall: now.wall,
+        };
+        let leaking = waiting.len();
+        let due = turn::due(&mut waiting, now.mono, self.last_turn, takes, &calm);
+        // One at a time, but who cannot wait.
+        let is_leak = |due: &Due| due.cause == Cause::Leak;
+        let busy = self.workers.values().any(|worker| worker.due.as_ref().is_some_and(is_leak));
+        for (id, rung) in due {
+            if !busy || rung == Rung::Urgent {
+                self.replace_leaking(now, id, rung, leaking);
+            }
+        }
+    }
+
+    fn replace_leaking(&mut self, now: Now, id: WorkerId, rung: Rung, leaking: usize) {
+        let Some(worker) = self.workers.get(&id) else { return };
+        let soonest = worker.trends.iter().filter(|trend| trend.is_leaking());
+        let Some(trend) = soonest.min_by_key(|trend| trend.end()) else { return };
+        let why = match rung {
+            Rung::Urgent => "replaced now: the limit is no further away than leak.lead_time",
+            Rung::Turn if leaking > 1 => "replaced now: it is its turn of those that leak",
+            Rung::Turn => "replaced now: it is time",
+            Rung::Quiet => "replaced now: a quiet moment",
+        };
+        let reason = format!("{}; {why}", reason(trend, now));
         let incident = self.book.on(Topic::Leak).map(|incident| incident.id.clone());
         self.make_due(id, Due { cause: Cause::Leak, incident, reason });
     }
+
+    /// A replacement came to its end; a leak's next turn counts from now.
+    pub(super) fn leak_replaced(&mut self, now: Moment, id: WorkerId, due: &Due) {
+        let leak = self.book.on(Topic::Leak).map(|incident| &incident.id);
+        if leak.is_some() && due.incident.as_ref() == leak {
+            self.last_turn = Some(now);
+            self.holdings.values_mut().for_each(|holding| holding.replaced(id.slot));
+        }
+    }
 }
 
-impl Detector {
-    /// Whether a leak is confirmed at present.
-    pub fn is_leaking(&self) -> bool {
-        self.judgement().verdict == Verdict::Leak
+/// What a worker's trend has come to, from what, and why.
+struct Change {
+    before: Verdict,
+    after: Verdict,
+    /// Who vouches for a suspicion.
+    vouched: Vec<WorkerId>,
+    judgement: Judgement,
+}
+
+fn waiting(worker: &Worker, lead_time: Duration) -> Option<Waiting> {
+    let leaking = worker.trends.iter().filter(|trend| trend.is_leaking());
+    let end = leaking.clone().filter_map(Trend::end).min()?;
+    let confirmed = leaking.filter_map(|trend| trend.confirmed).min()?;
+    let deadline = Moment(end.0.saturating_sub(lead_time));
+    Some(Waiting { id: worker.id, deadline, confirmed })
+}
+
+/// The word for what is judged.
+fn name(quantity: Quantity) -> &'static str {
+    match quantity {
+        Quantity::Memory => "memory",
+        Quantity::Fds => "fds",
+        Quantity::Threads => "threads",
+        Quantity::Processes => "processes",
+    }
+}
+
+/// The key of a figure, in the unit of what is judged.
+fn figure_of(quantity: Quantity, what: &str) -> String {
+    match quantity {
+        Quantity::Memory => format!("{what}_kib_s"),
+        Quantity::Fds | Quantity::Threads | Quantity::Processes => format!("{what}_per_s"),
+    }
+}
+
+pub(super) fn reason(trend: &Trend, now: Now) -> String {
+    let reason = trend.detector.judgement().reason(Dial::Utc(now));
+    match (trend.quantity, trend.limit) {
+        (Quantity::Memory, _) | (_, None) => reason,
+        (quantity, Some(limit)) => format!("{}: {reason}, of {limit}", name(quantity)),
+    }
+}
+
+fn evidence(trend: &Trend, level: Option<u64>, age_s: f64) -> Figures {
+    let judgement = trend.detector.judgement();
+    let [level_key, limit_key] = match trend.quantity {
+        Quantity::Memory => ["growth_kib", "limit_kib"],
+        Quantity::Fds | Quantity::Threads | Quantity::Processes => ["count", "limit"],
+    };
+    let slope = figure_of(trend.quantity, "slope");
+    figures([
+        (slope.as_str(), judgement.slope_per_s.into()),
+        ("eta_s", judgement.eta.map(|eta| eta.as_secs_f64()).into()),
+        ("confidence", judgement.confidence.into()),
+        (level_key, level.into()),
+        (limit_key, trend.limit.into()),
+        ("age_s", age_s.into()),
+    ])
+}
+
+fn outlook_figures(outlook: &Outlook) -> impl Iterator<Item = (String, serde_json::Value)> + use<> {
+    let ends = outlook.ends.map(|(_, time)| time.as_secs_f64());
+    figures([
+        ("replace_every_s", outlook.every.as_secs_f64().into()),
+        ("replacement_s", outlook.takes.as_secs_f64().into()),
+        ("busy_part", outlook.busy.into()),
+        ("slope_growth", outlook.growth.into()),
+        // Null is for ever.
+        ("held_for_s", ends.into()),
+    ])
+    .into_iter()
+}
+
+/// What the restart of the generation before has brought.
+fn generations(quantity: Quantity, before: f64, after: f64) -> String {
+    let rate = |slope: f64| format!("{}/min", quantity.amount(60.0 * slope));
+    let (old, new) = (rate(before), rate(after));
+    if after < HELPED * before {
+        format!("; slower since the restart: {old} before it, {new} now")
+    } else {
+        format!("; the restart did not help: {old} before it, {new} now")
     }
 }

@@ -87,7 +87,7 @@ impl Supervisor {
 
     /// A limit reached by a worker that leaks belongs to the leak's incident.
     fn memory_topic(&self, id: WorkerId) -> Topic {
-        let leaks = self.workers.get(&id).is_some_and(|worker| worker.detector.is_leaking());
+        let leaks = self.workers.get(&id).is_some_and(|worker| worker.is_leaking());
         if leaks { Topic::Leak } else { Topic::MemoryLimit }
     }
 
@@ -108,7 +108,7 @@ impl Supervisor {
             .workers
             .values()
             .filter(|worker| matches!(worker.state, State::Ready { .. }))
-            .max_by_key(|worker| (worker.detector.is_leaking(), worker.growth_kib()));
+            .max_by_key(|worker| (worker.is_leaking(), worker.growth_kib()));
         let Some((id, growth_kib)) = largest.map(|worker| (worker.id, worker.growth_kib())) else {
             return;
         };

@@ -14,10 +14,14 @@ mod view;
 
 pub use view::{LeakView, SlotView, View};
 
+use super::holding::{Costs, Holding};
 use super::incidents::{Book, Topic};
-use super::leak::{Detector, DetectorSettings, Verdict};
+use super::leak::Quantity;
+use super::quiet::Workload;
 use super::roll::Roll;
+use super::siblings::Siblings;
 use super::slot::{Desired, SlotEntry, Wait};
+use super::trend::{Bounds, Trend};
 use super::worker::{Cause, State, Worker};
 use super::{
     Action, Event, Figures, Generation, Incident, IncidentId, IncidentState, Intent, Kind, Moment,
@@ -55,6 +59,14 @@ pub struct Supervisor {
     /// Rolls aborted since the last success.
     aborted_rolls: u32,
     over_total: bool,
+    /// Leaks that were confirmed, by release.
+    siblings: Siblings,
+    /// The generations of the present leaks.
+    holdings: BTreeMap<Quantity, Holding>,
+    costs: Costs,
+    workload: Workload,
+    /// When a leaking worker was last replaced.
+    last_turn: Option<Moment>,
     /// The last worker that got the stop signal while answers were awaited gave them before it ended.
     finishes: bool,
     book: Book,
@@ -78,6 +90,11 @@ impl Supervisor {
             futile_hangs: 0,
             aborted_rolls: 0,
             over_total: false,
+            siblings: Siblings::default(),
+            holdings: BTreeMap::new(),
+            costs: Costs::default(),
+            workload: Workload::default(),
+            last_turn: None,
             finishes: false,
             book: Book::default(),
             waiters: Vec::new(),
@@ -124,6 +141,7 @@ impl Supervisor {
             Event::Gone { worker, stragglers, connections_cut } => {
                 self.on_gone(now, worker, stragglers, connections_cut)
             }
+            Event::Bounds { worker, bounds } => self.on_bounds(worker, bounds),
             Event::Sampled { worker, sample } => self.on_sampled(now, worker, sample),
             Event::ConnectionsDropped { attempts } => self.on_connections_dropped(attempts),
             Event::StoreDegraded { error } => {
@@ -189,7 +207,7 @@ impl Supervisor {
         if matches!(self.phase, Phase::Stopping | Phase::Finished) {
             return;
         }
-        let leaking = self.workers.values().any(|w| w.is_current() && w.detector.is_leaking());
+        let leaking = self.workers.values().any(|w| w.is_current() && w.is_leaking());
         let due = |causes: &[Cause]| {
             self.workers
                 .values()
@@ -219,6 +237,9 @@ impl Supervisor {
             if incident.state == IncidentState::Resolved {
                 if incident.kind == Topic::Hang.as_str() {
                     self.futile_hangs = 0;
+                }
+                if incident.kind == Topic::Leak.as_str() {
+                    self.holdings.clear();
                 }
                 let reason = format!("{} is over: {}", incident.kind, incident.summary);
                 let id = Some(incident.id.clone());
@@ -259,11 +280,7 @@ impl Supervisor {
         slot: Slot,
         incident: Option<IncidentId>,
     ) -> Option<WorkerId> {
-        let settings = DetectorSettings {
-            limit_kib: self.settings.forecast_limit_kib(),
-            warm_up: self.settings.leak.warm_up,
-        };
-        let detector = Detector::new(settings, now.mono);
+        let (limit, warm_up) = (self.settings.forecast_limit_kib(), self.settings.leak.warm_up);
         let entry = self.slots.get_mut(&slot)?;
         entry.generation = Generation(entry.generation.0 + 1);
         entry.wait = Wait::None;
@@ -276,7 +293,6 @@ impl Supervisor {
             started: now.mono,
             incident,
             obstacle: None,
-            suspicion_told: false,
             warmth: Weight::LEAST,
             admitted: None,
             asked: None,
@@ -286,8 +302,9 @@ impl Supervisor {
             due: None,
             sample: None,
             cpu_percent: None,
-            detector,
-            verdict: Verdict::Unjudged,
+            ticks: None,
+            bounds: Bounds::default(),
+            trends: vec![Trend::new(Quantity::Memory, limit, warm_up, now.mono)],
         };
         self.workers.insert(id, worker);
         self.actions.push(Action::Start { worker: id });
@@ -403,9 +420,12 @@ enum About<'a> {
 
 /// Figures of a record; floating ones to three digits, more say nothing.
 fn figures<const N: usize>(pairs: [(&str, serde_json::Value); N]) -> Figures {
-    let round = |value: serde_json::Value| match value.as_f64() {
+    pairs.into_iter().map(|(key, value)| (key.to_owned(), round(value))).collect()
+}
+
+fn round(value: serde_json::Value) -> serde_json::Value {
+    match value.as_f64() {
         Some(float) if value.is_f64() => ((float * 1000.0).round() / 1000.0).into(),
         _ => value,
-    };
-    pairs.into_iter().map(|(key, value)| (key.to_owned(), round(value))).collect()
+    }
 }

@@ -179,7 +179,8 @@ impl Supervisor {
             Some((_, State::Starting { .. })) => {
                 // It is as new as a replacement would be; the step only waits for it.
                 let id = self.current_in(slot).map(|worker| worker.id);
-                self.set_step(Step { slot, old: None, new: id, due: None });
+                let begun = now.mono;
+                self.set_step(Step { slot, old: None, new: id, due: None, begun });
                 true
             }
             Some((id, _)) => self.begin_step(now, slot, Some(id), None),
@@ -207,7 +208,7 @@ impl Supervisor {
             }
             let incident = due.as_ref().and_then(|due| due.incident.clone());
             let new = self.start_worker(now, slot, incident);
-            self.set_step(Step { slot, old, new, due });
+            self.set_step(Step { slot, old, new, due, begun: now.mono });
             return true;
         }
         if !self.may_go(old) {
@@ -219,7 +220,7 @@ impl Supervisor {
             }
             return false;
         }
-        self.set_step(Step { slot, old, new: None, due });
+        self.set_step(Step { slot, old, new: None, due, begun: now.mono });
         self.retire_old(now);
         true
     }
@@ -258,17 +259,17 @@ impl Supervisor {
 
     fn step_done(&mut self, now: Now) {
         let cooldown = self.settings.rolling.cooldown;
-        if let Some(roll) = &mut self.roll {
-            let step = roll.step.take();
-            roll.replaced += 1;
-            self.aborted_rolls = 0;
-            if let Some(due) = step.and_then(|step| step.due) {
-                self.next_roll = now.mono + cooldown;
-                if let Some(incident) = due.incident {
-                    let changed = self.book.add_impact(&incident, "workers_replaced", 1);
-                    self.put_incident(changed);
-                }
-            }
+        let Some(roll) = &mut self.roll else { return };
+        roll.replaced += 1;
+        self.aborted_rolls = 0;
+        let Some(Step { old: Some(old), due, begun, .. }) = roll.step.take() else { return };
+        self.costs.note(now.mono - begun);
+        let Some(due) = due else { return };
+        self.next_roll = now.mono + cooldown;
+        self.leak_replaced(now.mono, old, &due);
+        if let Some(incident) = due.incident {
+            let changed = self.book.add_impact(&incident, "workers_replaced", 1);
+            self.put_incident(changed);
         }
     }
 

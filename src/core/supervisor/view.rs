@@ -1,11 +1,13 @@
 //! What read-outs are made of.
 
 use super::super::slot::{Desired, Wait};
+use super::super::trend::Trend;
 use super::super::worker::Worker;
 use super::super::{Sample, Slot};
+use super::leaks::reason;
 use super::{Phase, Supervisor};
 use crate::core::Now;
-use crate::core::leak::{Dial, Verdict};
+use crate::core::leak::{Quantity, Verdict};
 
 /// The state of everything at one moment.
 #[derive(Clone, Debug, PartialEq)]
@@ -64,6 +66,26 @@ pub struct LeakView {
     pub reason: String,
 }
 
+impl LeakView {
+    fn nothing() -> Self {
+        let reason = "no worker".to_owned();
+        let verdict = Verdict::Unjudged;
+        Self { verdict, slope_kib_s: None, eta_s: None, confidence: None, reason }
+    }
+
+    fn of(trend: &Trend, now: Now) -> Self {
+        let judgement = trend.detector.judgement();
+        let is_memory = trend.quantity == Quantity::Memory;
+        Self {
+            verdict: trend.verdict,
+            slope_kib_s: judgement.slope_per_s.filter(|_| is_memory),
+            eta_s: judgement.eta.map(|eta| eta.as_secs_f64()),
+            confidence: Some(judgement.confidence),
+            reason: reason(trend, now),
+        }
+    }
+}
+
 impl Supervisor {
     /// The state of everything, for read-outs.
     pub fn view(&self, now: Now) -> View {
@@ -87,13 +109,7 @@ impl Supervisor {
                     sample: Sample::default(),
                     cpu_percent: None,
                     restarts: entry.restarts(),
-                    leak: LeakView {
-                        verdict: Verdict::Unjudged,
-                        slope_kib_s: None,
-                        eta_s: None,
-                        confidence: None,
-                        reason: "no worker".to_owned(),
-                    },
+                    leak: LeakView::nothing(),
                 });
             }
         }
@@ -108,7 +124,9 @@ impl Supervisor {
     }
 
     fn worker_view(&self, now: Now, worker: &Worker, restarts: u64) -> SlotView {
-        let judgement = worker.detector.judgement();
+        // The trend that is worst.
+        let rank = |trend: &&Trend| trend.verdict as u8;
+        let worst = worker.trends.iter().rev().max_by_key(rank);
         SlotView {
             slot: worker.id.slot,
             generation: worker.id.generation.0,
@@ -119,13 +137,7 @@ impl Supervisor {
             sample: worker.sample.map(|(_, sample)| sample).unwrap_or_default(),
             cpu_percent: worker.cpu_percent,
             restarts,
-            leak: LeakView {
-                verdict: judgement.verdict,
-                slope_kib_s: judgement.slope_per_s,
-                eta_s: judgement.eta.map(|eta| eta.as_secs_f64()),
-                confidence: Some(judgement.confidence),
-                reason: judgement.reason(Dial::Utc(now)),
-            },
+            leak: worst.map_or_else(LeakView::nothing, |trend| LeakView::of(trend, now)),
         }
     }
 
