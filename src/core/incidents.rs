@@ -174,8 +174,12 @@ impl Book {
     ) -> Vec<Incident> {
         let mut changed = Vec::new();
         for entry in &mut self.entries {
-            let handled =
-                entry.incident.slots.iter().all(|slot| serves(*slot)) && !active(entry.topic);
+            let active = active(entry.topic);
+            if active {
+                // A worker that leaks may stay for days after that was seen first.
+                entry.last_seen = now.mono;
+            }
+            let handled = entry.incident.slots.iter().all(|slot| serves(*slot)) && !active;
             let state = match (handled, now.mono >= entry.over_at()) {
                 (false, _) => IncidentState::Open,
                 (true, false) => IncidentState::Mitigated,
@@ -269,6 +273,15 @@ mod tests {
             [IncidentState::Resolved]
         );
         assert_eq!(book.len(), 0);
+    }
+
+    #[test]
+    fn a_matter_that_went_on_is_not_over_when_it_ends() {
+        let mut book = Book::default();
+        see(&mut book, 100, Topic::Leak, 100);
+        assert!(book.review(now(90_000), |_| true, |_| true).is_empty());
+        let changed = book.review(now(90_001), |_| true, |_| false);
+        assert_eq!(changed[0].state, IncidentState::Mitigated);
     }
 
     #[test]

@@ -13,7 +13,7 @@
 //! | `Draining` | - | - | when it can be told to stop: stop signal → stopping | leader gone, no connection left: kill → exited | - |
 //! | `Exited` | start failed → exited | crashed → exited | retired → exited | retired → exited; waits while the rest of the tree has connections | - |
 //! | `Gone` | start failed, remove | crashed, remove | retired, remove | retired, remove | remove |
-//! | `Sampled` | hard limit | judge: limits, leak | hard limit | hard limit | - |
+//! | `Sampled` | hard limit; its curve begins | judge: limits, leak | hard limit | hard limit | - |
 //! | deadline | not ready in time: kill → stopping | - | stop signal or hang up → stopping | asked: hang up; then kill, again every 5 s | - |
 //! | retire | stop signal → stopping | divert → draining | - | - | - |
 //! | kill | → stopping | → stopping | → stopping | again | - |

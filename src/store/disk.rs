@@ -115,17 +115,16 @@ impl Disk {
             )?;
             let mut expire = transaction
                 .prepare_cached("UPDATE samples SET expires_ms = ?2 WHERE rowid = ?1")?;
-            let mut rowid: i64 = transaction
+            let newest: i64 = transaction
                 .prepare_cached("SELECT coalesce(max(rowid), 0) FROM samples")?
                 .query_row([], |row| row.get(0))?;
-            for stored in samples {
+            for (stored, rowid) in samples.zip(newest + 1..) {
                 let StoredSample { life, at, sample } = stored;
                 let id = match lives.get(&(life.worker, life.started)) {
                     Some(id) => *id,
                     None => write_life(transaction, life)?,
                 };
                 lives.insert((life.worker, life.started), id);
-                rowid += 1;
                 let (expires, displaced) = keeper.place(id, Row { rowid, at: *at }, stored);
                 insert.execute(params![
                     id,

@@ -153,7 +153,7 @@ impl Writer {
 
     /// Samples that found the queue full, since the start.
     pub fn samples_dropped(&self) -> u64 {
-        self.0.lock().samples_dropped
+        self.0.samples_dropped()
     }
 
     /// The last event on disk, for logs and alerts: who knows it can tell that the log was cut.
@@ -220,6 +220,11 @@ impl Shared {
             queue =
                 self.changed.wait_timeout(queue, wait).unwrap_or_else(PoisonError::into_inner).0;
         }
+    }
+
+    /// Samples that found the queue full, since the start.
+    pub fn samples_dropped(&self) -> u64 {
+        self.lock().samples_dropped
     }
 
     /// The events that were taken last are on disk.

@@ -63,6 +63,7 @@ impl Store {
             doubt: Vec::new(),
             outage: None,
             prune_at: Instant::now(),
+            dropped: 0,
         };
         match disk {
             Ok(disk) => thread.disk = Some(disk),
@@ -122,6 +123,8 @@ struct Thread {
     doubt: Vec<Head>,
     outage: Option<Outage>,
     prune_at: Instant,
+    /// Samples whose loss is in the log.
+    dropped: u64,
 }
 
 impl Thread {
@@ -179,6 +182,12 @@ impl Thread {
             if !batch.samples.is_empty() {
                 disk.write_samples(batch.samples.iter())?;
                 batch.samples.clear();
+            }
+            let dropped = self.shared.samples_dropped();
+            let more = dropped - std::mem::replace(&mut self.dropped, dropped);
+            if more > 0 {
+                let path = self.path.display();
+                tracing::warn!(%path, samples = more, "samples were dropped: the store is too slow");
             }
             if self.prune_at <= Instant::now() {
                 let more = disk.prune(Timestamp::now())?;
@@ -270,6 +279,7 @@ mod tests {
             doubt: Vec::new(),
             outage: None,
             prune_at: Instant::now(),
+            dropped: 0,
         };
         (thread, Writer(shared), health)
     }

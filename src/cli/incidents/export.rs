@@ -83,8 +83,8 @@ fn of_incident(reader: &Reader, lives: &[Life], id: &str, of: &Of) -> Result<Arc
         return Err(Failure::Refused(format!("incident {incident} names no such worker")));
     };
     // Of several lives of that name the one that had begun.
-    let begun = lives.iter().filter(|life| life.worker == worker && life.started <= at);
-    begun.last().cloned().map(Arc::new).ok_or_else(|| {
+    let mut begun = lives.iter().filter(|life| life.worker == worker && life.started <= at);
+    begun.next_back().cloned().map(Arc::new).ok_or_else(|| {
         Failure::Refused(format!(
             "the samples of worker {worker}, of {incident}, are not kept any more"
         ))
