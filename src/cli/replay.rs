@@ -69,9 +69,10 @@ pub fn run(args: Args) -> Result<(), Failure> {
         let report = Report::of(file, &seen);
         leak |= report.verdict == Verdict::Leak.as_str();
         if args.json {
-            let line = report.json(args.explain.then_some(&*seen.changes));
-            let line =
-                line.map_err(|error| Failure::Fault(format!("no JSON for {file}: {error}")))?;
+            let changes = || seen.changes.iter().map(Change::told).collect();
+            let told = Told { report: &report, changes: args.explain.then(changes) };
+            let line = serde_json::to_string(&told)
+                .map_err(|error| Failure::Fault(format!("no JSON for {file}: {error}")))?;
             print(|out| Ok(writeln!(out, "{line}")?))?;
         } else {
             print(|out| {
@@ -81,9 +82,9 @@ pub fn run(args: Args) -> Result<(), Failure> {
             })?;
         }
         if let Some(path) = plot {
-            std::fs::write(&path, plot::draw(&report.line(), &seen)).map_err(|error| {
-                Failure::Usage(format!("cannot write {}: {error}", path.display()))
-            })?;
+            std::fs::write(&path, plot::draw(&report.title(), &report.reason, &seen)).map_err(
+                |error| Failure::Usage(format!("cannot write {}: {error}", path.display())),
+            )?;
         }
     }
     if !faults.is_empty() {
@@ -183,19 +184,36 @@ impl Report {
     }
 
     fn line(&self) -> String {
-        let at = self.detected_at_s.map(|at| format!(" at t+{at:.0}s")).unwrap_or_default();
-        let kind = self.kind.map(|kind| format!(" ({kind})")).unwrap_or_default();
-        format!("{}: {}{kind}{at}: {}", self.file, self.verdict, self.reason)
+        format!("{}: {}", self.title(), self.reason)
     }
 
-    /// One object, with `changes` where they are wanted.
-    fn json(&self, changes: Option<&[Change]>) -> serde_json::Result<String> {
-        let mut object = serde_json::to_value(self)?;
-        if let Some(changes) = changes {
-            object["changes"] = changes.iter().map(Change::json).collect();
-        }
-        serde_json::to_string(&object)
+    fn title(&self) -> String {
+        let at = self.detected_at_s.map(|at| format!(" at t+{at:.0}s")).unwrap_or_default();
+        let kind = self.kind.map(|kind| format!(" ({kind})")).unwrap_or_default();
+        format!("{}: {}{kind}{at}", self.file, self.verdict)
     }
+}
+
+/// What `--json` prints, with the changes where `--explain` wants them.
+#[derive(Serialize)]
+struct Told<'a> {
+    #[serde(flatten)]
+    report: &'a Report,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    changes: Option<Vec<ToldChange>>,
+}
+
+#[derive(Serialize)]
+struct ToldChange {
+    t_s: f64,
+    from: &'static str,
+    to: &'static str,
+    slope_kib_s: Option<f64>,
+    slope_low_kib_s: Option<f64>,
+    slope_high_kib_s: Option<f64>,
+    eta_s: Option<f64>,
+    confidence: f64,
+    reason: String,
 }
 
 /// What came of a trace.
@@ -220,19 +238,19 @@ struct Change {
 }
 
 impl Change {
-    fn json(&self) -> serde_json::Value {
+    fn told(&self) -> ToldChange {
         let Change { at_s, from, judgement } = self;
-        serde_json::json!({
-            "t_s": at_s,
-            "from": from.as_str(),
-            "to": judgement.verdict.as_str(),
-            "reason": judgement.reason(Dial::Trace),
-            "slope_kib_s": judgement.slope_per_s,
-            "slope_low_kib_s": judgement.slope_low_per_s,
-            "slope_high_kib_s": judgement.slope_high_per_s,
-            "eta_s": judgement.eta.map(|eta| eta.as_secs_f64()),
-            "confidence": judgement.confidence,
-        })
+        ToldChange {
+            t_s: *at_s,
+            from: from.as_str(),
+            to: judgement.verdict.as_str(),
+            slope_kib_s: judgement.slope_per_s,
+            slope_low_kib_s: judgement.slope_low_per_s,
+            slope_high_kib_s: judgement.slope_high_per_s,
+            eta_s: judgement.eta.map(|eta| eta.as_secs_f64()),
+            confidence: judgement.confidence,
+            reason: judgement.reason(Dial::Trace),
+        }
     }
 }
 

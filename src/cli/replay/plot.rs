@@ -1,17 +1,20 @@
 //! The picture of a judgement: an SVG that stands alone and can be read in light and dark.
 
 use super::Seen;
+use crate::cli::output::wrap;
 use crate::core::leak::{Judgement, Verdict};
 use std::fmt::Write;
 
 const WIDTH: f64 = 960.0;
-const HEIGHT: f64 = 440.0;
+const HEIGHT: f64 = 470.0;
 const LEFT: f64 = 72.0;
 const RIGHT: f64 = 24.0;
-const TOP: f64 = 84.0;
+const TOP: f64 = 120.0;
+/// Characters of the reason on a line.
+const LINE: usize = 125;
 const BOTTOM: f64 = 40.0;
 /// Floors that are drawn.
-const FLOORS: usize = 96;
+const FLOORS: usize = 32;
 /// Of the limit only what the curve comes near to is worth the room.
 const FAR: f64 = 4.0;
 
@@ -32,7 +35,7 @@ const STYLE: &str = "
   }";
 
 /// Draws what was seen in a file.
-pub(super) fn draw(title: &str, seen: &Seen) -> String {
+pub(super) fn draw(title: &str, reason: &str, seen: &Seen) -> String {
     let frame = Frame::of(seen);
     let mut svg = format!(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {HEIGHT}\" role=\"img\">\n\
@@ -40,6 +43,9 @@ pub(super) fn draw(title: &str, seen: &Seen) -> String {
          <text class=\"title\" x=\"{LEFT}\" y=\"24\">{}</text>\n",
         escape(title)
     );
+    for (line, y) in wrap(reason, LINE).iter().zip([42, 58]) {
+        svg += &format!("<text x=\"{LEFT}\" y=\"{y}\">{}</text>\n", escape(line));
+    }
     // Writing to a string cannot fail.
     let _ = frame
         .axes(&mut svg)

@@ -108,7 +108,7 @@ fn a_picture_has_all_that_was_seen_and_stays_small() {
     let seen = watch("a<b>.csv", text.as_bytes(), wishes).unwrap();
     let words: Vec<_> = seen.changes.iter().map(|c| c.judgement.verdict.as_str()).collect();
     assert_eq!((words[0], words.last()), ("healthy", Some(&"leak")));
-    let svg = plot::draw("a<b>.csv", &seen);
+    let svg = plot::draw("a<b>.csv", "because", &seen);
     for part in [
         "class=\"series\"",
         "class=\"floor\"",
@@ -125,5 +125,5 @@ fn a_picture_has_all_that_was_seen_and_stays_small() {
     assert!(svg.len() < 60_000, "{} bytes for 20,300 samples", svg.len());
     // Nothing to draw is no fault.
     let empty = watch("a.csv", "t_s,rss_kib\n".as_bytes(), wishes).unwrap();
-    assert!(plot::draw("empty", &empty).ends_with("</svg>\n"));
+    assert!(plot::draw("empty", "no samples", &empty).ends_with("</svg>\n"));
 }
