@@ -1,6 +1,6 @@
 //! One quantity of a worker, as the supervisor follows it: the detector, and what was made of it.
 
-use super::leak::{Detector, Quantity, Verdict};
+use super::leak::{Detector, Quantity, Shape, Verdict};
 use super::{Moment, Sample};
 use std::time::Duration;
 
@@ -93,9 +93,14 @@ impl Trend {
         self.verdict == Verdict::Leak
     }
 
-    /// Whether the detector sees it climb.
-    pub fn climbs(&self) -> bool {
-        matches!(self.detector.judgement().verdict, Verdict::Suspect | Verdict::Leak)
+    /// Whether the detector sees it grow, be it too little yet for a suspicion.
+    pub fn grows(&self) -> bool {
+        let judgement = self.detector.judgement();
+        match judgement.verdict {
+            Verdict::Suspect | Verdict::Leak => true,
+            Verdict::Healthy => matches!(judgement.shape, Some(Shape::Slow | Shape::Saturating)),
+            Verdict::Unjudged => false,
+        }
     }
 
     /// When the limit is reached by the forecast.

@@ -208,13 +208,13 @@ impl Supervisor {
             other.id != id && other.release == worker.release && other.is_serving() && known
         };
         let others: Vec<&Worker> = self.workers.values().filter(judged).collect();
-        let climb = |other: &&&Worker| other.trend(quantity).is_some_and(Trend::climbs);
-        let climbing = others.iter().filter(climb).count();
+        let grows = |other: &&&Worker| other.trend(quantity).is_some_and(Trend::grows);
+        let growing = others.iter().filter(grows).count();
         let all = others.len() + 1;
-        match (others.is_empty(), climbing) {
+        match (others.is_empty(), growing) {
             (true, _) => String::new(),
             (false, 0) => format!("; only worker {} of {all} grows", id.slot),
-            (false, _) => format!("; {} of {all} workers grow", climbing + 1),
+            (false, _) => format!("; {} of {all} workers grow", growing + 1),
         }
     }
 
