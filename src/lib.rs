@@ -17,6 +17,7 @@ pub mod config;
 pub mod core;
 pub mod http;
 pub mod linux;
+pub mod report;
 pub mod runtime;
 pub mod store;
 pub mod wire;

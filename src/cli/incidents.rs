@@ -1,6 +1,7 @@
 //! `stanch incidents`: reads the audit store, whether or not a supervisor is running.
 
 mod export;
+mod report;
 
 use super::output::{Cell, Colour, Paint, Stop, Table, clean, print, wrap};
 use super::{Failure, place};
@@ -63,6 +64,14 @@ enum Question {
         #[arg(long)]
         json: bool,
     },
+    /// Write the post-mortem of one incident
+    Report {
+        /// Its name, the beginning of it, or `last`
+        id: String,
+        /// How to set it
+        #[arg(long, value_enum, default_value_t = report::Format::Md)]
+        format: report::Format,
+    },
     /// Check that no event was changed or removed; exit code 1 if one was
     Verify {
         /// A head hash noted earlier (they are in logs and alerts): shows a cut tail too
@@ -106,6 +115,7 @@ pub fn run(args: Args) -> Result<(), Failure> {
             let filter = EventFilter { incident, kind, slot: slot.map(Slot), since, last };
             print(|out| events(out, &reader, &filter, json))
         }
+        Question::Report { id, format } => report::report(&reader, &id, format),
         Question::Verify { head, json } => verify(&reader, head.as_deref(), json),
         Question::Export { samples: false, .. } => {
             print(|out| events(out, &reader, &EventFilter::default(), true))

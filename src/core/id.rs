@@ -29,6 +29,13 @@ impl WorkerId {
     }
 }
 
+impl Generation {
+    /// The life after this one.
+    pub fn next(self) -> Self {
+        Self(self.0 + 1)
+    }
+}
+
 impl fmt::Display for Slot {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)

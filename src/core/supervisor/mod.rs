@@ -24,8 +24,8 @@ use super::slot::{Desired, SlotEntry, Wait};
 use super::trend::{Bounds, Trend};
 use super::worker::{Cause, State, Worker};
 use super::{
-    Action, Event, Figures, Generation, Incident, IncidentId, IncidentState, Intent, Kind, Moment,
-    Now, Record, Settings, Slot, Weight, WorkerId,
+    Action, Event, Figures, Incident, IncidentId, IncidentState, Intent, Kind, Moment, Now, Record,
+    Settings, Slot, Weight, WorkerId,
 };
 use commands::Waiter;
 use std::collections::BTreeMap;
@@ -282,7 +282,7 @@ impl Supervisor {
     ) -> Option<WorkerId> {
         let (limit, warm_up) = (self.settings.forecast_limit_kib(), self.settings.leak.warm_up);
         let entry = self.slots.get_mut(&slot)?;
-        entry.generation = Generation(entry.generation.0 + 1);
+        entry.generation = entry.generation.next();
         entry.wait = Wait::None;
         let id = WorkerId { slot, generation: entry.generation };
         let worker = Worker {

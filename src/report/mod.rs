@@ -1,0 +1,77 @@
+//! Post-mortems: what an incident was, told from the audit log in the form in which people write them.
+//!
+//! A [`Dossier`] is all that is known; [`post_mortem`] makes a [`Document`] of it, section by section, and
+//! [`markdown`] and [`html`] set that. Nothing is told that the log does not hold: a section that has
+//! nothing to say says so.
+
+mod chart;
+mod condense;
+mod document;
+mod html;
+mod markdown;
+mod replacements;
+mod ruled_out;
+pub mod runbook;
+mod sections;
+#[cfg(test)]
+mod tests;
+mod words;
+
+pub use document::{Block, Document, Section};
+pub use html::html;
+pub use markdown::markdown;
+pub use sections::post_mortem;
+
+use crate::core::{Incident, Kind, Record, Sample, WorkerId};
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+
+/// All that is known of an incident.
+#[derive(Clone, Debug)]
+pub struct Dossier {
+    /// The incident.
+    pub incident: Incident,
+    /// All events of the store up to its end, or up to now while it lasts; oldest first. Those of other
+    /// incidents too: what was *not* the cause stands there.
+    pub records: Vec<Record>,
+    /// The memory of the workers that it touched, in order of their start.
+    pub curves: Vec<Curve>,
+    /// Every incident of the same kind before it, oldest first.
+    pub earlier: Vec<Incident>,
+    /// When the report is made, UTC.
+    pub made_at: Timestamp,
+    /// The operator's zone.
+    pub zone: TimeZone,
+}
+
+/// The samples of one worker.
+#[derive(Clone, Debug)]
+pub struct Curve {
+    /// Which worker.
+    pub worker: WorkerId,
+    /// The limit that its forecast aimed at, in KiB.
+    pub limit_kib: Option<u64>,
+    /// When (UTC) and what, oldest first.
+    pub samples: Vec<(Timestamp, Sample)>,
+}
+
+impl Dossier {
+    /// The events of the incident itself.
+    fn own(&self) -> impl Iterator<Item = &Record> {
+        self.records.iter().filter(|record| record.incident.as_ref() == Some(&self.incident.id))
+    }
+
+    /// The end of the incident; while it lasts that of what is known of it.
+    fn end(&self) -> Timestamp {
+        self.incident.resolved_at.or(self.stopped_at()).unwrap_or(self.made_at)
+    }
+
+    /// When supervision ended while the incident lasted, and did not begin again.
+    fn stopped_at(&self) -> Option<Timestamp> {
+        let last = self.records.iter().rev().find(|record| {
+            matches!(record.kind, Kind::SupervisorStarted | Kind::SupervisorStopped)
+        });
+        let stopped = last.filter(|record| record.kind == Kind::SupervisorStopped)?;
+        (stopped.at >= self.incident.opened_at).then_some(stopped.at)
+    }
+}

@@ -1,0 +1,207 @@
+use super::*;
+use crate::core::{Figures, IncidentId, IncidentState, Kind, Severity, Slot};
+use serde_json::json;
+
+const OPENED_S: i64 = 1_700_000_000;
+
+fn at(offset_s: f64) -> Timestamp {
+    Timestamp::from_millisecond(OPENED_S * 1000 + (offset_s * 1000.0) as i64).unwrap()
+}
+
+fn record(
+    offset_s: f64,
+    kind: Kind,
+    worker: Option<WorkerId>,
+    figures: serde_json::Value,
+) -> Record {
+    Record {
+        number: 0,
+        at: at(offset_s),
+        kind,
+        incident: Some(IncidentId("X".into())),
+        slot: worker.map(|worker| worker.slot),
+        pid: None,
+        generation: worker.map(|worker| worker.generation),
+        release: Some("7".into()),
+        cause: None,
+        reason: "said so".into(),
+        figures: figures.as_object().cloned().unwrap_or_default(),
+    }
+}
+
+/// Two slots; slot 0 was replaced so many times, once a minute, each worker growing alike.
+fn leak(times: u64) -> Dossier {
+    let mut records = vec![record(-60.0, Kind::SupervisorStarted, None, json!({ "workers": 2 }))];
+    for slot in 0..2 {
+        records.push(record(-59.0, Kind::WorkerReady, Some(WorkerId::new(slot, 1)), json!({})));
+    }
+    let mut curves = vec![curve(1, -60.0)];
+    for nth in 1..=times {
+        let (old, new) = (WorkerId::new(0, nth), WorkerId::new(0, nth + 1));
+        let begin = 60.0 * (nth - 1) as f64;
+        records.push(record(begin, Kind::LeakConfirmed, Some(old), json!({})));
+        records.push(record(begin + 1.0, Kind::WorkerStarted, Some(new), json!({})));
+        records.push(record(
+            begin + 2.0,
+            Kind::WorkerReady,
+            Some(new),
+            json!({ "start_ms": 1000 }),
+        ));
+        let drain = json!({ "growth_kib": 61_440, "age_s": 60.0 });
+        records.push(record(begin + 2.0, Kind::DrainStarted, Some(old), drain));
+        records.push(record(begin + 3.0, Kind::WorkerRetired, Some(old), json!({})));
+        curves.push(curve(nth + 1, begin));
+    }
+    let incident = Incident {
+        id: IncidentId("X".into()),
+        kind: "leak".into(),
+        severity: Severity::Major,
+        state: IncidentState::Mitigated,
+        opened_at: at(0.0),
+        resolved_at: None,
+        release: Some("7".into()),
+        slots: vec![Slot(0)],
+        interventions: times,
+        impact: Figures::new(),
+        summary: "worker 0 leaks".into(),
+    };
+    let made_at = at(60.0 * times as f64);
+    Dossier { incident, records, curves, earlier: Vec::new(), made_at, zone: TimeZone::UTC }
+}
+
+/// A MiB a second.
+fn curve(generation: u64, begin_s: f64) -> Curve {
+    let sample = |nth: u32| {
+        let rss_anon_kib = Some(1024 * u64::from(nth));
+        (at(begin_s + f64::from(nth)), Sample { rss_anon_kib, ..Sample::default() })
+    };
+    Curve {
+        worker: WorkerId::new(0, generation),
+        limit_kib: Some(256 * 1024),
+        samples: (0..60).map(sample).collect(),
+    }
+}
+
+fn lines(text: &str, part: &str) -> usize {
+    text.lines().filter(|line| line.contains(part)).count()
+}
+
+#[test]
+fn has_the_form_of_a_post_mortem() {
+    let document = post_mortem(&leak(1));
+    let titles: Vec<&str> = document.sections.iter().map(|section| section.title).collect();
+    assert_eq!(
+        titles,
+        [
+            "Issue summary",
+            "Impact",
+            "Root cause",
+            "Timeline",
+            "What it was not",
+            "Resolution",
+            "Corrective and preventative measures",
+        ]
+    );
+}
+
+#[test]
+fn the_steps_of_a_replacement_are_one_line() {
+    let text = markdown(&post_mortem(&leak(3)));
+    assert_eq!(
+        lines(&text, "was replaced by a new one, ready after 1 s; drained in 1 s"),
+        3,
+        "{text}"
+    );
+    for step in ["worker ready", "worker started", "drain started", "worker retired"] {
+        assert_eq!(lines(&text, step), 0, "{text}");
+    }
+}
+
+#[test]
+fn of_many_replacements_the_middle_ones_are_one_line() {
+    let text = markdown(&post_mortem(&leak(100)));
+    assert_eq!(lines(&text, "was replaced by a new one"), 16);
+    assert_eq!(lines(&text, "84 more replacements"), 1, "{text}");
+}
+
+#[test]
+fn a_restart_that_does_not_help_is_said() {
+    let text = markdown(&post_mortem(&leak(2)));
+    let fact = "2 replaced workers and their successors grow by 60 MiB and 60 MiB a minute";
+    assert_eq!(lines(&text, fact), 1, "{text}");
+    // Of a worker without a successor nothing can be said.
+    assert_eq!(lines(&markdown(&post_mortem(&leak(0))), "a restart does not help"), 0);
+}
+
+#[test]
+fn capacity_counts_slots_without_a_worker_but_not_an_operators_wish() {
+    let mut dossier = leak(1);
+    let (below, crash) = ("below full capacity", Kind::WorkerCrashed);
+    assert_eq!(lines(&markdown(&post_mortem(&dossier)), below), 0);
+    let mut drain = record(10.0, Kind::DrainStarted, Some(WorkerId::new(1, 1)), json!({}));
+    drain.cause = Some("operator".into());
+    dossier.records.push(drain);
+    assert_eq!(lines(&markdown(&post_mortem(&dossier)), below), 0);
+    dossier.records.push(record(20.0, crash, Some(WorkerId::new(1, 1)), json!({})));
+    let told = format!("{below} for 5 s");
+    dossier.records.push(record(25.0, Kind::WorkerReady, Some(WorkerId::new(1, 2)), json!({})));
+    let text = markdown(&post_mortem(&dossier));
+    assert_eq!(lines(&text, &told), 1, "{text}");
+}
+
+#[test]
+fn an_incident_ends_for_the_report_when_supervision_ends() {
+    let mut dossier = leak(1);
+    dossier.records.push(record(30.0, Kind::SupervisorStopped, None, json!({})));
+    let text = markdown(&post_mortem(&dossier));
+    assert_eq!(lines(&text, "**Duration:** 30 s"), 1, "{text}");
+    dossier.records.push(record(40.0, Kind::SupervisorStarted, None, json!({ "workers": 2 })));
+    let text = markdown(&post_mortem(&dossier));
+    assert_eq!(lines(&text, "**Duration:** 1 min"), 1, "{text}");
+}
+
+#[test]
+fn times_are_the_operators_and_utc() {
+    let mut dossier = leak(1);
+    dossier.zone = TimeZone::fixed(jiff::tz::offset(1));
+    let text = markdown(&post_mortem(&dossier));
+    assert_eq!(lines(&text, "2023-11-14 23:13:20 +01 (22:13:20 UTC)"), 2, "{text}");
+    assert_eq!(lines(&text, "| 2023-11-14 23:13:22 | 22:13:22 |"), 1, "{text}");
+}
+
+#[test]
+fn words_of_others_stay_words() {
+    let mut dossier = leak(1);
+    dossier.incident.summary = "<script>alert(1)</script> & \"x\" | [a](b) `c`\n# d".into();
+    let document = post_mortem(&dossier);
+    let page = html(&document);
+    assert!(!page.contains("<script"), "{page}");
+    assert!(page.contains("&lt;script&gt;alert(1)&lt;/script&gt; &amp; &quot;x&quot;"));
+    let text = markdown(&document);
+    let expected = r#"\<script\>alert(1)\</script\> & "x" \| \[a\](b) \`c\` \# d"#;
+    assert_eq!(lines(&text, expected), 1, "{text}");
+}
+
+#[test]
+fn a_page_needs_nothing_else() {
+    let page = html(&post_mortem(&leak(12)));
+    for other in ["http://", "https://", "src=", "url(", "@import"] {
+        let found = page.replace("http://www.w3.org/2000/svg", "");
+        assert!(!found.contains(other), "{other}");
+    }
+}
+
+#[test]
+fn each_kind_of_incident_has_a_page() {
+    for kind in
+        ["leak", "memory_limit", "crash", "crash_loop", "hang", "start_failure", "roll_failure"]
+    {
+        let page = runbook::of(kind).unwrap_or_else(|| panic!("{kind}"));
+        for heading in ["What it means", "What stanch did"] {
+            assert!(page.contains(&format!("\n## {heading}\n")), "{kind}: {heading}");
+        }
+        for heading in ["What to look at", "How to fix it"] {
+            assert!(!runbook::items(page, heading).is_empty(), "{kind}: {heading}");
+        }
+    }
+}
