@@ -196,6 +196,7 @@ fn one_incident_is_told_in_80_columns() {
         "15:30:12.120  leak_confirmed  worker 0.3  pid 4242\n",
         "              confidence=0.97, eta_s=812, limit_kib=524288, slope_kib_s=153.2\n",
         "\n2026-11-22\n00:00:00.000  incident_resolved\n              over\n",
+        "\nHow to fix it\n  - Find what the growing memory holds, and bound or release it.\n",
     ] {
         assert!(told.contains(expected), "{expected:?} is not in\n{told}");
     }
@@ -210,6 +211,38 @@ fn one_incident_is_told_in_80_columns() {
     let (code, said) = failure(&store, &["show", "1999"]);
     assert_eq!(code, 1);
     assert!(said.contains("no incident 1999"), "{said}");
+}
+
+#[test]
+fn an_incident_is_reported_in_both_formats_and_in_the_operators_zone() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = store(folder.path());
+    let report = |format: &str| {
+        let output = Command::new(env!("CARGO_BIN_EXE_stanch"))
+            .args(["incidents", "report", "last", "--format", format, "--store"])
+            .arg(&store)
+            .env("TZ", "Africa/Lagos")
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let text = report("md");
+    for expected in [
+        "# Post-mortem: the application leaks memory (20261121T153012Z)\n",
+        "\n- **Began:** 2026-11-21 16:30:12 WAT (15:30:12 UTC)\n",
+        "\n- **Duration:** 11 min 28 s\n",
+        "| 2026-11-21 16:31:00 | 15:31:00 | worker retired — slot 1: ended\\[2J as asked |\n",
+        "unchanged since stanch was started, 2026-11-21 13:00:00 WAT (12:00:00 UTC) |\n",
+    ] {
+        assert!(text.contains(expected), "{expected:?} is not in\n{text}");
+    }
+    let page = report("html");
+    assert!(page.starts_with("<!doctype html>") && page.ends_with("</html>\n"), "{page}");
+    assert!(
+        page.contains("<dt>Began</dt><dd>2026-11-21 16:30:12 WAT (15:30:12 UTC)</dd>"),
+        "{page}"
+    );
 }
 
 #[test]

@@ -7,6 +7,7 @@ use super::output::{Cell, Colour, Paint, Stop, Table, clean, print, wrap};
 use super::{Failure, place};
 use crate::core::words::chain;
 use crate::core::{Figures, Incident, IncidentState, Kind, Severity, Slot, WorkerId};
+use crate::report::runbook;
 use crate::store::{self, Entry, EventFilter, IncidentFilter, Reader, StoreError, Verified};
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args as ClapArgs, Subcommand};
@@ -310,6 +311,20 @@ fn show(
         let text = clean(&line.reason);
         for text in wrap(&text, 80 - 14).into_iter().chain(wrap(&line.evidence(), 80 - 14)) {
             writeln!(out, "{:14}{text}", "")?;
+        }
+    }
+    advise(out, incident, paint)
+}
+
+/// What the page of the kind of incident says.
+fn advise(out: &mut dyn Write, incident: &Incident, paint: Paint) -> Result<(), Stop> {
+    let Some(page) = runbook::of(&incident.kind) else { return Ok(()) };
+    for heading in runbook::LISTS {
+        writeln!(out, "\n{}", paint.text(Colour::Dim, heading))?;
+        for item in runbook::items(page, heading) {
+            for (nth, line) in wrap(&item, 80 - 4).into_iter().enumerate() {
+                writeln!(out, "  {} {line}", if nth == 0 { '-' } else { ' ' })?;
+            }
         }
     }
     Ok(())

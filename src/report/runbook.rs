@@ -6,8 +6,11 @@ pub fn of(kind: &str) -> Option<&'static str> {
     PAGES.iter().find(|(name, _)| *name == kind).map(|(_, page)| *page)
 }
 
+/// The headings of a page under which lists stand.
+pub const LISTS: [&str; 2] = ["What to look at", "How to fix it"];
+
 /// The list under a heading of a page.
-pub(super) fn items(page: &'static str, heading: &str) -> Vec<String> {
+pub fn items(page: &'static str, heading: &str) -> Vec<String> {
     let lines = page.lines().skip_while(|line| line.strip_prefix("## ") != Some(heading)).skip(1);
     let mut items: Vec<String> = Vec::new();
     for line in lines.take_while(|line| !line.starts_with("## ")) {

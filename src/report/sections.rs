@@ -216,8 +216,8 @@ fn measures(dossier: &Dossier, replaced: &[Replacement]) -> Vec<Block> {
         tasks.push((true, "tell somebody: the incident was acknowledged".to_owned()));
     }
     if let Some(page) = runbook::of(&dossier.incident.kind) {
-        tasks.extend(runbook::items(page, "What to look at").into_iter().map(|item| (false, item)));
-        tasks.extend(runbook::items(page, "How to fix it").into_iter().map(|item| (false, item)));
+        let items = runbook::LISTS.into_iter().flat_map(|heading| runbook::items(page, heading));
+        tasks.extend(items.map(|item| (false, item)));
     }
     vec![Block::Tasks(tasks)]
 }
