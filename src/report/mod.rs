@@ -4,7 +4,7 @@
 //! [`markdown`] and [`html`] set that. Nothing is told that the log does not hold: a section that has
 //! nothing to say says so.
 
-mod chart;
+pub mod chart;
 mod condense;
 mod document;
 mod html;

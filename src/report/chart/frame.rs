@@ -1,19 +1,22 @@
 //! The frame of a picture of a figure over time: axes, curves, lines. SVG that stands alone and can be
 //! read in light and dark.
 
+use crate::report::html::plain;
 use std::fmt::Write;
 
 /// Width of a picture, in its own units.
 pub const WIDTH: f64 = 960.0;
 /// Height of a picture.
-pub const HEIGHT: f64 = 440.0;
+pub const HEIGHT: f64 = 470.0;
 /// The left end of the time axis.
 pub const LEFT: f64 = 72.0;
 /// What is left free right of it.
 pub const RIGHT: f64 = 24.0;
 /// The upper end of the memory axis; titles and words stand above.
-pub const TOP: f64 = 84.0;
+pub const TOP: f64 = 120.0;
 const BOTTOM: f64 = 40.0;
+/// How many times as high as the curve a limit may be to be shown.
+const FAR: f64 = 4.0;
 
 const STYLE: &str = include_str!("style.css");
 
@@ -29,14 +32,33 @@ pub struct Frame {
 }
 
 impl Frame {
-    /// The beginning of a picture.
-    pub fn open(title: &str) -> String {
-        format!(
+    /// The frame of these points; of a limit that is far away only the curve is worth the room. `None`
+    /// without points.
+    pub fn around(
+        points: impl Iterator<Item = (f64, f64)>,
+        limit_kib: Option<f64>,
+    ) -> Option<Frame> {
+        let (mut from_s, mut to_s, mut highest) = (f64::INFINITY, f64::NEG_INFINITY, 1.0f64);
+        for (t_s, level) in points {
+            (from_s, to_s, highest) = (from_s.min(t_s), to_s.max(t_s), highest.max(level));
+        }
+        let near = limit_kib.filter(|limit| *limit < FAR * highest).unwrap_or(highest);
+        let to_s = to_s.max(from_s + 1.0);
+        from_s.is_finite().then(|| Frame { from_s, to_s, top: 1.08 * near.max(highest) })
+    }
+
+    /// The beginning of a picture, with lines of text under its title.
+    pub fn open(title: &str, text: &[String]) -> String {
+        let mut svg = format!(
             "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {HEIGHT}\" role=\"img\">\n\
              <style>\n{STYLE}</style>\n<rect class=\"ground\" width=\"{WIDTH}\" height=\"{HEIGHT}\"/>\n\
              <text class=\"title\" x=\"{LEFT}\" y=\"24\">{}</text>\n",
-            escape(title)
-        )
+            plain(title)
+        );
+        for (line, y) in text.iter().zip([42, 58]) {
+            let _ = writeln!(svg, "<text x=\"{LEFT}\" y=\"{y}\">{}</text>", plain(line));
+        }
+        svg
     }
 
     /// Its end.
@@ -65,7 +87,7 @@ impl Frame {
                  <text x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"end\">{}</text>\n",
                 LEFT - 8.0,
                 y + 4.0,
-                escape(name)
+                plain(name)
             );
         }
         for (t_s, name) in times {
@@ -75,7 +97,7 @@ impl Frame {
                 "<line class=\"grid\" x1=\"{x:.1}\" x2=\"{x:.1}\" y1=\"{TOP}\" y2=\"{foot}\"/>\n\
                  <text x=\"{x:.1}\" y=\"{:.1}\" text-anchor=\"middle\">{}</text>\n",
                 foot + 18.0,
-                escape(name)
+                plain(name)
             );
         }
     }
@@ -105,7 +127,7 @@ impl Frame {
         svg.push_str("\"/>\n");
     }
 
-    /// A line over the whole height.
+    /// A line over the whole height at a time.
     pub fn mark(&self, svg: &mut String, t_s: f64) {
         let (x, foot) = (self.x(t_s), HEIGHT - BOTTOM);
         let _ = writeln!(
@@ -145,8 +167,4 @@ pub fn stretches(points: &[(f64, f64)], count: f64) -> Vec<[(f64, f64); 2]> {
             [low, high]
         })
         .collect()
-}
-
-fn escape(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
 }

@@ -27,22 +27,15 @@ pub(super) fn memory(dossier: &Dossier) -> Option<Block> {
         .map(|curve| (curve, points(curve)))
         .filter(|(_, p)| p.len() > 1)
         .collect();
-    let times = || curves.iter().flat_map(|(_, points)| points.iter().map(|point| point.0));
-    let from_s = times().reduce(f64::min)?;
-    let to_s = times().reduce(f64::max)?.max(from_s + 1.0);
-    let highest =
-        curves.iter().flat_map(|(_, p)| p.iter().map(|point| point.1)).fold(1.0, f64::max);
     let limit = curves.iter().filter_map(|(curve, _)| curve.limit_kib).max().map(|kib| kib as f64);
-    // Of a limit that is far away only the curve is worth the room.
-    let near = limit.filter(|limit| *limit < 4.0 * highest);
-    let frame = Frame { from_s, to_s, top: 1.08 * near.unwrap_or(highest).max(highest) };
+    let frame = Frame::around(curves.iter().flat_map(|(_, points)| points.iter().copied()), limit)?;
     let title = "Memory of each worker, with the moments at which one was replaced".to_owned();
-    let mut svg = Frame::open(&title);
+    let mut svg = Frame::open(&title, &[]);
     frame.axes(&mut svg, &amounts(frame.top), &clock(&frame, &dossier.zone));
     limit.into_iter().for_each(|limit| frame.limit(&mut svg, limit));
     for one in replacements(dossier) {
         let at = seconds(one.at);
-        if (from_s..=to_s).contains(&at) {
+        if (frame.from_s..=frame.to_s).contains(&at) {
             frame.mark(&mut svg, at);
         }
     }
@@ -67,8 +60,8 @@ fn legend(svg: &mut String, slots: &BTreeSet<Slot>) {
         let x = LEFT + 70.0 * nth as f64;
         let _ = write!(
             svg,
-            "<line class=\"slot{}\" x1=\"{x}\" x2=\"{}\" y1=\"52\" y2=\"52\" stroke-width=\"3\"/>\n\
-             <text x=\"{}\" y=\"56\">slot {slot}</text>\n",
+            "<line class=\"slot{}\" x1=\"{x}\" x2=\"{}\" y1=\"72\" y2=\"72\" stroke-width=\"3\"/>\n\
+             <text x=\"{}\" y=\"76\">slot {slot}</text>\n",
             slot.0 % COLOURS,
             x + 16.0,
             x + 21.0
@@ -148,7 +141,7 @@ pub(super) fn serving(dossier: &Dossier) -> (Option<Block>, f64) {
         to_s: seconds(end).max(seconds(opened) + 1.0),
         top: 1.08 * full as f64,
     };
-    let mut svg = Frame::open(&title);
+    let mut svg = Frame::open(&title, &[]);
     let levels: Vec<(f64, String)> = (0..=full).map(|n| (n as f64, n.to_string())).collect();
     frame.axes(&mut svg, &levels, &clock(&frame, &dossier.zone));
     let mut stair: Vec<(f64, f64)> = Vec::new();
