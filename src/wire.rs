@@ -109,8 +109,12 @@ pub struct Memory {
     pub total_kib: Option<u64>,
     /// The configured limit.
     pub total_limit_kib: Option<u64>,
-    /// `cgroup2`, `cgroup1` or `polling`.
+    /// Who holds hard limits: `cgroup2`, `cgroup1` or `polling`.
     pub enforced_by: String,
+    /// What the hard limit is compared with: `charged` (by the kernel, page cache included) or
+    /// `anon_shmem_swap`, which the soft and the total limit always are.
+    #[serde(default)]
+    pub hard_limit_compares: String,
 }
 
 /// A worker.

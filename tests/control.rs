@@ -42,7 +42,12 @@ fn status() -> Status {
         state: "running".into(),
         uptime_s: 5.0,
         listeners: Vec::new(),
-        memory: Memory { total_kib: None, total_limit_kib: None, enforced_by: "polling".into() },
+        memory: Memory {
+            total_kib: None,
+            total_limit_kib: None,
+            enforced_by: "polling".into(),
+            hard_limit_compares: String::new(),
+        },
         workers: vec![worker],
         incidents_open: 0,
     }

@@ -5,6 +5,7 @@ mod client;
 mod doctor;
 mod drill;
 mod failure;
+mod fill;
 mod incidents;
 mod output;
 mod place;
@@ -42,6 +43,9 @@ enum Command {
     /// The server of the drills; not for people.
     #[command(name = "__leaky-server", hide = true)]
     LeakyServer(drill::server::Args),
+    /// The fastest leak; not for people.
+    #[command(name = "__fill", hide = true)]
+    Fill(fill::Args),
 }
 
 /// Runs the command line of this process. Exit codes: 0 done, 1 the answer is no, 2 wrong use or
@@ -68,6 +72,7 @@ pub fn main() -> ExitCode {
         Command::Replay(args) => replay::run(args),
         Command::Drill(args) => drill::run(args),
         Command::LeakyServer(args) => drill::server::run(args),
+        Command::Fill(args) => fill::run(args),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

@@ -73,12 +73,33 @@ pub enum Event {
         /// The limits.
         bounds: Bounds,
     },
+    /// The kernel holds the worker's hard limit, so that readings need not be compared with it.
+    LimitHeld {
+        /// Which worker.
+        worker: WorkerId,
+    },
+    /// The OOM killer took a process of the worker. Told before the end that it led to.
+    OomKilled {
+        /// Which worker.
+        worker: WorkerId,
+        /// For whose sake.
+        by: OomKiller,
+        /// The most memory that was ever charged to the worker, where the kernel counts.
+        peak_kib: Option<u64>,
+    },
     /// A reading of what the worker uses.
     Sampled {
         /// Which worker.
         worker: WorkerId,
         /// The reading.
         sample: Sample,
+    },
+    /// A reading of the host's memory.
+    HostMemory {
+        /// What could be had without swapping, `MemAvailable`.
+        available_kib: Option<u64>,
+        /// Processes waited for memory for a good part of the last seconds.
+        stalled: bool,
     },
     /// The kernel turned connections away at the application's listeners.
     ConnectionsDropped {
@@ -117,6 +138,15 @@ pub struct Left {
     pub connections: u64,
     /// Those of them on which an answer is awaited, as far as can be seen.
     pub awaiting: u64,
+}
+
+/// For whose sake the OOM killer took a process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OomKiller {
+    /// The worker's own cgroup was at its limit.
+    Limit,
+    /// The host, or a cgroup around the supervisor, was out of memory.
+    Host,
 }
 
 /// How a process ended.

@@ -25,7 +25,7 @@ pub mod words;
 mod worker;
 
 pub use action::Action;
-pub use event::{Command, Event, ExitStatus, Left, Refusal, Reply, Ticket};
+pub use event::{Command, Event, ExitStatus, Left, OomKiller, Refusal, Reply, Ticket};
 pub use id::{Generation, Slot, WorkerId};
 pub use moment::{Moment, Now};
 pub use quiet::QuietWindow;

@@ -17,6 +17,8 @@ pub struct Step {
     pub due: Option<Due>,
     /// When it began.
     pub begun: Moment,
+    /// Why the old one goes first in spite of `rolling.surge`.
+    pub no_room: Option<String>,
 }
 
 /// A roll under way.

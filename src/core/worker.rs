@@ -13,6 +13,8 @@
 //! | `Draining` | - | - | when it can be told to stop: stop signal → stopping | leader gone, no connection left: kill → exited | - |
 //! | `Exited` | start failed → exited | crashed → exited | retired → exited | retired → exited; waits while the rest of the tree has connections | - |
 //! | `Gone` | start failed, remove | crashed, remove | retired, remove | retired, remove | remove |
+//! | `OomKilled` at its limit | kill → stopping | kill → stopping | kill → stopping | kill → stopping; once killed - | - |
+//! | `OomKilled` by the host | note | note | note | note | - |
 //! | `Sampled` | hard limit; its curve begins | judge: limits, leak | hard limit | hard limit | - |
 //! | deadline | not ready in time: kill → stopping | - | stop signal or hang up → stopping | asked: hang up; then kill, again every 5 s | - |
 //! | retire | stop signal → stopping | divert → draining | - | - | - |
@@ -100,6 +102,8 @@ pub enum Cause {
     Leak,
     /// All workers together are over the total limit, and it has grown most.
     TotalLimit,
+    /// The host is short of memory, and it leaks most.
+    HostPressure,
     /// It is over the soft limit.
     SoftLimit,
     /// It does not answer.
@@ -115,6 +119,7 @@ impl Cause {
             Cause::MaxAge => "max_age",
             Cause::Leak => "leak",
             Cause::TotalLimit => "total_limit",
+            Cause::HostPressure => "host_pressure",
             Cause::SoftLimit => "soft_limit",
             Cause::Hang => "hang",
             Cause::HardLimit => "hard_limit",
@@ -173,6 +178,14 @@ pub struct Worker {
     pub ended: Option<Ended>,
     /// Why it must be replaced, if it must.
     pub due: Option<Due>,
+    /// The most that it was seen to use, or that the kernel charged to it.
+    pub peak_kib: Option<u64>,
+    /// The kernel holds its hard limit.
+    pub limit_held: bool,
+    /// What it used at the first reading after it had become ready.
+    pub settled_kib: Option<u64>,
+    /// The host's OOM killer took a process of it.
+    pub host_oom: bool,
     /// The newest reading, and the CPU use since the one before (100 is one processor).
     pub sample: Option<(Moment, Sample)>,
     /// CPU use between the last two readings.
@@ -241,6 +254,7 @@ impl Worker {
             .filter(|(elapsed_s, _)| *elapsed_s > 0.0)
             .map(|(elapsed_s, ticks)| 100.0 * ticks as f64 / TICKS_PER_S / elapsed_s);
         self.sample = Some((at, sample));
+        self.peak_kib = self.peak_kib.max(sample.growth_kib());
     }
 
     /// Whether anything of it leaks, as far as is known.

@@ -5,6 +5,7 @@ pub mod cgroup;
 pub mod launch;
 mod pidfd;
 pub mod plane;
+pub mod pressure;
 pub mod procfs;
 pub mod seccomp;
 pub mod sockdiag;

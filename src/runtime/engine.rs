@@ -80,6 +80,7 @@ impl Engine {
                 events.extend(self.executor.look());
                 events
             }
+            Message::Oom { worker } => self.executor.oom(worker).into_iter().collect(),
         };
         self.tell_all(events).await;
     }
@@ -167,6 +168,7 @@ impl Engine {
         };
         let frame = Frame {
             app: config.app.name.clone(),
+            enforcement: self.executor.limits.enforcement(),
             uptime_s: now.mono.as_secs_f64(),
             listeners: addresses
                 .into_iter()

@@ -1,15 +1,17 @@
 //! Carries out what the core decided. No policy here: an `if` about whether to act belongs in core.
 
 use super::drainer::Drain;
+use super::host::OomKills;
 use super::launch::Surroundings;
-use super::message::LaunchFailure;
+use super::message::{LaunchFailure, Message};
 use super::roster::{Live, Roster};
-use super::sampler::Sampler;
+use super::sampler::{Holds, Sampler};
 use crate::core::words::chain;
-use crate::core::{Action, Event, Intent, Kind, Record, Reply, Ticket, WorkerId};
+use crate::core::{Action, Event, Intent, Kind, OomKiller, Record, Reply, Ticket, WorkerId};
 use crate::linux::bounds::bounds;
-use crate::linux::cgroup::{CgroupError, Leaf, Leaves};
+use crate::linux::cgroup::{CgroupError, Leaf, Leaves, Limits, MemoryGroup};
 use crate::linux::plane::Plane;
+use crate::linux::pressure;
 use crate::linux::procfs::Procfs;
 use crate::linux::sockdiag;
 use crate::linux::spawn::{self, Launcher, Launching, Output};
@@ -24,6 +26,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
+use tokio::task::AbortHandle;
 use tokio::time::timeout;
 
 /// How long an action waits for its record to be on disk.
@@ -38,6 +41,10 @@ pub(super) struct Executor {
     pub launcher: Launcher,
     pub procfs: Procfs,
     pub leaves: Option<Leaves>,
+    pub limits: Limits,
+    pub oom_kills: OomKills,
+    /// The workers' `oom_score_adj`.
+    pub workers_oom_score: Option<i32>,
     pub sampler: Sampler,
     pub store: Writer,
     pub store_is_well: bool,
@@ -106,9 +113,12 @@ impl Executor {
     /// Reaps, and tells what ended.
     pub fn look(&mut self) -> Vec<Event> {
         self.roster.reap();
-        let exits = self.roster.take_exits();
+        // Whose SIGKILL it was comes first.
+        let killed = self.roster.killed();
         let mut events: Vec<Event> =
-            exits.into_iter().map(|(worker, status)| Event::Exited { worker, status }).collect();
+            killed.into_iter().filter_map(|worker| self.oom(worker)).collect();
+        let exits = self.roster.take_exits().into_iter();
+        events.extend(exits.map(|(worker, status)| Event::Exited { worker, status }));
         // Those whose end is only being told now are looked at after the core has had its say.
         if events.is_empty() {
             for (worker, live) in self.roster.take_gone() {
@@ -124,6 +134,16 @@ impl Executor {
         events
     }
 
+    /// Whether the OOM killer came to the worker since this was last asked.
+    pub fn oom(&mut self, worker: WorkerId) -> Option<Event> {
+        let (by, peak_kib) = match &mut self.roster.get_mut(worker)?.memory {
+            Some(memory) => (memory.oom()?, memory.peak_kib()),
+            // All that can be said is that the host's came at the same time.
+            None => (self.oom_kills.lately().then_some(OomKiller::Host)?, None),
+        };
+        Some(Event::OomKilled { worker, by, peak_kib })
+    }
+
     /// A launch came to its end.
     pub fn launched(&mut self, worker: WorkerId, outcome: Result<(), LaunchFailure>) -> Vec<Event> {
         let Some(live) = self.roster.get_mut(worker) else { return Vec::new() };
@@ -131,9 +151,14 @@ impl Executor {
         match outcome {
             Ok(()) => {
                 let pid = live.pid;
-                self.sampler.watch(Arc::clone(&live.life), live.started, Arc::clone(&live.tree));
+                let (life, tree) = (Arc::clone(&live.life), Arc::clone(&live.tree));
+                let held = live.memory.as_ref().is_some_and(MemoryGroup::is_limited);
+                let limit = if held { Holds::Kernel } else { Holds::Sampler };
+                self.sampler.watch(life, live.started, tree, limit);
                 let bounds = bounds(self.procfs.root(), Path::new(CGROUPS), Pid::from_raw(pid));
-                vec![Event::Spawned { worker, pid }, Event::Bounds { worker, bounds }]
+                let held = held.then_some(Event::LimitHeld { worker });
+                let begun = [Event::Spawned { worker, pid }, Event::Bounds { worker, bounds }];
+                begun.into_iter().chain(held).collect()
             }
             Err(LaunchFailure { stage, error }) => {
                 // A launcher that failed ends by itself; one that hangs must be made to.
@@ -165,6 +190,8 @@ impl Executor {
         let app = &self.surroundings.config.app.name;
         let title = format!("stanch: launching {app} slot {}", worker.slot);
         let leaf = self.leaf(worker);
+        let memory = self.limits.group(worker, leaf.as_ref());
+        let memory = memory.unwrap_or_else(|error| without_limit(worker, &error));
         let folder = leaf.as_ref().and_then(|leaf| leaf.folder().ok());
         let folder = folder.as_ref().map(AsFd::as_fd);
         let launching = self.launcher.spawn(&title, Output::Pipes, folder)?;
@@ -173,10 +200,19 @@ impl Executor {
             let added = if launching.placed() { Ok(()) } else { leaf.add(pid) };
             added.inspect_err(|error| without_leaf(worker, error)).is_ok()
         });
+        let memory = memory.and_then(|memory| match memory.add(pid) {
+            Ok(()) => Some(memory),
+            Err(error) => without_limit(worker, &error),
+        });
         let Some(leader) = self.procfs.identify(pid) else {
             let error = format!("the new process {pid} cannot be seen in /proc");
             return Err(LaunchFailure { stage: "spawn".to_owned(), error });
         };
+        if let Some(score) = self.workers_oom_score
+            && let Err(error) = pressure::set_oom_score_adj(&self.procfs, pid, score)
+        {
+            tracing::debug!(%worker, %error, "the worker keeps its oom_score_adj");
+        }
         let tree = Tree::new(self.procfs.clone(), leader, worker.to_string(), leaf);
         let outcome = self.hand_over(worker, &launching);
         let task = tokio::spawn(self.surroundings.clone().attend(worker, launching));
@@ -185,6 +221,8 @@ impl Executor {
             tree: Arc::new(Mutex::new(tree)),
             life,
             started,
+            oom_watch: memory.as_ref().and_then(|memory| self.watch_oom(worker, memory)),
+            memory,
             task: task.abort_handle(),
             launching: outcome.is_ok(),
             exit: None,
@@ -216,6 +254,20 @@ impl Executor {
     fn leaf(&self, worker: WorkerId) -> Option<Leaf> {
         let leaf = self.leaves.as_ref()?.create(worker);
         leaf.inspect_err(|error| without_leaf(worker, error)).ok()
+    }
+
+    fn watch_oom(&self, worker: WorkerId, memory: &MemoryGroup) -> Option<AbortHandle> {
+        let watch = memory
+            .watch()
+            .inspect_err(|error| tracing::warn!(%worker, %error, "cannot wait for the OOM killer"))
+            .ok()?;
+        let events = self.surroundings.events.clone();
+        let task = tokio::spawn(async move {
+            while watch.notified().await.is_ok()
+                && events.send(Message::Oom { worker }).await.is_ok()
+            {}
+        });
+        Some(task.abort_handle())
     }
 
     fn hand_over(&self, worker: WorkerId, launching: &Launching) -> Result<(), LaunchFailure> {
@@ -308,6 +360,11 @@ fn without_leaf(worker: WorkerId, error: &CgroupError) {
     tracing::warn!(%worker, error = chain(error), "no cgroup of its own; known by kinship");
 }
 
+fn without_limit(worker: WorkerId, error: &CgroupError) -> Option<MemoryGroup> {
+    tracing::warn!(%worker, error = chain(error), "the kernel does not hold its limit; polling does");
+    None
+}
+
 /// The log says what the audit log says.
 fn log(record: &Record) {
     let Record { kind, slot, pid, generation, incident, reason, .. } = record;
@@ -322,6 +379,8 @@ fn log(record: &Record) {
         | Kind::WorkerHung
         | Kind::MemorySoftLimit
         | Kind::MemoryHardLimit
+        | Kind::MemoryOomKilled
+        | Kind::HostMemoryPressure
         | Kind::MemoryTotalLimit
         | Kind::LeakSuspected
         | Kind::LeakConfirmed

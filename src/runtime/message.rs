@@ -10,6 +10,8 @@ pub(super) enum Message {
     /// A launch came to its end: the command runs, or which step failed and how. Until then an exit
     /// of the process is held back, so that the reason comes first.
     Launched { worker: WorkerId, outcome: Result<(), LaunchFailure> },
+    /// The OOM killer may have come to the worker.
+    Oom { worker: WorkerId },
 }
 
 /// Why a worker's command does not run.

@@ -11,6 +11,7 @@ mod drainer;
 mod engine;
 mod executor;
 mod handle;
+mod host;
 mod launch;
 mod message;
 mod output;
@@ -25,16 +26,19 @@ pub use output::Output;
 use crate::config::{Config, ListenAddress, ListenMode};
 use crate::core::Supervisor;
 use crate::core::words::chain;
-use crate::linux::cgroup::Leaves;
+use crate::linux::cgroup::{Enforcement, Leaves, Limits, Unavailable};
 use crate::linux::launch::Takeover;
 use crate::linux::plane::{Address, Plane};
+use crate::linux::pressure;
 use crate::linux::procfs::Procfs;
 use crate::linux::spawn::Launcher;
 use crate::store::Store;
 use clock::Clock;
 use engine::Engine;
 use executor::Executor;
+use host::OomKills;
 use launch::Surroundings;
+use nix::unistd::getpid;
 use sampler::{Pace, Sampler};
 use signal_hook_tokio::Signals;
 use std::collections::{BTreeMap, HashMap};
@@ -96,6 +100,13 @@ pub async fn run(
             );
         })
         .ok();
+    let limits = Limits::strongest(
+        &procfs,
+        &config.app.name,
+        leaves.as_ref(),
+        config.settings.memory.hard_limit_kib,
+    );
+    tell_enforcement(&limits, leaves.as_ref().and_then(Leaves::without_memory));
     let takeover = Takeover::strongest(&procfs);
     if config.listen.mode == ListenMode::Takeover && takeover == Takeover::NoNewPrivileges {
         tracing::info!(
@@ -109,11 +120,17 @@ pub async fn run(
         Surroundings { config, plane: Arc::new(Mutex::new(plane)), events, output, takeover };
     let sampler = Sampler::start(pace, surroundings.clone(), procfs.clone(), writer.clone())
         .map_err(|error| RunError::Thread("sampler", error))?;
+    let oom_kills = OomKills::new(&procfs);
+    tokio::spawn(host::watch(procfs.clone(), oom_kills.clone(), surroundings.events.clone()));
+    let workers_oom_score = oom_scores(&procfs);
     let executor = Executor {
         surroundings,
         launcher: Launcher::default(),
         procfs,
         leaves,
+        limits,
+        oom_kills,
+        workers_oom_score,
         sampler,
         store: writer,
         store_is_well: true,
@@ -126,6 +143,33 @@ pub async fn run(
     let engine =
         Engine { clock, supervisor, executor, store, signals, messages, requests, tickets: 0 };
     Ok(engine.run().await)
+}
+
+/// Which promise this host allows.
+fn tell_enforcement(limits: &Limits, not_v2: Option<&Unavailable>) {
+    let enforced_by = limits.enforcement();
+    let why = |why: Option<&Unavailable>| why.map(|why| tracing::field::display(chain(why)));
+    let (not_cgroup2, not_cgroup1) = (why(not_v2), why(limits.without_v1()));
+    let what = match enforced_by {
+        Enforcement::Cgroup2 | Enforcement::Cgroup1 => "the kernel holds hard limits of memory",
+        Enforcement::Polling => {
+            "hard limits of memory are held by looking often enough (`stanch doctor` tells the remedy)"
+        }
+    };
+    tracing::info!(%enforced_by, not_cgroup2, not_cgroup1, "{what}");
+}
+
+/// When the host runs out of memory, the supervisor shall be the last to go and its workers rather
+/// than their neighbours: they are the ones that are started again. Gives the workers' score.
+fn oom_scores(procfs: &Procfs) -> Option<i32> {
+    /// Points are thousandths of all memory.
+    const ABOVE: i32 = 100;
+    const BELOW: i32 = 500;
+    let own = pressure::oom_score_adj(procfs, getpid())?;
+    if let Err(error) = pressure::set_oom_score_adj(procfs, getpid(), (own - BELOW).max(-999)) {
+        tracing::debug!(%error, "the supervisor keeps its oom_score_adj");
+    }
+    Some((own + ABOVE).min(1000))
 }
 
 /// What the host, or the container, has.

@@ -2,6 +2,7 @@
 
 use super::drainer::Drain;
 use crate::core::{ExitStatus, WorkerId};
+use crate::linux::cgroup::MemoryGroup;
 use crate::linux::tree::Tree;
 use crate::store::Life;
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
@@ -19,6 +20,10 @@ pub(super) struct Live {
     pub life: Arc<Life>,
     /// When its start was asked for.
     pub started: Instant,
+    /// Its memory, where the kernel counts it.
+    pub memory: Option<MemoryGroup>,
+    /// Waits for the OOM killer to come to it.
+    pub oom_watch: Option<AbortHandle>,
     /// Attends to its launch, then probes it.
     pub task: AbortHandle,
     /// The launch has not come to its end.
@@ -44,6 +49,9 @@ impl Live {
 impl Drop for Live {
     fn drop(&mut self) {
         self.task.abort();
+        if let Some(watch) = &self.oom_watch {
+            watch.abort();
+        }
     }
 }
 
@@ -84,6 +92,14 @@ impl Roster {
                 Some(_) | None => tracing::debug!(%pid, %status, "reaped an orphan"),
             }
         }
+    }
+
+    /// Those that a SIGKILL ended and of whose end the core does not know yet.
+    pub fn killed(&self) -> Vec<WorkerId> {
+        const SIGKILL: ExitStatus = ExitStatus::Signal(9);
+        let killed =
+            self.live.iter().filter(|(_, live)| live.exit == Some(SIGKILL) && !live.exit_told);
+        killed.map(|(worker, _)| *worker).collect()
     }
 
     /// Leaders whose end the core shall be told now: those whose launch has come to its end.

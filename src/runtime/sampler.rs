@@ -20,6 +20,10 @@ const QUEUE: usize = 1024;
 /// Connections and queues are counted at most this often.
 const SLOW: Duration = Duration::from_secs(1);
 
+/// Whole readings of a worker near its limit come at least this far apart; between them only the memory
+/// of its known processes is read, 6 µs each.
+const WHOLE: Duration = Duration::from_millis(50);
+
 /// A round of counting is followed by a pause of so many times its duration.
 const COUNTING_PAUSE: u32 = 50;
 
@@ -30,8 +34,15 @@ pub(super) struct Sampler {
 }
 
 enum Change {
-    Watch(Arc<Life>, Instant, Arc<Mutex<Tree>>),
+    Watch(Arc<Life>, Instant, Arc<Mutex<Tree>>, Holds),
     Forget(WorkerId),
+}
+
+/// Who holds the hard limit of a worker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Holds {
+    Kernel,
+    Sampler,
 }
 
 /// How often to sample.
@@ -67,8 +78,8 @@ impl Sampler {
     }
 
     /// Samples this worker, started then, from now on.
-    pub fn watch(&self, life: Arc<Life>, started: Instant, tree: Arc<Mutex<Tree>>) {
-        let _ = self.changes.send(Change::Watch(life, started, tree));
+    pub fn watch(&self, life: Arc<Life>, started: Instant, tree: Arc<Mutex<Tree>>, limit: Holds) {
+        let _ = self.changes.send(Change::Watch(life, started, tree, limit));
     }
 
     /// The worker is gone.
@@ -81,7 +92,10 @@ struct Watched {
     life: Arc<Life>,
     started: Instant,
     tree: Arc<Mutex<Tree>>,
+    /// The limit that this thread has to watch.
+    hard_limit_kib: Option<u64>,
     due: Instant,
+    whole_due: Instant,
     store_due: Instant,
     fds: Option<u64>,
     connections: Option<u64>,
@@ -105,14 +119,19 @@ impl Thread {
             let due = self.watched.values().map(|watched| watched.due);
             let next = due.chain([self.count_due]).min().unwrap_or(self.count_due);
             match changes.recv_timeout(next.saturating_duration_since(Instant::now())) {
-                Ok(Change::Watch(life, started, tree)) => {
+                Ok(Change::Watch(life, started, tree, limit)) => {
                     let now = Instant::now();
                     let worker = life.worker;
                     let watched = Watched {
                         life,
                         started,
                         tree,
+                        hard_limit_kib: self
+                            .pace
+                            .hard_limit_kib
+                            .filter(|_| limit == Holds::Sampler),
                         due: now,
+                        whole_due: now,
                         store_due: now,
                         fds: None,
                         connections: None,
@@ -137,9 +156,20 @@ impl Thread {
             if watched.due > now {
                 continue;
             }
+            let (usual, limit_kib) = (self.pace.usual, watched.hard_limit_kib);
+            if watched.whole_due > now {
+                let growth_kib = watched.tree().growth_kib();
+                let over = growth_kib.zip(limit_kib).is_some_and(|(growth, limit)| growth > limit);
+                if !over {
+                    let next = now + pace::look_interval(usual, growth_kib, limit_kib);
+                    watched.due = next.min(watched.whole_due);
+                    continue;
+                }
+            }
             let sample = watched.sample();
-            let Pace { usual, hard_limit_kib } = self.pace;
-            watched.due = now + pace::sample_interval(usual, sample.growth_kib(), hard_limit_kib);
+            let next = pace::look_interval(usual, sample.growth_kib(), limit_kib);
+            watched.due = now + next;
+            watched.whole_due = now + next.max(WHOLE.min(usual));
             if watched.store_due <= now {
                 watched.store_due = now + usual;
                 // By the clock that does not step: the age is what the trend is judged by.

@@ -1,12 +1,14 @@
 //! From the core's view to what `status` shows.
 
 use crate::core::{SlotView, View};
+use crate::linux::cgroup::Enforcement;
 use crate::linux::plane::{Address, Queue};
 use crate::wire;
 
 /// What the core does not know of itself.
 pub(super) struct Frame {
     pub app: String,
+    pub enforcement: Enforcement,
     pub uptime_s: f64,
     pub listeners: Vec<wire::Listener>,
 }
@@ -21,7 +23,8 @@ pub(super) fn status(view: View, frame: Frame) -> wire::Status {
         memory: wire::Memory {
             total_kib: Some(view.total_kib),
             total_limit_kib: view.total_limit_kib,
-            enforced_by: "polling".to_owned(),
+            enforced_by: frame.enforcement.to_string(),
+            hard_limit_compares: frame.enforcement.compares().to_owned(),
         },
         workers: view.slots.into_iter().map(worker).collect(),
         incidents_open: view.incidents_open,

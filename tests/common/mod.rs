@@ -19,7 +19,7 @@ pub use http::{Connection, Fault, Load, Response, get};
 pub use load::{Style, Tally};
 pub use place::{Output, Place};
 pub use process::{alive, kill, parent, resident_peak_kib, wait_for_end};
-pub use server::{App, Server, faulty, servers};
+pub use server::{App, Server, faulty, installed, servers};
 pub use stanch::Stanch;
 
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};

@@ -111,7 +111,7 @@ pub fn servers() -> PathBuf {
 /// A path in the cache that `tests/install` fills. A server that is missing fails the test: one that
 /// was skipped would look like one that passed.
 #[track_caller]
-fn installed(name: &str) -> String {
+pub fn installed(name: &str) -> String {
     let variable = |name| std::env::var_os(name).map(PathBuf::from);
     let cache = variable("STANCH_TESTS_CACHE").unwrap_or_else(|| {
         let caches = variable("XDG_CACHE_HOME")

@@ -41,6 +41,13 @@ impl Stanch {
         Self { supervisor, place, output }
     }
 
+    /// Starts it again, in the same place with the same configuration, after its end.
+    pub fn restart(&mut self) {
+        let (mut command, output) = self.place.run(&self.place.file("stanch.toml"), Output::Log);
+        self.supervisor = command.spawn().expect("the stanch binary starts");
+        self.output = output;
+    }
+
     /// Its folder, with the paths of its files.
     pub fn place(&self) -> &Place {
         &self.place

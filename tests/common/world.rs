@@ -62,6 +62,19 @@ with open("/proc/sys/net/ipv4/tcp_migrate_req", "w") as setting:
 os.execv(sys.argv[1], sys.argv[1:])
 "#;
 
+/// A memory cgroup of its own beside the test's, where cgroup v1 has the memory controller: a limit of
+/// the test's own group is not in the way, and groups left behind are found. Elsewhere, nothing. Its
+/// name is in `STANCH_TEST`, as all processes of the place have it.
+pub const OWN_MEMORY: &str = r#"
+import os, sys
+group = "/sys/fs/cgroup/memory/stanch-test-" + os.path.basename(os.environ["STANCH_TEST"])
+if os.path.exists("/sys/fs/cgroup/memory/memory.limit_in_bytes"):
+    os.makedirs(group, exist_ok=True)
+    with open(group + "/cgroup.procs", "w") as procs:
+        procs.write(str(os.getpid()))
+os.execv(sys.argv[1], sys.argv[1:])
+"#;
+
 /// Becomes nobody. Only root can.
 pub const UNPRIVILEGED: &str = r#"
 import os, sys

@@ -181,7 +181,8 @@ impl Invariants {
         let exempt = self.stopping
             || self.drained.contains(&worker.slot)
             || worker.slot.0 >= self.settings.workers
-            || record.kind == Kind::MemoryHardLimit;
+            || matches!(record.kind, Kind::MemoryHardLimit | Kind::MemoryOomKilled)
+            || record.reason.contains("stopped before its replacement starts");
         if !served || exempt {
             return;
         }

@@ -38,6 +38,7 @@ fn settings(seed: u64) -> Settings {
     settings.memory.soft_limit_kib = random.chance(0.8).then_some(200 * 1024);
     settings.memory.hard_limit_kib = random.chance(0.5).then_some(300 * 1024);
     settings.memory.total_limit_kib = random.chance(0.5).then_some(350 * 1024);
+    settings.memory.host_kib = random.chance(0.5).then_some(2_000_000);
     settings
 }
 
@@ -93,7 +94,9 @@ fn the_worlds_are_not_boring() {
         "worker_retired",
         "memory_soft_limit",
         "memory_hard_limit",
+        "memory_oom_killed",
         "memory_total_limit",
+        "host_memory_pressure",
         "leak_confirmed",
         "roll_finished",
         "roll_aborted",

@@ -4,8 +4,8 @@ use crate::invariants::Invariants;
 use crate::random::Random;
 use jiff::Timestamp;
 use stanch::core::{
-    Action, Command, Event, ExitStatus, Kind, Left, Moment, Now, Sample, Settings, Supervisor,
-    Ticket, WorkerId,
+    Action, Command, Event, ExitStatus, Kind, Left, Moment, Now, OomKiller, Sample, Settings,
+    Supervisor, Ticket, WorkerId,
 };
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -176,6 +176,16 @@ impl World {
             hung = true;
         }
         let crash = ready && self.random.chance(0.001);
+        // Where the kernel holds the limit, no reading is over it.
+        if self.random.chance(0.000_5) {
+            let peak_kib = Some(growth_kib);
+            self.tell(Event::OomKilled { worker, by: OomKiller::Limit, peak_kib });
+        }
+        if self.random.chance(0.003) {
+            let available_kib = Some([5_000, 150_000, 1_000_000][self.random.below(3) as usize]);
+            let stalled = self.random.chance(0.2);
+            self.tell(Event::HostMemory { available_kib, stalled });
+        }
         let sample = Sample { rss_anon_kib: Some(growth_kib), ..Sample::default() };
         self.after_ms(1000, Due::Tick(worker));
         self.tell(Event::Sampled { worker, sample });

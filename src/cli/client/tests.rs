@@ -65,6 +65,7 @@ fn full_status() -> Status {
             total_kib: Some(1_664_614),
             total_limit_kib: Some(4_194_304),
             enforced_by: "cgroup2".into(),
+            hard_limit_compares: "charged".into(),
         },
         // Out of order, as an engine may keep them.
         workers: vec![held, worker(0, 13, "ready"), suspect, leaking],
@@ -101,7 +102,12 @@ fn the_table_of_a_supervisor_that_knows_little() {
         state: "starting".into(),
         uptime_s: 0.2,
         listeners: Vec::new(),
-        memory: Memory { total_kib: None, total_limit_kib: None, enforced_by: "polling".into() },
+        memory: Memory {
+            total_kib: None,
+            total_limit_kib: None,
+            enforced_by: "polling".into(),
+            hard_limit_compares: String::new(),
+        },
         workers: Vec::new(),
         incidents_open: 0,
         ..full_status()

@@ -139,6 +139,7 @@ fn status(workers: Vec<Worker>) -> Status {
             total_kib: None,
             total_limit_kib: None,
             enforced_by: "polling".to_owned(),
+            hard_limit_compares: "anon_shmem_swap".to_owned(),
         },
         workers,
         incidents_open: 1,

@@ -6,6 +6,7 @@ use super::super::worker::{Cause, Due, Ended, State, Told, Worker};
 use super::super::{
     Action, ExitStatus, Figures, IncidentId, Intent, Kind, Left, Moment, Now, Slot, WorkerId,
 };
+use super::memory::mib;
 use super::{About, Phase, Supervisor, figures};
 use std::time::Duration;
 
@@ -236,8 +237,17 @@ impl Supervisor {
 
     /// A worker that had been ready ended unasked.
     fn crashed(&mut self, now: Now, id: WorkerId, status: ExitStatus) -> Intent {
+        let worker = self.workers.get(&id);
+        let peak_kib = worker.and_then(|worker| worker.peak_kib);
         let (cause, reason) = match status {
             ExitStatus::Code(_) => ("exit", format!("ended by itself: {status}")),
+            ExitStatus::Signal(SIGKILL) if worker.is_some_and(|worker| worker.host_oom) => (
+                "host_oom",
+                format!(
+                    "was killed because the host, or the container, was out of memory; its peak was {}",
+                    peak_kib.map_or("unknown".to_owned(), mib)
+                ),
+            ),
             ExitStatus::Signal(SIGKILL) => {
                 ("foreign_kill", "was killed by SIGKILL, which stanch did not send".to_owned())
             }
@@ -246,7 +256,7 @@ impl Supervisor {
         let summary = format!("worker {} {reason}", id.slot);
         let incident = self.see(now, Topic::Crash, id.slot, &summary);
         let age_s = self.workers.get(&id).map(|w| now.mono.since(w.started).as_secs_f64());
-        let figures = figures([("age_s", age_s.into())]);
+        let figures = figures([("age_s", age_s.into()), ("peak_kib", peak_kib.into())]);
         let about = About::Worker(id, Some(cause));
         let intent =
             self.record(now, Kind::WorkerCrashed, about, Some(incident.clone()), &reason, figures);

@@ -3,7 +3,7 @@
 
 use super::super::incidents::Topic;
 use super::super::worker::{Cause, Due, State, Told};
-use super::super::{Kind, Now, Sample, WorkerId};
+use super::super::{Figures, Kind, Now, OomKiller, Sample, WorkerId};
 use super::{About, Phase, Supervisor, figures};
 
 impl Supervisor {
@@ -24,7 +24,10 @@ impl Supervisor {
             State::Stopping { told: Told::Killed, .. } | State::Exited => return,
         }
         self.observe_trend(now, id, &sample);
-        if self.workers.get(&id).is_some_and(|worker| worker.ready_since().is_some()) {
+        if let Some(worker) = self.workers.get_mut(&id)
+            && worker.ready_since().is_some()
+        {
+            worker.settled_kib = worker.settled_kib.or(sample.growth_kib());
             self.judge_trend(now, id);
             self.judge_soft_limit(now, id);
         }
@@ -33,35 +36,86 @@ impl Supervisor {
 
     fn over_hard_limit(&mut self, now: Now, id: WorkerId) -> bool {
         let Some(limit_kib) = self.settings.memory.hard_limit_kib else { return false };
-        let Some(worker) = self.workers.get(&id) else { return false };
+        let worker = self.workers.get(&id).filter(|worker| !worker.limit_held);
+        let Some(worker) = worker else { return false };
         let Some(growth_kib) = worker.growth_kib().filter(|growth| *growth > limit_kib) else {
             return false;
         };
         if self.phase == Phase::Paused {
             return false;
         }
-        let was_ready = worker.ready_since().is_some();
-        let was_current = worker.is_current();
         let reason =
             format!("uses {}, over the hard limit of {}: killed", mib(growth_kib), mib(limit_kib));
+        let figures =
+            figures([("growth_kib", growth_kib.into()), ("hard_limit_kib", limit_kib.into())]);
+        self.end_at_hard_limit(now, id, Kind::MemoryHardLimit, &reason, figures);
+        true
+    }
+
+    /// The kernel held the hard limit: what it left of the tree goes too. What the host's OOM killer
+    /// took is only noted: the end of the leader tells whether the worker went with it.
+    pub(super) fn on_oom_killed(
+        &mut self,
+        now: Now,
+        id: WorkerId,
+        by: OomKiller,
+        peak_kib: Option<u64>,
+    ) {
+        let Some(worker) = self.workers.get_mut(&id) else { return };
+        worker.peak_kib = worker.peak_kib.max(peak_kib);
+        match (by, worker.state) {
+            (OomKiller::Host, _) => worker.host_oom = true,
+            (OomKiller::Limit, State::Stopping { told: Told::Killed, .. } | State::Exited) => {}
+            (
+                OomKiller::Limit,
+                State::Starting { .. }
+                | State::Ready { .. }
+                | State::Draining { .. }
+                | State::Stopping { told: Told::Asked | Told::HungUp, .. },
+            ) => {
+                let limit_kib = self.settings.memory.hard_limit_kib;
+                let reason = format!(
+                    "was at the hard limit of {} and needed more: killed by the kernel, peak {}",
+                    limit_kib.map_or("its cgroup".to_owned(), mib),
+                    peak_kib.map_or("unknown".to_owned(), mib)
+                );
+                let figures = figures([
+                    ("peak_kib", peak_kib.into()),
+                    ("hard_limit_kib", limit_kib.into()),
+                    ("growth_kib", worker.growth_kib().into()),
+                ]);
+                self.end_at_hard_limit(now, id, Kind::MemoryOomKilled, &reason, figures);
+            }
+        }
+    }
+
+    /// Kills the tree of a worker that may not have more memory, and has it replaced.
+    fn end_at_hard_limit(
+        &mut self,
+        now: Now,
+        id: WorkerId,
+        kind: Kind,
+        reason: &str,
+        figures: Figures,
+    ) {
+        let Some(worker) = self.workers.get(&id) else { return };
+        let was_ready = worker.ready_since().is_some();
+        let was_current = worker.is_current();
         let summary = format!("worker {} {reason}", id.slot);
         let topic = self.memory_topic(id);
         let incident = self.see(now, topic, id.slot, &summary);
         self.count_intervention(&Some(incident.clone()));
-        let figures =
-            figures([("growth_kib", growth_kib.into()), ("hard_limit_kib", limit_kib.into())]);
         let about = About::Worker(id, Some("hard_limit"));
         let some = Some(incident.clone());
-        let intent = self.record(now, Kind::MemoryHardLimit, about, some, &reason, figures);
+        let intent = self.record(now, kind, about, some, reason, figures);
         let incident_changed = self.book.add_impact(&incident, "workers_killed", 1);
         self.put_incident(incident_changed);
         let some = Some(incident.clone());
-        self.make_due(id, Due { cause: Cause::HardLimit, incident: some, reason: reason.clone() });
+        self.make_due(id, Due { cause: Cause::HardLimit, incident: some, reason: reason.into() });
         self.kill(now, id, intent);
         if was_current {
-            self.lost(now, id, incident, was_ready, &reason);
+            self.lost(now, id, incident, was_ready, reason);
         }
-        true
     }
 
     fn judge_soft_limit(&mut self, now: Now, id: WorkerId) {
@@ -143,6 +197,6 @@ impl Supervisor {
     }
 }
 
-fn mib(kib: u64) -> String {
+pub(super) fn mib(kib: u64) -> String {
     format!("{:.1} MiB", kib as f64 / 1024.0)
 }

@@ -5,6 +5,7 @@
 //! of events can leave something undone. `poll_timeout` says when to call again if nothing happens.
 
 mod commands;
+mod host;
 mod leaks;
 mod lifecycle;
 mod memory;
@@ -67,6 +68,7 @@ pub struct Supervisor {
     workload: Workload,
     /// When a leaking worker was last replaced.
     last_turn: Option<Moment>,
+    host: host::Host,
     /// The last worker that got the stop signal while answers were awaited gave them before it ended.
     finishes: bool,
     book: Book,
@@ -95,6 +97,7 @@ impl Supervisor {
             costs: Costs::default(),
             workload: Workload::default(),
             last_turn: None,
+            host: host::Host::default(),
             finishes: false,
             book: Book::default(),
             waiters: Vec::new(),
@@ -142,6 +145,17 @@ impl Supervisor {
                 self.on_gone(now, worker, stragglers, connections_cut)
             }
             Event::Bounds { worker, bounds } => self.on_bounds(worker, bounds),
+            Event::HostMemory { available_kib, stalled } => {
+                self.on_host_memory(now, available_kib, stalled);
+            }
+            Event::LimitHeld { worker } => {
+                if let Some(worker) = self.workers.get_mut(&worker) {
+                    worker.limit_held = true;
+                }
+            }
+            Event::OomKilled { worker, by, peak_kib } => {
+                self.on_oom_killed(now, worker, by, peak_kib);
+            }
             Event::Sampled { worker, sample } => self.on_sampled(now, worker, sample),
             Event::ConnectionsDropped { attempts } => self.on_connections_dropped(attempts),
             Event::StoreDegraded { error } => {
@@ -301,6 +315,10 @@ impl Supervisor {
             failed_probes: 0,
             due: None,
             sample: None,
+            peak_kib: None,
+            limit_held: false,
+            settled_kib: None,
+            host_oom: false,
             cpu_percent: None,
             ticks: None,
             bounds: Bounds::default(),

@@ -61,9 +61,13 @@ impl Supervisor {
             .values()
             .filter(|worker| matches!(worker.state, State::Ready { .. }))
             .filter(|worker| self.allowed_at(worker).is_some_and(|at| at <= now.mono))
-            .filter_map(|worker| Some((worker.due.as_ref()?.cause, worker.growth_kib(), worker.id)))
-            .max_by_key(|(cause, growth, id)| (*cause, *growth, std::cmp::Reverse(*id)))
-            .map(|(.., id)| id)
+            .filter_map(|worker| Some((worker, worker.due.as_ref()?.cause)))
+            .max_by_key(|(worker, cause)| {
+                // A host that is short of memory has no time for anything else.
+                let first = self.host.under_pressure && worker.is_leaking();
+                (first, *cause, worker.growth_kib(), std::cmp::Reverse(worker.id))
+            })
+            .map(|(worker, _)| worker.id)
     }
 
     /// When the replacement of a worker that is due may begin.
@@ -74,6 +78,7 @@ impl Supervisor {
         Some(match cause {
             Cause::Hang if urgent => self.next_hang,
             Cause::Hang => self.next_hang.max(self.next_roll),
+            Cause::HostPressure if urgent => Moment::default(),
             _ if urgent && self.nears_hard_limit(worker) => Moment::default(),
             _ => self.next_roll,
         })
@@ -133,6 +138,13 @@ impl Supervisor {
                 self.set_newcomer(new);
                 false
             }
+            Some(new) if old_lives && self.workers.get(&new).is_some_and(Worker::is_hung) => {
+                let incident = step.due.as_ref().and_then(|due| due.incident.clone());
+                let why = "fails its probes while the old one still serves";
+                self.abort_roll(now, &format!("the new worker of slot {slot} {why}"));
+                self.retire(now, new, incident, Cause::Hang.as_str(), why);
+                false
+            }
             Some(new) => match self.workers.get(&new).map(|worker| worker.state) {
                 Some(State::Ready { .. }) if old_lives => {
                     if self.may_take_over(new, old) {
@@ -180,7 +192,7 @@ impl Supervisor {
                 // It is as new as a replacement would be; the step only waits for it.
                 let id = self.current_in(slot).map(|worker| worker.id);
                 let begun = now.mono;
-                self.set_step(Step { slot, old: None, new: id, due: None, begun });
+                self.set_step(Step { slot, old: None, new: id, due: None, begun, no_room: None });
                 true
             }
             Some((id, _)) => self.begin_step(now, slot, Some(id), None),
@@ -196,7 +208,9 @@ impl Supervisor {
         old: Option<WorkerId>,
         due: Option<Due>,
     ) -> bool {
-        let overlap = self.settings.rolling.surge || old.is_none();
+        let surge = self.settings.rolling.surge;
+        let no_room = old.filter(|_| surge).and_then(|id| self.no_room_beside(id));
+        let overlap = old.is_none() || surge && no_room.is_none();
         if let Some(id) = old.filter(|id| self.workers.get(id).is_some_and(Worker::is_hung)) {
             self.actions.push(Action::Abandon { worker: id });
         }
@@ -208,10 +222,11 @@ impl Supervisor {
             }
             let incident = due.as_ref().and_then(|due| due.incident.clone());
             let new = self.start_worker(now, slot, incident);
-            self.set_step(Step { slot, old, new, due, begun: now.mono });
+            self.set_step(Step { slot, old, new, due, begun: now.mono, no_room: None });
             return true;
         }
-        if !self.may_go(old) {
+        // Without room, to wait for capacity would be to wait for ever.
+        if no_room.is_none() && !self.may_go(old) {
             // The slot comes first again when capacity is back.
             if due.is_none()
                 && let Some(roll) = &mut self.roll
@@ -220,7 +235,7 @@ impl Supervisor {
             }
             return false;
         }
-        self.set_step(Step { slot, old, new: None, due, begun: now.mono });
+        self.set_step(Step { slot, old, new: None, due, begun: now.mono, no_room });
         self.retire_old(now);
         true
     }
@@ -237,11 +252,14 @@ impl Supervisor {
     fn retire_old(&mut self, now: Now) {
         let Some(step) = self.step() else { return };
         let Some(old) = step.old else { return };
-        let due = step.due.clone();
-        let (cause, incident, reason) = match due {
+        let (due, no_room) = (step.due.clone(), step.no_room.clone());
+        let (cause, incident, mut reason) = match due {
             Some(due) => (due.cause.as_str(), due.incident, due.reason),
             None => ("operator", None, "replaced as an operator wished".to_owned()),
         };
+        if let Some(no_room) = no_room {
+            reason += &format!("; {no_room}");
+        }
         self.retire(now, old, incident, cause, &reason);
     }
 

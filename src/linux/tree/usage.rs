@@ -19,7 +19,7 @@
 
 use super::Tree;
 use crate::core::Sample;
-use crate::linux::procfs::{Memory, Share};
+use crate::linux::procfs::{Memory, ProcessFiles, Share};
 use nix::unistd::Pid;
 use std::time::Instant;
 
@@ -138,13 +138,24 @@ impl Tree {
             add(&mut sample.processes, Some(1));
             add(&mut sample.threads, Some(member.stat.threads));
             add(&mut sample.fds, fds);
-            add(&mut sample.rss_kib, memory.rss_kib);
-            add(&mut sample.rss_anon_kib, less(memory.rss_anon_kib, excess.anon_kib));
-            add(&mut sample.rss_file_kib, memory.rss_file_kib);
-            add(&mut sample.rss_shmem_kib, less(memory.rss_shmem_kib, excess.shmem_kib));
-            add(&mut sample.vm_swap_kib, less(memory.vm_swap_kib, excess.swap_kib));
+            add_memory(&mut sample, memory, excess);
         }
         sample
+    }
+
+    /// What limits are compared with, of the processes known so far: 6 µs each. `None` when none of
+    /// them lives.
+    pub fn growth_kib(&self) -> Option<u64> {
+        let alone = self.live().count() == 1;
+        let mut sample = Sample::default();
+        for member in self.members.values().filter(|member| member.stat.is_alive()) {
+            let Some(memory) = member.files.as_ref().and_then(ProcessFiles::memory) else {
+                continue;
+            };
+            let excess = member.excess.filter(|_| !alone).unwrap_or_default();
+            add_memory(&mut sample, &memory, excess);
+        }
+        sample.growth_kib()
     }
 
     /// Reads each member's memory, and what of it others have too where that is due.
@@ -184,6 +195,14 @@ impl Tree {
             }
         }
     }
+}
+
+fn add_memory(sample: &mut Sample, memory: &Memory, excess: Excess) {
+    add(&mut sample.rss_kib, memory.rss_kib);
+    add(&mut sample.rss_anon_kib, less(memory.rss_anon_kib, excess.anon_kib));
+    add(&mut sample.rss_file_kib, memory.rss_file_kib);
+    add(&mut sample.rss_shmem_kib, less(memory.rss_shmem_kib, excess.shmem_kib));
+    add(&mut sample.vm_swap_kib, less(memory.vm_swap_kib, excess.swap_kib));
 }
 
 /// A sum of what is known; unknown only if nothing is.

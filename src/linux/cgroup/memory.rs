@@ -1,0 +1,226 @@
+//! The memory of one worker, as the kernel counts and limits it.
+//!
+//! What is charged: the anonymous and shared memory of the worker, the page cache that it brought in,
+//! and kernel memory on its behalf. The kernel takes page cache back before it calls a limit reached.
+//!
+//! cgroup v1 has no `memory.oom.group`: there the OOM killer takes one process, and who is told of it
+//! ([`OomWatch`]) kills the rest.
+#![allow(unsafe_code)]
+
+use super::CgroupError;
+use super::place::{Folder, procs, remove_tree, write};
+use crate::core::{OomKiller, WorkerId};
+use nix::sys::eventfd::{EfdFlags, EventFd};
+use nix::unistd::Pid;
+use std::fs::{self, File};
+use std::io::{self, ErrorKind};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+
+/// The memory of a worker's cgroup.
+#[derive(Debug)]
+pub struct MemoryGroup {
+    path: PathBuf,
+    version: Version,
+    limited: bool,
+    /// What was told of before.
+    told: Counts,
+}
+
+#[derive(Debug)]
+enum Version {
+    /// A folder that is a worker's leaf; not ours to remove.
+    Two,
+    /// A folder of its own, with the counter of times that the limit could not be kept by reclaim.
+    /// The folder above goes after it.
+    One { at_limit: EventFd, _folder: Arc<Folder> },
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Counts {
+    /// The limit was reached and nothing could be taken back.
+    at_limit: u64,
+    /// Processes that the OOM killer took, for whatever limit.
+    kills: u64,
+}
+
+impl MemoryGroup {
+    /// Of a leaf in cgroup2. Memory and swap together are limited: what is over `limit_kib` is not
+    /// swapped out. All processes go together.
+    pub(super) fn in_leaf(
+        worker: WorkerId,
+        leaf: &Path,
+        limit_kib: Option<u64>,
+    ) -> Result<Self, CgroupError> {
+        let set = |name: &str, value: &str| set(worker, leaf, name, value);
+        set("memory.oom.group", "1")?;
+        if let Some(limit_kib) = limit_kib {
+            set("memory.max", &(limit_kib * 1024).to_string())?;
+            unless_missing(set("memory.swap.max", "0"))?;
+        }
+        let (path, limited) = (leaf.to_owned(), limit_kib.is_some());
+        let mut group = Self { path, version: Version::Two, limited, told: Counts::default() };
+        group.told = group.counts();
+        Ok(group)
+    }
+
+    /// A group of its own in cgroup v1. Memory and swap together are limited, where the kernel accounts
+    /// swap.
+    pub(super) fn create_v1(
+        worker: WorkerId,
+        folder: &Arc<Folder>,
+        limit_kib: u64,
+    ) -> Result<Self, CgroupError> {
+        let path = folder.path.join(format!("worker-{worker}"));
+        fs::create_dir(&path).map_err(|source| CgroupError::Create {
+            worker,
+            path: path.clone(),
+            source,
+        })?;
+        let at_limit = eventfd_of_ooms(&path).map_err(|source| CgroupError::Limit {
+            worker,
+            path: path.join("cgroup.event_control"),
+            source,
+        });
+        let limit = (limit_kib * 1024).to_string();
+        // The limit of both must never be the lower one.
+        let limited = set(worker, &path, "memory.limit_in_bytes", &limit).and_then(|()| {
+            unless_missing(set(worker, &path, "memory.memsw.limit_in_bytes", &limit))
+        });
+        match at_limit.and_then(|at_limit| limited.map(|()| at_limit)) {
+            Ok(at_limit) => {
+                let version = Version::One { at_limit, _folder: Arc::clone(folder) };
+                Ok(Self { path, version, limited: true, told: Counts::default() })
+            }
+            Err(error) => {
+                let _ = fs::remove_dir(&path);
+                Err(error)
+            }
+        }
+    }
+
+    /// Counts a process here from now on. In cgroup2 it must be in the leaf already.
+    pub fn add(&self, pid: Pid) -> Result<(), CgroupError> {
+        let added = match self.version {
+            Version::Two => match procs(&self.path) {
+                Some(procs) if procs.contains(&pid) => Ok(()),
+                _ => Err(ErrorKind::NotFound.into()),
+            },
+            Version::One { .. } => {
+                write(&self.path.join("cgroup.procs"), pid.to_string().as_bytes())
+            }
+        };
+        added.map_err(|source| CgroupError::Add { pid, path: self.path.clone(), source })
+    }
+
+    /// Whether the kernel holds a limit here.
+    pub fn is_limited(&self) -> bool {
+        self.limited
+    }
+
+    /// Whether the OOM killer came since this was last asked, and whose.
+    pub fn oom(&mut self) -> Option<OomKiller> {
+        let (now, told) = (self.counts(), self.told);
+        self.told = now;
+        if now.at_limit > told.at_limit {
+            Some(OomKiller::Limit)
+        } else {
+            (now.kills > told.kills).then_some(OomKiller::Host)
+        }
+    }
+
+    /// The most that was ever charged.
+    pub fn peak_kib(&self) -> Option<u64> {
+        let name = match self.version {
+            // Linux 5.19.
+            Version::Two => "memory.peak",
+            Version::One { .. } => "memory.max_usage_in_bytes",
+        };
+        let bytes: u64 = fs::read_to_string(self.path.join(name)).ok()?.trim().parse().ok()?;
+        Some(bytes / 1024)
+    }
+
+    /// Tells when it is time to ask [`oom`](Self::oom). Needs a tokio runtime with I/O.
+    pub fn watch(&self) -> io::Result<OomWatch> {
+        let (fd, interest) = match &self.version {
+            Version::Two => {
+                (OwnedFd::from(File::open(self.path.join("memory.events"))?), Interest::PRIORITY)
+            }
+            Version::One { at_limit, .. } => {
+                (at_limit.as_fd().try_clone_to_owned()?, Interest::READABLE)
+            }
+        };
+        // SAFETY: the descriptor is owned by what is registered, which never replaces it.
+        let fd = unsafe { AsyncFd::register_with_interest(fd, interest) };
+        Ok(OomWatch { fd: fd?, interest })
+    }
+
+    fn counts(&self) -> Counts {
+        let field = |file: &str, name: &str| {
+            let text = fs::read_to_string(self.path.join(file)).unwrap_or_default();
+            text.lines()
+                .find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.trim().parse().ok())
+                .unwrap_or(0)
+        };
+        match &self.version {
+            Version::Two => Counts {
+                at_limit: field("memory.events", "oom"),
+                kills: field("memory.events", "oom_kill"),
+            },
+            Version::One { at_limit, .. } => Counts {
+                // Reading takes what came since the last time.
+                at_limit: self.told.at_limit + at_limit.read().unwrap_or(0),
+                kills: field("memory.oom_control", "oom_kill"),
+            },
+        }
+    }
+}
+
+impl Drop for MemoryGroup {
+    fn drop(&mut self) {
+        if let Version::One { .. } = self.version {
+            let _ = remove_tree(&self.path);
+        }
+    }
+}
+
+/// Wakes when the OOM killer may have come.
+#[derive(Debug)]
+pub struct OomWatch {
+    fd: AsyncFd<OwnedFd>,
+    interest: Interest,
+}
+
+impl OomWatch {
+    /// Waits for the next time; may wake for nothing.
+    pub async fn notified(&self) -> io::Result<()> {
+        // Both kinds of file tell each new event by an edge, read or not.
+        self.fd.ready(self.interest).await?.clear_ready();
+        Ok(())
+    }
+}
+
+fn set(worker: WorkerId, group: &Path, name: &str, value: &str) -> Result<(), CgroupError> {
+    let path = group.join(name);
+    write(&path, value.as_bytes()).map_err(|source| CgroupError::Limit { worker, path, source })
+}
+
+/// Without swap in the kernel, or without accounting of it, there is nothing to limit.
+fn unless_missing(outcome: Result<(), CgroupError>) -> Result<(), CgroupError> {
+    match outcome {
+        Err(CgroupError::Limit { source, .. }) if source.kind() == ErrorKind::NotFound => Ok(()),
+        outcome => outcome,
+    }
+}
+
+/// Has the kernel count there how often a group of v1 called the OOM killer.
+fn eventfd_of_ooms(group: &Path) -> io::Result<EventFd> {
+    let eventfd = EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)?;
+    let control = File::open(group.join("memory.oom_control"))?;
+    let line = format!("{} {}", eventfd.as_fd().as_raw_fd(), control.as_raw_fd());
+    write(&group.join("cgroup.event_control"), line.as_bytes())?;
+    Ok(eventfd)
+}
