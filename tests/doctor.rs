@@ -11,12 +11,16 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
-const NAMES: [&str; 14] = [
+const NAMES: [&str; 18] = [
     "takeover",
     "steering",
     "steering_ipv6",
     "moving_queues",
     "process_tree",
+    "memory_limit",
+    "memory_pressure",
+    "swap",
+    "oom_score",
     "connections",
     "hang_up",
     "user",
@@ -26,6 +30,16 @@ const NAMES: [&str; 14] = [
     "kernel",
     "container",
     "clock",
+];
+
+/// Those that differ between hosts on which root may do everything.
+const OF_THE_HOST: [&str; 6] = [
+    "process_tree",
+    "memory_limit",
+    "memory_pressure",
+    "oom_score",
+    "steering_ipv6",
+    "moving_queues",
 ];
 
 /// What a doctor said.
@@ -120,13 +134,14 @@ fn a_host_that_allows_everything() {
     let place = Place::new();
     let told =
         examine(&place, place.stanch(&["doctor", "--json", "--config", &config(&place, "")]));
-    for name in NAMES
-        .iter()
-        .filter(|name| !["process_tree", "steering_ipv6", "moving_queues"].contains(name))
-    {
+    for name in NAMES.iter().filter(|name| !OF_THE_HOST.contains(name)) {
         told.assert(name, "ok", &[]);
     }
     told.assert("takeover", "ok", &[("found", "none was lost")]);
+    {
+        let found = told.checks["memory_limit"]["found"].as_str().expect("a text");
+        assert!(found.contains("killed by the kernel at its limit"), "{found}");
+    }
     told.assert("store", "ok", &[("found", "store.db can be made")]);
     told.assert("control_socket", "ok", &[("found", "control.sock can be made")]);
     assert_eq!((told.code, told.stderr.as_str()), (Some(0), ""));
@@ -145,6 +160,9 @@ fn nobody_is_told_what_root_could_do() {
     told.assert("connections", "ok", &[]);
     told.assert("hang_up", "ok", &[]);
     told.assert("user", "missing", &[("found", "stage user"), ("remedy", "CAP_SETUID")]);
+    let bound = [("means", "every 5 ms"), ("means", "MiB/s here"), ("remedy", "Delegate=yes")];
+    told.assert("memory_limit", "limited", &bound);
+    told.assert("oom_score", "limited", &[("remedy", "CAP_SYS_RESOURCE")]);
     assert_eq!(told.code, Some(0), "everything has a fallback: {}", told.stderr);
 }
 

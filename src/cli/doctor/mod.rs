@@ -10,6 +10,7 @@
 mod check;
 mod connections;
 mod host;
+mod memory;
 mod places;
 mod processes;
 mod steering;
@@ -108,6 +109,10 @@ async fn examine(host: &Host) -> Vec<Check> {
         steering::over_ipv6().await,
         steering::moving_queues().await,
         processes::tree(host),
+        memory::limit(host).await,
+        memory::pressure(host).await,
+        memory::swap(host),
+        memory::oom_score(host),
         connections::seen().await,
         connections::hung_up(host).await,
         processes::user(host).await,

@@ -13,7 +13,7 @@ use nix::sys::wait::waitpid;
 use nix::unistd::Pid;
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::OwnedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::Instant;
@@ -56,7 +56,7 @@ pub(super) struct Worker {
     /// The takeover filter's notify descriptor.
     pub notify: Option<OwnedFd>,
     /// Open, so that it may write.
-    _output: Option<Pipes>,
+    pub output: Option<Pipes>,
 }
 
 impl Host {
@@ -72,15 +72,26 @@ impl Host {
 
     /// Starts a worker, and sees it through to its `execve`.
     pub async fn launch(&self, plan: &Plan) -> Result<Worker, SpawnError> {
-        let mut launching = self.launcher.spawn("stanch: doctor", Output::Pipes, None)?;
+        self.launch_in(plan, None, |_| ()).await
+    }
+
+    /// The same in a cgroup; `placed` is told the launcher before it runs.
+    pub async fn launch_in(
+        &self,
+        plan: &Plan,
+        cgroup: Option<BorrowedFd<'_>>,
+        placed: impl FnOnce(&Launching),
+    ) -> Result<Worker, SpawnError> {
+        let mut launching = self.launcher.spawn("stanch: doctor", Output::Pipes, cgroup)?;
         let process = Process::of(&launching);
+        placed(&launching);
         launching.proceed(plan, &[])?;
         let deadline = Instant::now() + PATIENCE;
         let mut filter = None;
         while let Progress::Executing { notify } = launching.next(deadline).await? {
             filter = notify;
         }
-        Ok(Worker { process, notify: filter, _output: launching.take_pipes() })
+        Ok(Worker { process, notify: filter, output: launching.take_pipes() })
     }
 
     /// Starts the built-in server.
