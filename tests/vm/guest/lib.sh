@@ -1,0 +1,78 @@
+# The words of the steps. A step has a folder of its own as its current one.
+
+fail() {
+    echo "FAILED: $*"
+    exit 1
+}
+
+# eventually WHAT COMMAND...: asks until the command is well.
+eventually() {
+    what=$1
+    shift
+    deadline=$(($(date +%s) + 30))
+    until "$@" >/dev/null 2>&1; do
+        [ "$(date +%s)" -lt $deadline ] || fail "not within 30 s: $what"
+        sleep 0.1
+    done
+}
+
+# expect WHAT COMMAND...: is well now.
+expect() {
+    what=$1
+    shift
+    "$@" || fail "$what"
+}
+
+# configure LIMIT SCRIPT: one worker, a shell that runs the script when the file `go` comes.
+configure() {
+    printf 'until mv %s %s.taken; do sleep 0.1; done 2>/dev/null\n%s\n' "$PWD/go" "$PWD/go" "$2" >work
+    cat >stanch.toml <<END
+[app]
+name = "shop"
+command = ["sh", "$PWD/work"]
+[listen]
+mode = "none"
+[memory]
+hard_limit = "$1"
+[leak]
+action = "off"
+[restart]
+backoff_initial = "10ms"
+[control]
+socket = "$PWD/control.sock"
+[store]
+path = "$PWD/store.db"
+END
+}
+
+# start [COMMAND...]: stanch, in front of it perhaps a command that executes it.
+start() {
+    "$@" stanch run --config stanch.toml >>stanch.log 2>&1 &
+    supervisor=$!
+    eventually 'a worker is ready' is ready
+}
+
+status() { stanch status --json --socket control.sock; }
+is() { status | grep -q "\"$1\""; }
+events() { stanch incidents events --json --store store.db; }
+# event KIND [TEXT]: there is one, and it has the text.
+event() { events | grep "\"kind\":\"$1\"" | grep -q -- "${2:-}"; }
+worker() { status | sed 's/.*"pid":\([0-9]*\).*/\1/'; }
+generation() { status | grep -q "\"generation\":$1,.*\"state\":\"ready\""; }
+gone() { ! kill -0 "$1" 2>/dev/null; }
+cgroup_of() { echo "/sys/fs/cgroup$(sed 's/^0:://' "/proc/$1/cgroup")"; }
+go() { touch go; }
+# In front of a command: as a user without rights.
+as_shop() { exec su -m -s /bin/sh -- shop -c 'exec "$@"' sh "$@"; }
+
+stop() {
+    kill "$supervisor"
+    eventually 'stanch has ended' gone "$supervisor"
+    wait "$supervisor" || true
+}
+
+# nothing_left FOLDER: stanch left no cgroup there.
+nothing_left() {
+    left=$(find "$1" -name 'stanch-*')
+    [ -z "$left" ] || fail "cgroups were left: $left"
+}

@@ -1,0 +1,213 @@
+//! A virtual machine: Debian's cloud kernel (`tests/install` unpacks it), busybox, the programs under
+//! test with their libraries, and a script that runs steps and tells their outcome over a serial line.
+//!
+//! Emulated (`-accel tcg`), so that it works where there is no KVM; it boots in some five seconds.
+
+use crate::common::installed;
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// Longer than all steps of a room take on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(240);
+
+/// The guest's folder of steps.
+const STEPS: &str = "steps";
+
+/// A machine to be.
+pub struct Machine {
+    initramfs: Initramfs,
+    memory_mib: u32,
+}
+
+/// What a step said.
+#[derive(Debug)]
+struct Step {
+    name: String,
+    ok: bool,
+    output: String,
+}
+
+impl Machine {
+    /// One with busybox and the script that runs the steps.
+    pub fn new() -> Self {
+        let mut initramfs = Initramfs::default();
+        for folder in
+            ["bin", "dev", "proc", "sys", "run", "tmp", "root", "etc", "lib", "lib64", STEPS]
+        {
+            initramfs.folder(folder);
+        }
+        initramfs.program("bin/busybox", Path::new(&installed("vm/busybox")));
+        for name in ["init", "lib.sh"] {
+            initramfs.program(name, &folder().join("guest").join(name));
+        }
+        Self { initramfs, memory_mib: 512 }
+    }
+
+    /// Its memory.
+    pub fn memory_mib(&mut self, mib: u32) -> &mut Self {
+        self.memory_mib = mib;
+        self
+    }
+
+    /// Puts a program of this machine in the guest's path, with the libraries that it needs.
+    pub fn program(&mut self, name: &str, path: impl AsRef<Path>) -> &mut Self {
+        let path = path.as_ref();
+        self.initramfs.program(&format!("bin/{name}"), path);
+        let ldd = Command::new("ldd").arg(path).output().expect("ldd runs");
+        let listed = String::from_utf8_lossy(&ldd.stdout).into_owned();
+        for library in listed.split_whitespace().filter(|word| word.starts_with('/')) {
+            self.initramfs.program(library.trim_start_matches('/'), Path::new(library));
+        }
+        self
+    }
+
+    /// Boots it, runs the steps of a folder in the order of their names, and fails the test unless all
+    /// are well.
+    #[track_caller]
+    pub fn run_steps(&mut self, room: &str) {
+        let mut scripts: Vec<PathBuf> = fs::read_dir(folder().join(room))
+            .expect("the room is there")
+            .map(|entry| entry.expect("can be read").path())
+            .collect();
+        scripts.sort();
+        for script in &scripts {
+            let name = script.file_name().expect("a name").to_string_lossy();
+            self.initramfs.program(&format!("{STEPS}/{name}"), script);
+        }
+        let place = tempfile::tempdir().expect("a temporary folder can be made");
+        let (console, said) = (place.path().join("console"), place.path().join("said"));
+        let mut guest = self.boot(place.path(), &console, &said);
+        let ended = wait(&mut guest);
+        let said = fs::read(said).unwrap_or_default();
+        let (steps, complete) = parse(&String::from_utf8_lossy(&said));
+        for step in &steps {
+            println!("{} {}", if step.ok { "ok    " } else { "FAILED" }, step.name);
+        }
+        if let Some(failed) = steps.iter().find(|step| !step.ok) {
+            panic!("{} failed in the machine:\n{}", failed.name, failed.output);
+        }
+        if !ended || !complete || steps.len() != scripts.len() {
+            let console =
+                String::from_utf8_lossy(&fs::read(console).unwrap_or_default()).into_owned();
+            panic!("{} of {} steps were run; the console:\n{console}", steps.len(), scripts.len());
+        }
+    }
+
+    fn boot(&self, place: &Path, console: &Path, said: &Path) -> Child {
+        let initramfs = place.join("initramfs");
+        self.initramfs.write(&initramfs).expect("it can be written");
+        let serial = |path: &Path| format!("file:{}", path.display());
+        Command::new("qemu-system-x86_64")
+            .args(["-accel", "tcg,thread=multi", "-smp", "2", "-nodefaults", "-display", "none"])
+            .args(["-no-reboot", "-m", &self.memory_mib.to_string()])
+            .args(["-append", "console=ttyS0 quiet panic=-1"])
+            .args(["-serial", &serial(console), "-serial", &serial(said)])
+            .arg("-kernel")
+            .arg(installed("vm/vmlinuz"))
+            .arg("-initrd")
+            .arg(&initramfs)
+            .stdin(Stdio::null())
+            .spawn()
+            .expect("qemu-system-x86_64 starts: tests/install installs it")
+    }
+}
+
+/// Waits for the end of the guest, and makes one when it takes too long; whether it came by itself.
+fn wait(guest: &mut Child) -> bool {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        if guest.try_wait().expect("it is our child").is_some() {
+            return true;
+        }
+        if Instant::now() > deadline {
+            guest.kill().expect("it is our child");
+            guest.wait().expect("it is our child");
+            return false;
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+/// The steps in what `guest/init` said, and whether it came to its end.
+fn parse(said: &str) -> (Vec<Step>, bool) {
+    let mut steps: Vec<Step> = Vec::new();
+    for line in said.lines() {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        match (words.as_slice(), steps.last_mut()) {
+            (["###", "end"], _) => return (steps, true),
+            (["###", name, outcome], _) => steps.push(Step {
+                name: (*name).to_owned(),
+                ok: *outcome == "ok",
+                output: String::new(),
+            }),
+            (_, Some(step)) => step.output += &format!("{line}\n"),
+            (_, None) => {}
+        }
+    }
+    (steps, false)
+}
+
+/// The folder `tests/vm`.
+fn folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/vm")
+}
+
+/// The first file system of a guest: an archive in the format `newc` of cpio
+/// (Documentation/driver-api/early-userspace/buffer-format.rst).
+#[derive(Default)]
+struct Initramfs {
+    /// Name and contents; `None` is a folder.
+    entries: Vec<(String, Option<PathBuf>)>,
+}
+
+impl Initramfs {
+    fn folder(&mut self, name: &str) {
+        if !self.entries.iter().any(|(known, _)| known == name) {
+            self.entries.push((name.to_owned(), None));
+        }
+    }
+
+    fn program(&mut self, name: &str, path: &Path) {
+        let above: Vec<&Path> = Path::new(name).ancestors().skip(1).collect();
+        for folder in above.iter().rev().filter(|folder| !folder.as_os_str().is_empty()) {
+            self.folder(&folder.to_string_lossy());
+        }
+        self.entries.push((name.to_owned(), Some(path.to_owned())));
+    }
+
+    fn write(&self, path: &Path) -> io::Result<()> {
+        let mut archive = io::BufWriter::new(File::create(path)?);
+        for (number, (name, source)) in (1..).zip(&self.entries) {
+            let contents = source.as_ref().map(fs::read).transpose()?;
+            let mode = if contents.is_some() { 0o100_755 } else { 0o040_755 };
+            entry(&mut archive, number, mode, name, &contents.unwrap_or_default())?;
+        }
+        entry(&mut archive, 0, 0, "TRAILER!!!", b"")?;
+        archive.flush()
+    }
+}
+
+fn entry(
+    to: &mut impl Write,
+    inode: u32,
+    mode: u32,
+    name: &str,
+    contents: &[u8],
+) -> io::Result<()> {
+    let (size, name_size) = (contents.len(), name.len() + 1);
+    // Owner, group, links, time; then after the size the devices, and no checksum.
+    write!(to, "070701{inode:08x}{mode:08x}{0:08x}{0:08x}{1:08x}{0:08x}{size:08x}", 0, 1)?;
+    write!(to, "{0:08x}{0:08x}{0:08x}{0:08x}{name_size:08x}{0:08x}", 0)?;
+    to.write_all(name.as_bytes())?;
+    to.write_all(&vec![0; 1 + padding(110 + name_size)])?;
+    to.write_all(contents)?;
+    to.write_all(&vec![0; padding(size)])
+}
+
+/// Up to the next multiple of four.
+fn padding(length: usize) -> usize {
+    length.next_multiple_of(4) - length
+}
