@@ -1,7 +1,7 @@
 //! Post-mortems: what an incident was, told from the audit log in the form in which people write them.
 //!
 //! A [`Dossier`] is all that is known; [`post_mortem`] makes a [`Document`] of it, section by section, and
-//! [`markdown`] and [`html`] set that. Nothing is told that the log does not hold: a section that has
+//! [`markdown()`] and [`html()`] set that. Nothing is told that the log does not hold: a section that has
 //! nothing to say says so.
 
 pub mod chart;
