@@ -19,6 +19,25 @@ const PART_POWER: f64 = -0.2;
 const PART_POWER_SHORT: f64 = -0.25;
 /// It is never less than this, however long the climb: caches may take weeks to fill.
 const PART_LEAST: f64 = 0.08;
+/// Where the drift is beyond chance, time takes the place of the part: from so many warm-ups on, with
+/// twice the time half of it is enough.
+const SURE_LENGTHS: f64 = 4.0;
+const SURE_POWER: f64 = -1.1;
+/// Standard errors of the mean step that are beyond chance, for a walk without a drift as well.
+const SURE_DRIFT: f64 = 4.0;
+/// The part of the pairs that work must not be able to explain for that.
+const SURE_COMPARABLE: f64 = 0.6;
+/// The least part of a sure climb;
+const SURE_LEAST: f64 = 0.05;
+/// one that would take longer than this from its beginning to the limit can wait for more.
+const PATIENCE_S: f64 = 8.0 * 3600.0;
+/// A runtime that compiles itself (its beginning cost so many times the CPU time of now) touches its
+/// heap lazily, as straight as a leak and up to half of the way; a climb that began with it must have
+/// used more of the way by this factor.
+const LAZY_COST: f64 = 5.0;
+const LAZY_FACTOR: f64 = 2.5;
+/// Climbs that began within so many warm-ups began with the process.
+const BIRTH_LENGTHS: f64 = 2.0;
 /// Shortest warm-up for that measure.
 const SHORTEST_WARM_UP_S: f64 = 3.0;
 /// Lower end of the slope's interval, as a part of the slope.
@@ -51,6 +70,8 @@ const IDLE_PART: f64 = 0.4;
 const STILL_PART: f64 = 0.5;
 /// Standard errors that are taken against a climb when it is asked whether it slows down.
 const DOUBT: f64 = 0.5;
+/// A second half that is slower by less than this is no slower: traffic is not that even.
+const SLACK: f64 = 0.97;
 
 /// What a look is held against.
 #[derive(Clone, Copy, Debug)]
@@ -65,6 +86,8 @@ pub(super) struct Frame {
     pub warm_up_s: f64,
     /// The worker's age.
     pub age_s: f64,
+    /// CPU time a second in its first seconds, where known.
+    pub boot_work: Option<f64>,
 }
 
 /// Which span of the past: a scale, and all of its ring or the younger half.
@@ -119,7 +142,9 @@ pub(super) fn look(history: &History, span: Span, frame: &Frame) -> Option<Findi
         Some(limit) => (limit - first.y).max(limit / 4.0),
         None => frame.matters.max(2.0 * first.y),
     };
-    let needed = headroom * required_part(last.t - first.t, frame.warm_up_s);
+    let span_s = last.t - first.t;
+    let mut needed = headroom * required_part(span_s, frame.warm_up_s);
+    let needed_if_sure = headroom * required_part_if_sure(span_s, frame.warm_up_s);
     let rise = last.y - first.y;
     let mut finding = Finding {
         outcome: Outcome::Quiet(Shape::Flat),
@@ -137,7 +162,7 @@ pub(super) fn look(history: &History, span: Span, frame: &Frame) -> Option<Findi
     let (low, high) = points
         .iter()
         .fold((last.y, last.y), |(low, high), point| (low.min(point.y), high.max(point.y)));
-    if high - low < needed * TRIFLE_PART {
+    if high - low < needed.min(needed_if_sure) * TRIFLE_PART {
         if finding.falls >= SOME_FALLS {
             finding.outcome = Outcome::Quiet(Shape::Sawtooth);
         }
@@ -147,8 +172,15 @@ pub(super) fn look(history: &History, span: Span, frame: &Frame) -> Option<Findi
     let gain = (0.5 * (trend.early + trend.late) * trend.span_s).min(trend.rise);
     let left = frame.limit.map_or(headroom - gain, |limit| limit - last.y).max(0.0);
     let far = LEFT_PART * left;
-    let remaining = trend.remaining(DOUBT);
-    (finding.trend, finding.gain) = (trend, gain);
+    let remaining = trend.remaining(DOUBT, SLACK);
+    let sure = trend.drift >= SURE_DRIFT && trend.comparable >= SURE_COMPARABLE;
+    if sure {
+        needed = needed.min(needed_if_sure);
+    }
+    if is_lazy(frame, points) && finding.falls < SOME_FALLS {
+        needed *= LAZY_FACTOR;
+    }
+    (finding.trend, finding.gain, finding.needed) = (trend, gain, needed);
     finding.outcome = if trend.high < 0.0 {
         Outcome::Quiet(Shape::Falling)
     } else if trend.slope <= 0.0 || trend.low < SURE_PART * trend.slope {
@@ -193,7 +225,7 @@ fn ends_in_the_long_run(
             return None;
         }
         let trend = Trend::of(wider.points(), frame.idle_work)?;
-        let remaining = trend.remaining(0.0);
+        let remaining = trend.remaining_lately(SLACK);
         (trend.low > 0.0 && remaining < far).then_some(remaining)
     })
 }
@@ -261,6 +293,22 @@ fn required_part(span_s: f64, warm_up_s: f64) -> f64 {
     let lengths = span_s / warm_up_s.max(SHORTEST_WARM_UP_S);
     let power = if lengths < 1.0 { PART_POWER_SHORT } else { PART_POWER };
     (PART * lengths.powf(power)).max(PART_LEAST)
+}
+
+/// The same where the drift is beyond chance.
+fn required_part_if_sure(span_s: f64, warm_up_s: f64) -> f64 {
+    let sure_s = SURE_LENGTHS * warm_up_s.max(SHORTEST_WARM_UP_S);
+    let least = SURE_LEAST.max(span_s / PATIENCE_S);
+    let part = required_part(span_s.min(sure_s), warm_up_s);
+    (part * (span_s / sure_s).max(1.0).powf(SURE_POWER)).max(least)
+}
+
+/// Whether the climb began with a process that compiles itself.
+fn is_lazy(frame: &Frame, points: &[Point]) -> bool {
+    let rates = points[points.len() / 2..].iter().filter_map(|point| point.work);
+    let (n, sum) = rates.fold((0.0, 0.0), |(n, sum), rate| (n + 1.0, sum + rate));
+    let from_birth = points[0].t < BIRTH_LENGTHS * frame.warm_up_s;
+    n > 0.0 && from_birth && frame.boot_work.is_some_and(|boot| boot > LAZY_COST * sum / n)
 }
 
 /// Growth in the warm-up is expected; only a worker that would not live through it is judged then,

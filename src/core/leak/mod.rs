@@ -55,6 +55,10 @@ const IDLE_RPS: f64 = 0.5;
 /// looked at, lest the boot pass for the steep beginning of a climb that slows down.
 const BOOT_PART: f64 = 0.25;
 const BOOT_MOST_S: f64 = 5.0;
+/// The costly beginning of a runtime that compiles itself.
+const COSTLY_S: f64 = 20.0;
+/// Looks in a row that end a suspicion.
+const QUIET_LOOKS: u8 = 3;
 /// Health is told by the longest span, or one of nearly its length.
 const LONGEST_PART: f64 = 0.9;
 /// A leak that was found must go on: it is confirmed when it is found again by a later window whose
@@ -92,8 +96,8 @@ pub struct Detector {
     /// Floor at which a leak was first found and has been found since, for each scale, over all and
     /// over half of its windows.
     found: [[Option<f32>; 2]; SCALES],
-    /// The span that the suspicion rests on.
-    source: Option<Span>,
+    /// The span that the suspicion rests on, and how often in a row it has looked quiet since.
+    source: Option<(Span, u8)>,
     judgement: Judgement,
 }
 
@@ -139,7 +143,7 @@ impl Detector {
         let elapsed_s = self.last.map(|last| at.since(last).as_secs_f64());
         self.last = Some(at);
         let age_s = at.since(self.born).as_secs_f64();
-        let (work, unit_changed) = self.meter.read(sample, elapsed_s);
+        let (work, unit_changed) = self.meter.read(sample, age_s, elapsed_s);
         if unit_changed {
             self.history.forget_work();
         }
@@ -168,6 +172,7 @@ impl Detector {
             idle_work: self.meter.idle(),
             warm_up_s: self.warm_up.as_secs_f64(),
             age_s,
+            boot_work: self.meter.boot_work(),
         };
         let Some(finding) = look(&self.history, span, &frame) else {
             self.found[span.scale][half] = None;
@@ -185,17 +190,24 @@ impl Detector {
         let leak = self.judgement.verdict == Verdict::Leak;
         match finding.outcome {
             Outcome::Leaking(kind) if confirmed => {
-                self.source = Some(span);
+                self.source = Some((span, 0));
                 self.climbs(at, Verdict::Leak, Some(kind), &finding);
             }
             Outcome::Leaking(_) | Outcome::Rising if !leak && age_s >= frame.warm_up_s => {
-                self.source = Some(span);
+                self.source = Some((span, 0));
                 self.climbs(at, Verdict::Suspect, None, &finding);
             }
             Outcome::Leaking(_) | Outcome::Rising => {}
             Outcome::Quiet(shape) => {
-                // A suspicion ends where it began; a verdict of health comes from the longest span.
-                let cleared = self.source == Some(span);
+                // A suspicion ends where it began, and not by one look; a verdict of health comes from
+                // the longest span.
+                let mut cleared = false;
+                if let Some((source, quiet)) = &mut self.source
+                    && *source == span
+                {
+                    *quiet += 1;
+                    cleared = *quiet >= QUIET_LOOKS;
+                }
                 let free = self.source.is_none()
                     && age_s >= frame.warm_up_s
                     && finding.span_s >= LONGEST_PART * self.judgement.evidence.span_s;
@@ -270,6 +282,8 @@ fn evidence(finding: &Finding) -> judgement::Evidence {
 struct Meter {
     ticks: Option<u64>,
     unit: Option<Unit>,
+    /// CPU ticks a second from the start to the first sample after [`COSTLY_S`].
+    boot: Option<f64>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -280,7 +294,15 @@ enum Unit {
 
 impl Meter {
     /// Work since the last sample with its seconds, and whether the unit is another than before.
-    fn read(&mut self, sample: &Sample, elapsed_s: Option<f64>) -> (Option<(f64, f64)>, bool) {
+    fn read(
+        &mut self,
+        sample: &Sample,
+        age_s: f64,
+        elapsed_s: Option<f64>,
+    ) -> (Option<(f64, f64)>, bool) {
+        if let (None, Some(ticks), true) = (self.boot, sample.cpu_ticks, age_s >= COSTLY_S) {
+            self.boot = Some(ticks as f64 / age_s);
+        }
         let before = std::mem::replace(&mut self.ticks, sample.cpu_ticks);
         let rps = sample.load_rps.filter(|rps| rps.is_finite() && *rps >= 0.0);
         let ticks = before.zip(sample.cpu_ticks).and_then(|(a, b)| b.checked_sub(a));
@@ -293,6 +315,11 @@ impl Meter {
         };
         let changed = self.unit.replace(unit).is_some_and(|old| old != unit);
         (Some((work, elapsed_s)), changed)
+    }
+
+    /// What the beginning cost, where work is told in CPU ticks.
+    fn boot_work(&self) -> Option<f64> {
+        self.boot.filter(|_| self.unit == Some(Unit::Ticks))
     }
 
     fn idle(&self) -> f64 {

@@ -31,6 +31,8 @@ const KNOWN_PART: f64 = 0.75;
 const IDLE_PART: f64 = 0.05;
 /// Two steps draw a bent climb nearly as well as a line does; stairs must be better by this factor.
 const FAR_BETTER: f64 = 0.25;
+/// Work rates that differ by less than this factor are even.
+const LIKE_WORK: f64 = 2.0;
 /// Two-sided 95%.
 const Z_95: f64 = 1.96;
 
@@ -63,6 +65,15 @@ pub(super) struct Trend {
     pub late: f64,
     /// Standard error of `early` and of `late`.
     pub half_error: f64,
+    /// Medians of the middle and the last third: what a fast beginning no longer has a part in.
+    pub thirds: [f64; 2],
+    /// By the clock alone: early and late.
+    pub clock: [f64; 2],
+    /// Work is known, and was even but for the beginning.
+    pub even_work: bool,
+    /// How many standard errors the mean step from window to window is above zero, by the best of
+    /// three groupings; about normal for a walk without a drift.
+    pub drift: f64,
     /// Part of the pairs that work does not explain away, 0 to 1.
     pub comparable: f64,
     /// The points stand on one or two steps, not on a slope.
@@ -99,18 +110,22 @@ impl Trend {
         let comparable = like.len as f64 / pairs(n).count() as f64;
         let levels = works.taken_out(points, like.median()?);
 
-        let (mut slopes, mut early, mut late) = (Bag::new(), Bag::new(), Bag::new());
+        let mut slopes = Bag::new();
         for (i, j) in pairs(n) {
-            let gain = levels[j] - levels[i];
-            slopes.push(gain / (points[j].t - points[i].t));
-            let run = axis[j] - axis[i];
-            if run > 0.0 && axis[j] <= span_s / 2.0 {
-                early.push(gain / run);
-            } else if run > 0.0 && axis[i] >= span_s / 2.0 {
-                late.push(gain / run);
-            }
+            slopes.push((levels[j] - levels[i]) / (points[j].t - points[i].t));
         }
         let slope = slopes.median()?;
+        let clock = Works::clock(points);
+        let part = |axis: &[f64; WINDOWS], from: f64, to: f64| {
+            let mut within = Bag::new();
+            for (i, j) in pairs(n) {
+                let run = axis[j] - axis[i];
+                if run > 0.0 && axis[i] >= from * span_s && axis[j] <= to * span_s {
+                    within.push((levels[j] - levels[i]) / run);
+                }
+            }
+            within.median().unwrap_or(0.0)
+        };
         // Kendall's S has this variance under no trend.
         let n_f = n as f64;
         let spread = Z_95 * (n_f * (n_f - 1.0) * (2.0 * n_f + 5.0) / 18.0).sqrt();
@@ -130,9 +145,13 @@ impl Trend {
             slope,
             low,
             high,
-            early: early.median().unwrap_or(0.0),
-            late: late.median().unwrap_or(0.0),
+            early: part(&axis, 0.0, 0.5),
+            late: part(&axis, 0.5, 1.0),
             half_error,
+            thirds: [part(&axis, 0.33, 0.67), part(&axis, 0.67, 1.0)],
+            clock: [part(&clock, 0.0, 0.5), part(&clock, 0.5, 1.0)],
+            even_work: works.is_even(n),
+            drift: drift(points, &levels[..n]),
             comparable,
             stairs: is_stairs(points, &levels),
             still: still(&levels[..n]),
@@ -142,19 +161,62 @@ impl Trend {
     }
 
     /// How much there is still to gain if the climb slows down as it did; infinite if it does not
-    /// slow down. With `doubt` standard errors taken against the climb.
-    pub fn remaining(&self, doubt: f64) -> f64 {
-        let late = self.late - doubt * self.half_error;
-        let early = self.early + doubt * self.half_error;
-        if late <= 0.0 {
+    /// slow down. With `doubt` standard errors taken against the climb; a late slope of `slack` times
+    /// the early one is no slower.
+    pub fn remaining(&self, doubt: f64, slack: f64) -> f64 {
+        let doubt = doubt * self.half_error;
+        let half_s = self.span_s / 2.0;
+        let by_work = ahead(slack * self.early + doubt, self.late - doubt, half_s);
+        // CPU time is a poor measure of requests while a runtime compiles itself: where the work was
+        // even after that, the clock has a say.
+        if !self.even_work {
+            return by_work;
+        }
+        let [early, late] = self.clock;
+        by_work.min(ahead(slack * early + doubt, late - doubt, half_s))
+    }
+
+    /// The same from the last two thirds.
+    pub fn remaining_lately(&self, slack: f64) -> f64 {
+        let [middle, last] = self.thirds;
+        ahead(slack * middle, last, self.span_s / 3.0)
+    }
+}
+
+/// What an exponential approach has still to gain whose slope fell from `early` to `late` within
+/// `apart_s`.
+fn ahead(early: f64, late: f64, apart_s: f64) -> f64 {
+    if late <= 0.0 {
+        return 0.0;
+    }
+    let rho = late / early;
+    if early <= 0.0 || rho >= 1.0 {
+        return f64::INFINITY;
+    }
+    late * rho.sqrt() * apart_s / -rho.ln()
+}
+
+/// The t statistic of the steps between points, or between every second or third point.
+fn drift(points: &[Point], levels: &[f64]) -> f64 {
+    let one = |every: usize| {
+        let picked = (0..levels.len()).rev().step_by(every);
+        let slopes = picked.clone().skip(1).zip(picked).map(|(a, b)| {
+            let seconds = points[b].t - points[a].t;
+            (levels[b] - levels[a], seconds)
+        });
+        let (mut n, mut gain, mut time) = (0.0, 0.0, 0.0);
+        for (rise, seconds) in slopes.clone() {
+            (n, gain, time) = (n + 1.0, gain + rise, time + seconds);
+        }
+        if n < 5.0 {
             return 0.0;
         }
-        let rho = late / early;
-        if early <= 0.0 || rho >= 1.0 {
-            return f64::INFINITY;
-        }
-        late * rho.sqrt() * (self.span_s / 2.0) / -rho.ln()
-    }
+        let mean = gain / time;
+        let squares: f64 = slopes.map(|(rise, seconds)| (rise - mean * seconds).powi(2)).sum();
+        gain / (squares / (n - 1.0) * n).sqrt()
+    };
+    // Fewer steps have wider tails: Student's, to the same significance at about 4.
+    one(1).max(0.9 * one(2)).max(0.75 * one(3))
 }
 
 /// The work of a run of points, made comparable.
@@ -231,6 +293,15 @@ impl Works {
         levels
     }
 
+    /// Where each point stands in time.
+    fn clock(points: &[Point]) -> [f64; WINDOWS] {
+        let mut clock = [0.0; WINDOWS];
+        for (place, point) in clock.iter_mut().zip(points) {
+            *place = point.t - points[0].t;
+        }
+        clock
+    }
+
     /// Where each point stands on the axis of work done, stretched to the length of the span.
     fn axis(&self, points: &[Point]) -> [f64; WINDOWS] {
         let mut axis = [0.0; WINDOWS];
@@ -264,6 +335,14 @@ impl Works {
         }
         let [(idle, idle_s), (busy, busy_s)] = growth;
         (idle_s > 0.0 && busy > 0.0).then(|| idle / idle_s / (busy / busy_s))
+    }
+
+    fn is_even(&self, n: usize) -> bool {
+        let lately = &self.rates[n / 4..n];
+        let (low, high) = lately
+            .iter()
+            .fold((f64::INFINITY, 0.0), |(low, high): (f64, f64), rate| (low.min(*rate), high.max(*rate)));
+        self.known && high < LIKE_WORK * low
     }
 
     fn ratio(&self, n: usize) -> Option<f64> {
