@@ -2,6 +2,8 @@
 //!
 //! Nothing here looks at the detector. Levels are in MiB, times in seconds.
 
+pub mod long;
+
 use stanch::core::Sample;
 use std::f64::consts::TAU;
 

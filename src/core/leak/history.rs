@@ -122,6 +122,12 @@ impl Scale {
         self.width_s
     }
 
+    /// The floor of the newest closed window, with its age.
+    pub fn newest_floor(&self) -> Option<(f64, f64)> {
+        let (start_s, window) = self.closed(WINDOWS).last()?;
+        Some((start_s + f64::from(window.floor_at_s), window.floor.into()))
+    }
+
     /// The closed windows that hold samples, of the last `count`, oldest first, each with the age at
     /// its beginning.
     pub fn closed(&self, count: usize) -> impl Iterator<Item = (f64, &Window)> {

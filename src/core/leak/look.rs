@@ -5,7 +5,7 @@ use super::trend::{Point, Trend, deepest_fall};
 use super::{Kind, Shape};
 
 /// Points that a look needs: fewer windows draw a line through anything.
-const ENOUGH: usize = 8;
+const ENOUGH: usize = 6;
 /// Points that are enough to see a climb slow down on a wider scale.
 const ENOUGH_TO_DOUBT: usize = 5;
 /// A climb as long as the warm-up must have used this part of the way to the limit. Heaps that are
@@ -18,13 +18,15 @@ const PART_POWER: f64 = -0.2;
 /// and rises with this one for climbs shorter than the warm-up: what is over in seconds is a step.
 const PART_POWER_SHORT: f64 = -0.25;
 /// It is never less than this, however long the climb: caches may take weeks to fill.
-const PART_LEAST: f64 = 0.08;
+const PART_LEAST: f64 = 0.1;
 /// Where the drift is beyond chance, time takes the place of the part: from so many warm-ups on, with
 /// twice the time half of it is enough.
 const SURE_LENGTHS: f64 = 4.0;
-const SURE_POWER: f64 = -1.1;
+const SURE_POWER: f64 = -1.4;
 /// Standard errors of the mean step that are beyond chance, for a walk without a drift as well.
 const SURE_DRIFT: f64 = 4.0;
+/// Samples that it takes: what is looked at once a minute is to be judged over hours.
+const SURE_SAMPLES: f64 = 200.0;
 /// The part of the pairs that work must not be able to explain for that.
 const SURE_COMPARABLE: f64 = 0.6;
 /// The least part of a sure climb;
@@ -45,7 +47,7 @@ const SURE_PART: f64 = 0.4;
 /// A climb whose second half brings less than this part of the gain has ended.
 const LATE_PART: f64 = 0.3;
 /// Of the pairs, this many must not be explained away by work.
-const COMPARABLE: f64 = 0.25;
+const COMPARABLE: f64 = 0.4;
 /// A series that has fallen by this depth before must climb so much deeper to be news.
 const NEWS: f64 = 1.2;
 /// Windows that hold a whole cycle (a fall of at least this part of the deepest) show true floors.
@@ -60,6 +62,9 @@ const SUSPECT_PART: f64 = 0.6;
 /// A climb that slows down is none to worry about if it ends before this part of what is left to the
 /// limit; one that would end closer to it is a leak to all intents.
 const LEFT_PART: f64 = 0.7;
+/// Climbs of hours can wait for a clearer picture.
+const LEFT_PART_PATIENT: f64 = 0.85;
+const PATIENT_FROM_S: f64 = 3600.0;
 /// Growth of less than this part of the slope is none beside it.
 const CLIMB_PART: f64 = 0.25;
 /// The second half of an accelerating climb is steeper by this factor.
@@ -69,9 +74,12 @@ const IDLE_PART: f64 = 0.4;
 /// A climb that stands still in this part of its windows goes in steps.
 const STILL_PART: f64 = 0.5;
 /// Standard errors that are taken against a climb when it is asked whether it slows down.
-const DOUBT: f64 = 0.5;
+const DOUBT: f64 = 0.25;
+const DOUBT_OF_FEW: f64 = 0.7;
+const DOUBT_EARLY: f64 = 0.5;
+const FEW: usize = 8;
 /// A second half that is slower by less than this is no slower: traffic is not that even.
-const SLACK: f64 = 0.97;
+const SLACK: f64 = 0.95;
 
 /// What a look is held against.
 #[derive(Clone, Copy, Debug)]
@@ -86,6 +94,8 @@ pub(super) struct Frame {
     pub warm_up_s: f64,
     /// The worker's age.
     pub age_s: f64,
+    /// Seconds from sample to sample, lately.
+    pub step_s: f64,
     /// CPU time a second in its first seconds, where known.
     pub boot_work: Option<f64>,
 }
@@ -171,9 +181,21 @@ pub(super) fn look(history: &History, span: Span, frame: &Frame) -> Option<Findi
     let trend = Trend::of(points, frame.idle_work)?;
     let gain = (0.5 * (trend.early + trend.late) * trend.span_s).min(trend.rise);
     let left = frame.limit.map_or(headroom - gain, |limit| limit - last.y).max(0.0);
-    let far = LEFT_PART * left;
-    let remaining = trend.remaining(DOUBT, SLACK);
-    let sure = trend.drift >= SURE_DRIFT && trend.comparable >= SURE_COMPARABLE;
+    let patient = span_s > PATIENT_FROM_S;
+    let far = if patient { LEFT_PART_PATIENT } else { LEFT_PART } * left;
+    // What is few, can wait or would be told early has to be straight beyond doubt.
+    let doubt = if gain < needed {
+        DOUBT_EARLY
+    } else if patient || points.len() < FEW {
+        DOUBT_OF_FEW
+    } else {
+        DOUBT
+    };
+    let slack = if patient { 1.0 } else { SLACK };
+    let remaining = trend.remaining(doubt, slack);
+    let sure = trend.drift >= SURE_DRIFT
+        && trend.comparable >= SURE_COMPARABLE
+        && span_s >= SURE_SAMPLES * frame.step_s;
     if sure {
         needed = needed.min(needed_if_sure);
     }

@@ -55,6 +55,8 @@ const IDLE_RPS: f64 = 0.5;
 /// looked at, lest the boot pass for the steep beginning of a climb that slows down.
 const BOOT_PART: f64 = 0.25;
 const BOOT_MOST_S: f64 = 5.0;
+/// Samples in the mean of the time between them.
+const STEPS_IN_MEAN: f64 = 50.0;
 /// The costly beginning of a runtime that compiles itself.
 const COSTLY_S: f64 = 20.0;
 /// Looks in a row that end a suspicion.
@@ -92,13 +94,22 @@ pub struct Detector {
     born: Moment,
     history: History,
     last: Option<Moment>,
+    /// Mean time between samples, the last some fifty counting most.
+    step_s: f64,
     meter: Meter,
-    /// Floor at which a leak was first found and has been found since, for each scale, over all and
-    /// over half of its windows.
-    found: [[Option<f32>; 2]; SCALES],
+    /// Where a leak was first found and has been found since, for each scale, over all and over half
+    /// of its windows.
+    found: [[Option<Found>; 2]; SCALES],
     /// The span that the suspicion rests on, and how often in a row it has looked quiet since.
     source: Option<(Span, u8)>,
     judgement: Judgement,
+}
+
+/// A leak to be confirmed: the floor, and the age at which it was seen.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Found {
+    floor: f32,
+    age_s: f32,
 }
 
 impl Detector {
@@ -116,6 +127,7 @@ impl Detector {
             born,
             history: History::new(),
             last: None,
+            step_s: 0.0,
             meter: Meter::default(),
             found: [[None; 2]; SCALES],
             source: None,
@@ -142,6 +154,9 @@ impl Detector {
         }
         let elapsed_s = self.last.map(|last| at.since(last).as_secs_f64());
         self.last = Some(at);
+        if let Some(elapsed_s) = elapsed_s {
+            self.step_s += (elapsed_s - self.step_s) / STEPS_IN_MEAN;
+        }
         let age_s = at.since(self.born).as_secs_f64();
         let (work, unit_changed) = self.meter.read(sample, age_s, elapsed_s);
         if unit_changed {
@@ -159,6 +174,11 @@ impl Detector {
         for scale in (0..SCALES).filter(|scale| closed & (1 << scale) != 0) {
             for (half, windows) in [WINDOWS, WINDOWS / 2].into_iter().enumerate() {
                 self.look_at(at, age_s, Span { scale, windows }, half);
+                // What the wider scale found is confirmed by windows of this one.
+                let wider = scale + 1;
+                if wider < SCALES && closed & (1 << wider) == 0 && self.found[wider][half].is_some() {
+                    self.look_at(at, age_s, Span { scale: wider, windows }, half);
+                }
             }
         }
         let to = self.judgement.verdict;
@@ -172,18 +192,29 @@ impl Detector {
             idle_work: self.meter.idle(),
             warm_up_s: self.warm_up.as_secs_f64(),
             age_s,
+            step_s: self.step_s,
             boot_work: self.meter.boot_work(),
         };
         let Some(finding) = look(&self.history, span, &frame) else {
             self.found[span.scale][half] = None;
             return;
         };
+        #[cfg(feature = "trace")]
+        {
+            let t = &finding.trend;
+            eprintln!("{age_s:.0} scale {} win {} n {} span {:.0} gain {:.0} needed {:.0} drift {:.1} comp {:.2} slope {:.1} low {:.1} early {:.1} late {:.1} clock {:?} thirds {:?} rem {:.0} stairs {} falls {} {:?}", span.scale, span.windows, finding.points, finding.span_s, finding.gain, finding.needed, t.drift, t.comparable, t.slope, t.low, t.early, t.late, t.clock.map(|v| v.round()), t.thirds.map(|v| v.round()), t.remaining(0.5, 0.97), t.stairs, finding.falls, finding.outcome);
+        }
         let found = &mut self.found[span.scale][half];
         let mut confirmed = false;
         if let Outcome::Leaking(_) = finding.outcome {
-            let step = finding.trend.slope * self.history.scale(span.scale).width_s();
-            let first = *found.get_or_insert(finding.floor as f32);
-            confirmed = finding.floor >= f64::from(first) + GOES_ON * step;
+            // The newest floor is that of the next finer scale.
+            let newest = self.history.scale(span.scale.saturating_sub(1)).newest_floor();
+            if let Some((floor_at_s, floor)) = newest {
+                let first = *found.get_or_insert(Found { floor: floor as f32, age_s: floor_at_s as f32 });
+                let passed_s = floor_at_s - f64::from(first.age_s);
+                let gained = floor - f64::from(first.floor);
+                confirmed = passed_s > 0.0 && gained >= GOES_ON * finding.trend.slope * passed_s;
+            }
         } else {
             *found = None;
         }

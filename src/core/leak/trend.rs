@@ -31,6 +31,8 @@ const KNOWN_PART: f64 = 0.75;
 const IDLE_PART: f64 = 0.05;
 /// Two steps draw a bent climb nearly as well as a line does; stairs must be better by this factor.
 const FAR_BETTER: f64 = 0.25;
+/// Steps that a mean and its error need.
+const LEAST_STEPS: f64 = 5.0;
 /// Work rates that differ by less than this factor are even.
 const LIKE_WORK: f64 = 2.0;
 /// Two-sided 95%.
@@ -151,7 +153,7 @@ impl Trend {
             thirds: [part(&axis, 0.33, 0.67), part(&axis, 0.67, 1.0)],
             clock: [part(&clock, 0.0, 0.5), part(&clock, 0.5, 1.0)],
             even_work: works.is_even(n),
-            drift: drift(points, &levels[..n]),
+            drift: drift(&clock[..n], &levels[..n]).max(drift(&axis[..n], &levels[..n])),
             comparable,
             stairs: is_stairs(points, &levels),
             still: still(&levels[..n]),
@@ -196,27 +198,28 @@ fn ahead(early: f64, late: f64, apart_s: f64) -> f64 {
     late * rho.sqrt() * apart_s / -rho.ln()
 }
 
-/// The t statistic of the steps between points, or between every second or third point.
-fn drift(points: &[Point], levels: &[f64]) -> f64 {
-    let one = |every: usize| {
-        let picked = (0..levels.len()).rev().step_by(every);
-        let slopes = picked.clone().skip(1).zip(picked).map(|(a, b)| {
-            let seconds = points[b].t - points[a].t;
-            (levels[b] - levels[a], seconds)
-        });
-        let (mut n, mut gain, mut time) = (0.0, 0.0, 0.0);
-        for (rise, seconds) in slopes.clone() {
-            (n, gain, time) = (n + 1.0, gain + rise, time + seconds);
-        }
-        if n < 5.0 {
+/// The t statistic of the steps from point to point along an axis, or of every second or third point,
+/// as a standard normal (Wallace 1959: about √(d·ln(1 + t²/d)) for d degrees of freedom).
+fn drift(axis: &[f64], levels: &[f64]) -> f64 {
+    let every = |distance: usize| {
+        let picked = (0..levels.len()).rev().step_by(distance);
+        let steps = picked
+            .clone()
+            .skip(1)
+            .zip(picked)
+            .map(|(a, b)| (levels[b] - levels[a], axis[b] - axis[a]));
+        let (n, gain, run) = steps
+            .clone()
+            .fold((0.0, 0.0, 0.0), |(n, gain, run), step| (n + 1.0, gain + step.0, run + step.1));
+        if n < LEAST_STEPS || gain <= 0.0 || run <= 0.0 {
             return 0.0;
         }
-        let mean = gain / time;
-        let squares: f64 = slopes.map(|(rise, seconds)| (rise - mean * seconds).powi(2)).sum();
-        gain / (squares / (n - 1.0) * n).sqrt()
+        let freedom = n - 1.0;
+        let squares: f64 = steps.map(|(rise, far)| (rise - gain / run * far).powi(2)).sum();
+        let t_squared = gain * gain / (squares / freedom * n).max(f64::MIN_POSITIVE);
+        (freedom * (t_squared / freedom).ln_1p()).sqrt()
     };
-    // Fewer steps have wider tails: Student's, to the same significance at about 4.
-    one(1).max(0.9 * one(2)).max(0.75 * one(3))
+    every(1).max(every(2)).max(every(3))
 }
 
 /// The work of a run of points, made comparable.
