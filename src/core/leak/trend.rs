@@ -17,9 +17,10 @@ use super::history::WINDOWS;
 
 const PAIRS: usize = WINDOWS * (WINDOWS - 1) / 2;
 
-/// Work rates are means over so many windows to each side: a single window's is noisy, above all with
-/// CPU told in ticks of 10 ms.
+/// Work rates are means over some windows to each side, at most so many, and one for so many points: a
+/// single window's is noisy, above all with CPU told in ticks of 10 ms.
 const SMOOTH: usize = 2;
+const SMOOTH_POINTS: usize = 8;
 /// Rates that differ by less than this factor do not tell what memory a unit of work takes.
 const OTHER_WORK: f64 = 1.05;
 /// Work varies if its rates differ by this factor.
@@ -246,8 +247,9 @@ impl Works {
             near = point.work.unwrap_or(near);
             *rate = near + idle;
         }
+        let smooth = (n / SMOOTH_POINTS).min(SMOOTH);
         for (k, rate) in works.rates[..n].iter_mut().enumerate() {
-            let around = &works.raw[k.saturating_sub(SMOOTH)..(k + SMOOTH + 1).min(n)];
+            let around = &works.raw[k.saturating_sub(smooth)..(k + smooth + 1).min(n)];
             *rate = around.iter().sum::<f64>() / around.len() as f64;
         }
         works
@@ -342,9 +344,10 @@ impl Works {
 
     fn is_even(&self, n: usize) -> bool {
         let lately = &self.rates[n / 4..n];
-        let (low, high) = lately
-            .iter()
-            .fold((f64::INFINITY, 0.0), |(low, high): (f64, f64), rate| (low.min(*rate), high.max(*rate)));
+        let (low, high) =
+            lately.iter().fold((f64::INFINITY, 0.0), |(low, high): (f64, f64), rate| {
+                (low.min(*rate), high.max(*rate))
+            });
         self.known && high < LIKE_WORK * low
     }
 

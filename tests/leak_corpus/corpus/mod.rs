@@ -1,6 +1,7 @@
 //! Series with what is known of them, and what a detector made of them.
 
 pub mod baselines;
+pub mod generated;
 pub mod real;
 pub mod score;
 
@@ -48,8 +49,6 @@ pub struct Run {
     /// When it first said leak, and the judgement then.
     pub first: Option<(f64, Judgement)>,
     pub last: Judgement,
-    /// Changes of the verdict away from leak or suspect.
-    pub flips: u32,
 }
 
 /// The detector over a whole series.
@@ -59,18 +58,13 @@ pub fn run(series: &Series) -> Run {
         warm_up: Duration::from_secs_f64(series.warm_up_s),
     };
     let mut detector = Detector::new(settings, Moment::default());
-    let mut run = Run { first: None, last: *detector.judgement(), flips: 0 };
+    let mut run = Run { first: None, last: *detector.judgement() };
     for (t_s, sample) in &series.samples {
-        let change = detector.observe(Moment(Duration::from_secs_f64(*t_s)), sample);
+        detector.observe(Moment(Duration::from_secs_f64(*t_s)), sample);
         run.last = *detector.judgement();
         if run.first.is_none() && run.last.verdict == Verdict::Leak {
             run.first = Some((*t_s, run.last));
         }
-        run.flips +=
-            u32::from(change.is_some_and(|change| {
-                matches!(change.from, Verdict::Leak | Verdict::Suspect)
-                    && change.to != Verdict::Leak
-            }));
     }
     run
 }

@@ -113,7 +113,8 @@ pub fn make(kind: &Kind, rng: &mut Rng) -> Trace {
 }
 
 fn record(f: Frame, leak: Option<Leak>) -> Trace {
-    let Frame { rng, length_s, step_s, base, limit, noise, parts, work, file, tell_work, about } = f;
+    let Frame { rng, length_s, step_s, base, limit, noise, parts, work, file, tell_work, about } =
+        f;
     let (rps, cost, by_cpu) = (rng.log(5.0, 500.0), rng.log(0.05, 0.4), rng.unit() < 0.6);
     let only_total = rng.unit() < 0.3 && file(length_s) < 9.0; // it tells page cache from memory
     let uneven = rng.unit() < 0.3;
@@ -145,9 +146,11 @@ fn record(f: Frame, leak: Option<Leak>) -> Trace {
         t += if uneven { step_s * rng.uniform(0.3, 3.0) } else { step_s };
     }
     Trace {
-        about: format!("{length_s:.0} s by {step_s} s, {base:.0} of {limit:.0} MiB, noise {noise:.2}, work told {tell_work}; {about}"),
+        about: format!(
+            "{length_s:.0} s by {step_s} s, {base:.0} of {limit:.0} MiB, noise {noise:.2}, work told {tell_work}; {about}"
+        ),
         samples,
-        limit_mib: Some(limit),
+        limit_mib: limit,
         warm_up_s: 60.0,
         leak,
     }
@@ -254,7 +257,13 @@ fn nightly_job(f: &mut Frame) -> Option<Leak> {
         let days = t / period + at;
         let busy = days.fract() > 0.986;
         let first = (1.0 - at) * period;
-        size * if busy { 1.0 } else if t > first { kept } else { 0.0 }
+        size * if busy {
+            1.0
+        } else if t > first {
+            kept
+        } else {
+            0.0
+        }
     });
     None
 }

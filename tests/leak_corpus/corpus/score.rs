@@ -8,6 +8,7 @@ pub struct Score {
     pub misses: u32,
     pub false_alarms: u32,
     pub quiet: u32,
+    series: u32,
     /// Ambiguous series, and those of them that were called a leak.
     pub ambiguous: (u32, u32),
     /// Time from the start of a leak to its verdict, as a part of the time to the limit.
@@ -38,10 +39,16 @@ impl Score {
                 self.ways.push((at - start_s) / (limit_s - start_s));
             }
         }
+        self.series += 1;
         self.quiet_days += match series.label {
             Label::Leak { start_s, .. } => start_s,
             _ => series.seconds(),
         } / 86400.0;
+    }
+
+    /// Series that are no ambiguous ones.
+    pub fn series(&self) -> u32 {
+        self.series
     }
 
     pub fn precision(&self) -> f64 {
@@ -69,28 +76,20 @@ impl Score {
         1000.0 * f64::from(self.false_alarms) / self.quiet_days
     }
 
-    pub const HEAD: &str = "precision recall    F1  way: median   p90  false/1000 worker-days";
+    pub const HEAD: &str =
+        "precision recall    F1  way: median   p90  false/1000 worker-days  ambiguous";
 
     pub fn line(&self) -> String {
         format!(
-            "{:9.3} {:6.3} {:5.3} {:12.2} {:5.2} {:12.0}",
+            "{:9.3} {:6.3} {:5.3} {:12.2} {:5.2} {:23.0}  {} of {}",
             self.precision(),
             self.recall(),
             self.f1(),
             self.way(0.5),
             self.way(0.9),
             self.false_alarms_per_1000_days(),
+            self.ambiguous.1,
+            self.ambiguous.0,
         )
-    }
-
-    pub fn add(&mut self, other: &Score) {
-        self.hits += other.hits;
-        self.misses += other.misses;
-        self.false_alarms += other.false_alarms;
-        self.quiet += other.quiet;
-        self.ambiguous.0 += other.ambiguous.0;
-        self.ambiguous.1 += other.ambiguous.1;
-        self.ways.extend(&other.ways);
-        self.quiet_days += other.quiet_days;
     }
 }
