@@ -18,7 +18,10 @@ fn healthy_servers_are_healthy() {
         ["java-cache", "java-churn", "node-churn", "node-lru", "python-cache", "python-churn"]
     {
         let report = replay(trace);
-        assert_eq!(report["verdict"], "healthy", "{report}");
+        // A heap that has not flattened yet at the end is not judged.
+        let unfinished = ["java-cache", "node-lru", "python-cache"].contains(&trace);
+        let allowed = if unfinished { ["healthy", "unjudged"] } else { ["healthy"; 2] };
+        assert!(allowed.contains(&report["verdict"].as_str().unwrap()), "{report}");
         assert!(report["detected_at_s"].is_null() && report["eta_s"].is_null(), "{report}");
     }
 }

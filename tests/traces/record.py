@@ -1,12 +1,16 @@
 #!/usr/bin/env python3
-"""Runs one server under load on loopback and writes its trace CSV (see README.md).
+"""Runs servers under load on loopback and writes their trace CSVs (see README.md).
 
-    record.py OUT.csv --seconds 180 --step 1 --rps 150 --burst START:END:RPS -- COMMAND...
+    record.py BUILD NAME...      records those lines of corpus.csv, all at the same time
+    record.py BUILD --split X    the same for all lines of a split
 
-The command gets PORT in its environment and must serve HTTP there. Load comes from a thread of
-keep-alive connections in a process of its own. The server is stopped at the end.
+BUILD is where the servers were built (see README.md). A command gets PORT in its environment and must
+serve HTTP there. Load comes from one keep-alive connection of a process of its own. What is read is
+the whole tree of the command: pages that its processes share are counted once.
 """
-import argparse, http.client, os, random, signal, socket, subprocess, sys, time
+import csv, http.client, os, pathlib, random, signal, socket, subprocess, sys, time
+
+HERE = pathlib.Path(__file__).parent
 
 
 def free_port():
@@ -21,7 +25,7 @@ def load(port, rps, bursts, began):
     while True:
         age = time.monotonic() - began
         rate = next((r for a, b, r in bursts if a <= age < b), rps)
-        due = max(due + 1 / rate, time.monotonic() - 1)
+        due = max(due + random.expovariate(rate), time.monotonic() - 1)
         time.sleep(max(0, due - time.monotonic()))
         try:
             if connection is None:
@@ -35,59 +39,104 @@ def load(port, rps, bursts, began):
             connection = None
 
 
-def sample(pid):
-    kib = {}
-    with open(f"/proc/{pid}/status") as f:
-        for line in f:
-            name, _, rest = line.partition(":")
-            if name in ("VmRSS", "RssAnon", "RssFile", "RssShmem", "VmSwap", "Threads"):
-                kib[name] = int(rest.split()[0])
+def stat(pid):
+    """The fields of /proc/PID/stat from the third (the state) on."""
     with open(f"/proc/{pid}/stat") as f:
-        fields = f.read().rpartition(")")[2].split()
-    fds = len(os.listdir(f"/proc/{pid}/fd"))
-    ticks = int(fields[11]) + int(fields[12])
-    return [kib["VmRSS"], kib["RssAnon"], kib["RssFile"], kib["RssShmem"], kib["VmSwap"],
-            kib["Threads"], fds, ticks]
+        return f.read().rpartition(")")[2].split()
 
 
-def main():
-    cut = sys.argv.index("--")
-    p = argparse.ArgumentParser()
-    p.add_argument("out")
-    p.add_argument("--seconds", type=float, default=180)
-    p.add_argument("--step", type=float, default=1)
-    p.add_argument("--rps", type=float, default=150)
-    p.add_argument("--burst", action="append", default=[])
-    args = p.parse_args(sys.argv[1:cut])
-    bursts = [tuple(float(x) for x in b.split(":")) for b in args.burst]
+def tree(pid):
+    children = {}
+    for one in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            children.setdefault(int(stat(one)[1]), []).append(int(one))
+        except (FileNotFoundError, ProcessLookupError):
+            pass
+    found = [pid]
+    for one in found:
+        found += children.get(one, [])
+    return found
+
+
+def lines(path):
+    with open(path) as f:
+        return {name: rest.split()[0] for name, _, rest in (s.partition(":") for s in f) if rest.strip()}
+
+
+def sample(pids):
+    """Resident KiB, anonymous KiB, threads, descriptors, CPU ticks of a tree."""
+    rss = anon = threads = fds = ticks = 0
+    for one in pids:
+        status = lines(f"/proc/{one}/status")
+        rss += int(status["VmRSS"])
+        threads += int(status["Threads"])
+        shared = lines(f"/proc/{one}/smaps_rollup") if len(pids) > 1 else {}
+        anon += int(shared.get("Pss_Anon", status["RssAnon"]))
+        fds += len(os.listdir(f"/proc/{one}/fd"))
+        ticks += sum(map(int, stat(one)[11:13]))
+    return {"rss_kib": rss, "rss_anon_kib": anon, "threads": threads, "fds": fds, "cpu_ticks": ticks}
+
+
+def record(line, build):
+    """One trace; ends after its time or with its server."""
+    step, seconds = float(line["step_s"]), float(line["seconds"])
+    bursts = [tuple(map(float, b.split(":"))) for b in line["bursts"].split()]
     port = free_port()
+    env = {**os.environ, "PORT": str(port), "NODE_PATH": f"{build}/node_modules",
+           "PATH": f"{build}/bin:{build}:{os.environ['PATH']}", "CLASSPATH": build}
+    command = line["command"].replace("$PORT", str(port))
+    out = HERE / line["split"] / f"{line['name']}.csv"
+    out.parent.mkdir(exist_ok=True)
     began = time.monotonic()
-    server = subprocess.Popen(sys.argv[cut + 1:], env={**os.environ, "PORT": str(port)},
-                              stdout=subprocess.DEVNULL, preexec_fn=lambda: os.nice(10))
+    server = subprocess.Popen(["sh", "-c", f"exec env {command}"], env=env, cwd=HERE,
+                              stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     client = os.fork()
     if client == 0:
-        os.nice(10)
-        load(port, args.rps, bursts, began)
+        load(port, float(line["rps"]), bursts, began)
+    columns = line["columns"].split()
+    forks = "gunicorn" in command
     try:
-        with open(args.out, "w") as out:
-            out.write("t_s,rss_kib,rss_anon_kib,rss_file_kib,rss_shmem_kib,vm_swap_kib,threads,"
-                      "fds,cpu_ticks,load_rps\n")
+        with open(out, "w", buffering=1) as file:
+            file.write(",".join(["t_s"] + columns) + "\n")
             due = began
-            while time.monotonic() - began < args.seconds and server.poll() is None:
+            while time.monotonic() - began < seconds and server.poll() is None:
                 t = time.monotonic() - began
                 try:
-                    row = sample(server.pid)
+                    row = sample(tree(server.pid) if forks else [server.pid])
                 except (FileNotFoundError, KeyError, ProcessLookupError):
-                    break
-                out.write(f"{t:.2f}," + ",".join(map(str, row)) + ",\n")
-                due += args.step
+                    row = {}  # between fork and exec, or at its end
+                if row:
+                    file.write(f"{t:.1f}," + ",".join(str(row[c]) for c in columns) + "\n")
+                due += step
                 time.sleep(max(0, due - time.monotonic()))
     finally:
         os.kill(client, signal.SIGKILL)
-        if server.poll() is None:
-            server.kill()
-        server.wait()
         os.waitpid(client, 0)
+        server.terminate()
+        try:
+            server.wait(5)
+        except subprocess.TimeoutExpired:
+            server.kill()
+            server.wait()
+
+
+def main():
+    build, *names = sys.argv[1:]
+    with open(HERE / "corpus.csv", newline="") as file:
+        corpus = list(csv.DictReader(file))
+    split = names[1] if names[:1] == ["--split"] else None
+    children = []
+    for line in corpus:
+        if line["name"] in names or line["split"] == split:
+            child = os.fork()
+            if child == 0:
+                os.nice(10)
+                record(line, build)
+                os._exit(0)
+            children.append(child)
+            time.sleep(0.5)
+    for child in children:
+        os.waitpid(child, 0)
 
 
 main()

@@ -14,8 +14,8 @@ fn a_leak_is_named_with_its_time_and_forecast() {
     let report = judged(&format!("t_s,rss_anon_kib\n{}", climb(0, 300, 1000))).unwrap();
     assert_eq!(report.verdict, "leak");
     let at = report.detected_at_s.unwrap();
-    // The limit is reached at 424 s; a climb of minutes must use more than a quarter of the way.
-    assert!((60.0..=150.0).contains(&at), "{at}");
+    // The limit is reached at 424 s; a climb from birth whose work is not told may be a lazy heap.
+    assert!((60.0..=180.0).contains(&at), "{at}");
     assert!((report.slope_kib_s.unwrap() - 1000.0).abs() < 20.0);
     let end = at + report.eta_s.unwrap();
     assert!((end - 424.0).abs() < 10.0, "{end}");
@@ -64,15 +64,15 @@ fn columns_may_stand_in_any_order_and_be_unknown_or_empty() {
 
 #[test]
 fn what_the_trace_was_judged_by_live_holds_unless_told_otherwise() {
-    // 30 MiB in 300 s: next to nothing on the way to 512 MiB, and all of the way to 64 MiB.
-    let rows = climb(0, 300, 100).replace('\n', ",,\n").replacen(",,\n", ",131072,20\n", 1);
+    // 15 MiB in 300 s: next to nothing on the way to 512 MiB, and half of the way to 128 MiB.
+    let rows = climb(0, 300, 50).replace('\n', ",,\n").replacen(",,\n", ",131072,20\n", 1);
     let text = format!("t_s,rss_anon_kib,limit_kib,warm_up_s\n{rows}");
     assert_ne!(judged(&text).unwrap().verdict, "leak", "the command line says 512 MiB");
     let seen = watch("a.csv", text.as_bytes(), Wishes::default()).unwrap();
     let report = Report::of("a.csv", &seen);
     assert_eq!(report.verdict, "leak");
     let end = report.detected_at_s.unwrap() + report.eta_s.unwrap();
-    assert!((end - 310.7).abs() < 10.0, "{end}");
+    assert!((end - 621.4).abs() < 20.0, "{end}");
 }
 
 #[test]

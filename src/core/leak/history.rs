@@ -1,22 +1,34 @@
 //! A worker's past in bounded memory: the same series at ten time scales.
 //!
-//! Each scale cuts time into windows of one width and keeps the last [`WINDOWS`] of them; the widths
-//! are 0.5 s × 4^n, so the rings reach from 12 s to five weeks back in a few KiB. A window keeps what
+//! Each scale cuts time into windows of one width and keeps the last of them. For memory those are 24
+//! windows of 0.5 s × 4^n, so the rings reach from 12 s to nine days back in 5 KiB; for counts, which
+//! have less to tell, 7 of 12 s × 7^n (84 s to 69 minutes) in a fifth of that. A window keeps what
 //! a leak cannot hide from: its *floor* (the lowest level, which a garbage collection or the end of a
 //! request returns to), and the deepest fall inside it, which tells a sawtooth from a climb.
 //!
 //! Every scale is fed with every sample (no cascade of merges), so gaps, any sampling step and
 //! changes of the step need no special case: a window without a sample is empty.
 
-/// Windows kept at each scale.
+/// The most windows that are kept at a scale.
 pub(super) const WINDOWS: usize = 24;
-/// Scales.
-pub(super) const SCALES: usize = 10;
-/// Width of the finest windows. A leak of 20 MiB/s has to be seen within seconds.
-const FINEST_S: f64 = 0.5;
-/// From one scale to the next. Each scale is judged over half and over all of its windows, so the
-/// spans judged grow by two.
-const FACTOR: f64 = 4.0;
+
+/// How the past of a quantity is cut.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Grid {
+    pub scales: usize,
+    /// Windows at each scale, at most [`WINDOWS`].
+    pub windows: usize,
+    finest_s: f64,
+    /// From one scale to the next.
+    factor: f64,
+}
+
+impl Grid {
+    /// A leak of 20 MiB/s has to be seen within seconds. Each scale is judged over half and over all
+    /// of its windows, so the spans judged grow by two.
+    pub const MEMORY: Grid = Grid { scales: 9, windows: WINDOWS, finest_s: 0.5, factor: 4.0 };
+    pub const COUNT: Grid = Grid { scales: 3, windows: 7, finest_s: 12.0, factor: 7.0 };
+}
 
 /// What is kept of a window.
 #[derive(Clone, Copy, Debug)]
@@ -25,25 +37,24 @@ pub(super) struct Window {
     pub floor: f32,
     /// Highest level.
     pub ceiling: f32,
-    /// Deepest fall from an earlier level of the window.
-    pub fall: f32,
-    /// When the floor was seen, after the beginning of the window.
-    pub floor_at_s: f32,
     /// Work done in the intervals that end in this window.
     work: f32,
     /// How long those intervals were; zero where no work was known.
     work_s: f32,
+    /// Deepest fall from an earlier level of the window, as a part of ceiling - floor.
+    fall: u16,
+    /// When the floor was seen, as a part of the window's width.
+    floor_at: u16,
+}
+
+/// A part of one, in 16 bits.
+fn part(of_one: f32) -> u16 {
+    (of_one.clamp(0.0, 1.0) * f32::from(u16::MAX)).round() as u16
 }
 
 impl Window {
-    const EMPTY: Window = Window {
-        floor: f32::NAN,
-        ceiling: f32::NAN,
-        fall: 0.0,
-        floor_at_s: 0.0,
-        work: 0.0,
-        work_s: 0.0,
-    };
+    const EMPTY: Window =
+        Window { floor: f32::NAN, ceiling: f32::NAN, work: 0.0, work_s: 0.0, fall: 0, floor_at: 0 };
 
     pub fn is_empty(&self) -> bool {
         self.floor.is_nan()
@@ -54,16 +65,25 @@ impl Window {
         (self.work_s > 0.0).then(|| f64::from(self.work) / f64::from(self.work_s))
     }
 
-    fn add(&mut self, reading: &Reading, offset_s: f64) {
+    /// Deepest fall from an earlier level of the window.
+    pub fn fall(&self) -> f32 {
+        (self.ceiling - self.floor) * f32::from(self.fall) / f32::from(u16::MAX)
+    }
+
+    /// `at`: where in the window, from 0 to 1.
+    fn add(&mut self, reading: &Reading, at: f64) {
         let level = reading.level as f32;
+        let before = if self.is_empty() { 0.0 } else { self.fall() };
         if self.is_empty() {
-            (self.floor, self.ceiling, self.floor_at_s) = (level, level, offset_s as f32);
+            (self.floor, self.ceiling, self.floor_at) = (level, level, part(at as f32));
         }
         if level < self.floor {
-            (self.floor, self.floor_at_s) = (level, offset_s as f32);
+            (self.floor, self.floor_at) = (level, part(at as f32));
         }
         self.ceiling = self.ceiling.max(level);
-        self.fall = self.fall.max(self.ceiling - level);
+        let range = self.ceiling - self.floor;
+        let fall = before.max(self.ceiling - level);
+        self.fall = if range > 0.0 { part(fall / range) } else { 0 };
         if let Some((work, seconds)) = reading.work {
             self.work += work as f32;
             self.work_s += seconds as f32;
@@ -88,12 +108,12 @@ pub(super) struct Scale {
     width_s: f64,
     /// Number of the newest window, counted from age zero; it is still open.
     newest: i64,
-    ring: [Window; WINDOWS],
+    ring: Box<[Window]>,
 }
 
 impl Scale {
-    fn new(width_s: f64) -> Self {
-        Self { width_s, newest: i64::MIN, ring: [Window::EMPTY; WINDOWS] }
+    fn new(width_s: f64, windows: usize) -> Self {
+        Self { width_s, newest: i64::MIN, ring: vec![Window::EMPTY; windows].into() }
     }
 
     /// True when this closed a window.
@@ -102,19 +122,24 @@ impl Scale {
         let closed = number > self.newest && self.newest != i64::MIN;
         if number > self.newest {
             // After a gap longer than the ring, nothing of it is left to clear twice.
-            let first = self.newest.saturating_add(1).max(number - WINDOWS as i64 + 1);
+            let first = self.newest.saturating_add(1).max(number - self.ring.len() as i64 + 1);
             for stale in first..=number {
-                self.ring[Self::place(stale)] = Window::EMPTY;
+                *self.at(stale) = Window::EMPTY;
             }
             self.newest = number;
         }
-        let offset_s = reading.age_s - number as f64 * self.width_s;
-        self.ring[Self::place(number)].add(reading, offset_s);
+        let at = reading.age_s / self.width_s - number as f64;
+        self.at(number).add(reading, at);
         closed
     }
 
-    fn place(number: i64) -> usize {
-        number.rem_euclid(WINDOWS as i64) as usize
+    fn place(&self, number: i64) -> usize {
+        number.rem_euclid(self.ring.len() as i64) as usize
+    }
+
+    fn at(&mut self, number: i64) -> &mut Window {
+        let place = self.place(number);
+        &mut self.ring[place]
     }
 
     /// Seconds that a window spans.
@@ -122,14 +147,25 @@ impl Scale {
         self.width_s
     }
 
+    /// When the floor was seen, after the beginning of the window.
+    pub fn floor_at_s(&self, window: &Window) -> f64 {
+        self.width_s * f64::from(window.floor_at) / f64::from(u16::MAX)
+    }
+
+    /// The floor of the newest closed window, with its age.
+    pub fn newest_floor(&self) -> Option<(f64, f64)> {
+        let (start_s, window) = self.closed(WINDOWS).last()?;
+        Some((start_s + self.floor_at_s(window), window.floor.into()))
+    }
+
     /// The closed windows that hold samples, of the last `count`, oldest first, each with the age at
     /// its beginning.
     pub fn closed(&self, count: usize) -> impl Iterator<Item = (f64, &Window)> {
         let last = if self.newest == i64::MIN { 0 } else { self.newest };
         // The open window takes one place of the ring.
-        let first = (last - count.min(WINDOWS - 1) as i64).max(0);
+        let first = (last - count.min(self.ring.len() - 1) as i64).max(0);
         (first..last)
-            .map(|number| (number as f64 * self.width_s, &self.ring[Self::place(number)]))
+            .map(|number| (number as f64 * self.width_s, &self.ring[self.place(number)]))
             .filter(|(_, window)| !window.is_empty())
     }
 }
@@ -137,12 +173,13 @@ impl Scale {
 /// All scales of one series.
 #[derive(Clone, Debug)]
 pub(super) struct History {
-    scales: [Scale; SCALES],
+    scales: Box<[Scale]>,
 }
 
 impl History {
-    pub fn new() -> Self {
-        Self { scales: std::array::from_fn(|n| Scale::new(FINEST_S * FACTOR.powi(n as i32))) }
+    pub fn new(grid: Grid) -> Self {
+        let scale = |n| Scale::new(grid.finest_s * grid.factor.powi(n as i32), grid.windows);
+        Self { scales: (0..grid.scales).map(scale).collect() }
     }
 
     /// Takes a reading; ages must not go back. Bit n of the answer is set when it closed a window of
@@ -162,7 +199,22 @@ impl History {
         }
     }
 
+    /// Scale n, or the widest.
     pub fn scale(&self, n: usize) -> &Scale {
-        &self.scales[n.min(SCALES - 1)]
+        &self.scales[n.min(self.scales.len() - 1)]
+    }
+
+    pub fn scales(&self) -> usize {
+        self.scales.len()
+    }
+
+    pub fn windows(&self) -> usize {
+        self.scales[0].ring.len()
+    }
+
+    /// Bytes on the heap.
+    pub fn heap_bytes(&self) -> usize {
+        let ring = |scale: &Scale| size_of_val(scale) + size_of_val(&scale.ring[..]);
+        self.scales.iter().map(ring).sum()
     }
 }

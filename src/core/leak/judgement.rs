@@ -110,7 +110,7 @@ pub enum Quantity {
     Fds,
     /// Threads.
     Threads,
-    /// Processes.
+    /// Processes of the tree.
     Processes,
 }
 
@@ -133,12 +133,25 @@ impl Quantity {
         }
     }
 
+    /// Samples that a drift beyond chance takes: memory that is looked at once a minute is to be judged
+    /// over hours; counts are exact.
+    pub(super) fn sure_samples(self) -> f64 {
+        if self == Quantity::Memory { 200.0 } else { 50.0 }
+    }
+
+    /// A climb that would take longer than this from its beginning to the limit can wait for more. Of
+    /// counts, little more is remembered than an hour.
+    pub(super) fn patience_s(self) -> f64 {
+        3600.0 * if self == Quantity::Memory { 8.0 } else { 24.0 }
+    }
+
     /// Whether the amount is large enough to be a rate's figure.
     fn shows(self, value: f64) -> bool {
         value >= if self == Quantity::Memory { 1024.0 } else { 1.0 }
     }
 
-    pub(in crate::core) fn amount(self, value: f64) -> String {
+    pub(in crate::core) fn amount(self, value: impl Into<f64>) -> String {
+        let value = value.into();
         match self {
             Quantity::Memory if value.abs() < 1024.0 => format!("{value:.0} KiB"),
             Quantity::Memory if value.abs() < 1024.0 * 1024.0 => {
@@ -188,15 +201,15 @@ pub struct Judgement {
 /// Figures of the reason.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(super) struct Evidence {
-    pub level: f64,
-    pub gain: f64,
-    pub needed: f64,
-    pub span_s: f64,
-    pub points: usize,
-    pub falls: usize,
-    pub plateau: Option<f64>,
-    pub work_ratio: Option<f64>,
-    pub waits_s: Option<f64>,
+    pub level: f32,
+    pub gain: f32,
+    pub needed: f32,
+    pub span_s: f32,
+    pub points: u16,
+    pub falls: u16,
+    pub plateau: Option<f32>,
+    pub work_ratio: Option<f32>,
+    pub waits_s: Option<f32>,
 }
 
 impl Judgement {
@@ -215,7 +228,7 @@ impl Judgement {
             since: None,
             at,
             quantity,
-            evidence: Evidence { waits_s, ..Evidence::default() },
+            evidence: Evidence { waits_s: waits_s.map(|s| s as f32), ..Evidence::default() },
         }
     }
 
@@ -231,10 +244,23 @@ impl Judgement {
         let mut text = String::new();
         // Writing to a string cannot fail.
         let _ = match (self.verdict, self.shape) {
-            (Verdict::Unjudged, _) => match e.waits_s {
+            (Verdict::Unjudged, None) => match e.waits_s {
                 Some(seconds) => write!(text, "in warm-up for {} more", span(seconds)),
                 None => write!(text, "too few samples yet"),
             },
+            (Verdict::Unjudged, Some(Shape::Slow)) => write!(
+                text,
+                "rises: {} in {}; waits for {} in that time, or for as steady a rise over a longer one",
+                q.amount(e.gain),
+                span(e.span_s),
+                q.amount(e.needed)
+            ),
+            (Verdict::Unjudged, Some(_)) => write!(
+                text,
+                "grows ever more slowly: {} in {}; waits until it has flattened",
+                q.amount(e.gain),
+                span(e.span_s)
+            ),
             (Verdict::Healthy, Some(shape)) => {
                 let over = span(e.span_s);
                 match shape {
@@ -274,7 +300,7 @@ impl Judgement {
             (Verdict::Healthy, None) => write!(text, "no trend"),
             (Verdict::Suspect | Verdict::Leak, _) => self.growth(&mut text, dial),
         };
-        if let (Some(plateau), Verdict::Healthy) = (e.plateau, self.verdict) {
+        if let (Some(plateau), Verdict::Healthy | Verdict::Unjudged) = (e.plateau, self.verdict) {
             let _ = write!(text, ", would end near {}", q.amount(plateau));
         }
         text
@@ -321,8 +347,8 @@ impl Judgement {
 }
 
 /// A length of time for people.
-pub(in crate::core) fn span(seconds: f64) -> String {
-    match seconds {
+pub(in crate::core) fn span(seconds: impl Into<f64>) -> String {
+    match seconds.into() {
         s if s < 120.0 => format!("{s:.0} s"),
         s if s < 7200.0 => format!("{:.0} min", s / 60.0),
         s if s < 2.0 * 86400.0 => format!("{:.1} h", s / 3600.0),

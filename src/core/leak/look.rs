@@ -1,11 +1,11 @@
 //! One look at one span of the past: is this a leak, and if not, what is it?
 
-use super::history::{History, SCALES, WINDOWS};
+use super::history::{History, WINDOWS};
 use super::trend::{Point, Trend, deepest_fall};
-use super::{Kind, Shape};
+use super::{Kind, Quantity, Shape};
 
 /// Points that a look needs: fewer windows draw a line through anything.
-const ENOUGH: usize = 8;
+const ENOUGH: usize = 6;
 /// Points that are enough to see a climb slow down on a wider scale.
 const ENOUGH_TO_DOUBT: usize = 5;
 /// A climb as long as the warm-up must have used this part of the way to the limit. Heaps that are
@@ -18,7 +18,30 @@ const PART_POWER: f64 = -0.2;
 /// and rises with this one for climbs shorter than the warm-up: what is over in seconds is a step.
 const PART_POWER_SHORT: f64 = -0.25;
 /// It is never less than this, however long the climb: caches may take weeks to fill.
-const PART_LEAST: f64 = 0.08;
+const PART_LEAST: f64 = 0.1;
+/// Where the drift is beyond chance, time takes the place of the part: from so many warm-ups on, with
+/// twice the time half of it is enough.
+const SURE_LENGTHS: f64 = 4.0;
+const SURE_POWER: f64 = -1.4;
+/// Standard errors of the mean step that are beyond chance, for a walk without a drift as well.
+const SURE_DRIFT: f64 = 3.0;
+/// The part of the pairs that work must not be able to explain for that.
+const SURE_COMPARABLE: f64 = 0.6;
+/// The least part of a sure climb.
+const SURE_LEAST: f64 = 0.05;
+/// A runtime that compiles itself (its beginning cost so many times the CPU time of now) touches its
+/// heap lazily, as straight as a leak and up to half of the way; a climb that began with it must have
+/// used more of the way by this factor.
+const LAZY_COST: f64 = 5.0;
+/// While it still does so, more than this factor and so many ticks a second tell it.
+const LAZY_COST_YOUNG: f64 = 2.0;
+const LAZY_TICKS_S: f64 = 5.0;
+const LAZY_FACTOR: f64 = 2.5;
+/// Where no work is told it may be one, and for so many warm-ups this factor is taken.
+const UNTOLD_FACTOR: f64 = 1.4;
+const UNTOLD_LENGTHS: f64 = 8.0;
+/// Climbs that began within so many warm-ups began with the process.
+const BIRTH_LENGTHS: f64 = 2.0;
 /// Shortest warm-up for that measure.
 const SHORTEST_WARM_UP_S: f64 = 3.0;
 /// Lower end of the slope's interval, as a part of the slope.
@@ -26,21 +49,26 @@ const SURE_PART: f64 = 0.4;
 /// A climb whose second half brings less than this part of the gain has ended.
 const LATE_PART: f64 = 0.3;
 /// Of the pairs, this many must not be explained away by work.
-const COMPARABLE: f64 = 0.25;
+const COMPARABLE: f64 = 0.4;
 /// A series that has fallen by this depth before must climb so much deeper to be news.
 const NEWS: f64 = 1.2;
 /// Windows that hold a whole cycle (a fall of at least this part of the deepest) show true floors.
 const CYCLE_PART: f64 = 0.5;
 /// A rise of less than this part of what is needed is not worth a closer look.
-const TRIFLE_PART: f64 = 0.125;
-/// Falls that make a sawtooth, and the least depth (half of it, of the level) that is none of noise.
+const TRIFLE_PART: f64 = 0.25;
+/// Falls that make a sawtooth, and the least depth (half of it, of the head-room) that is none of noise.
 const SOME_FALLS: usize = 3;
-const NOISE_PART: f64 = 0.025;
+const NOISE_PART: f64 = 0.005;
 /// The part of a gain required that makes a suspect.
 const SUSPECT_PART: f64 = 0.6;
 /// A climb that slows down is none to worry about if it ends before this part of what is left to the
 /// limit; one that would end closer to it is a leak to all intents.
 const LEFT_PART: f64 = 0.7;
+/// Climbs of hours can wait for a clearer picture.
+const LEFT_PART_PATIENT: f64 = 0.85;
+const PATIENT_FROM_S: f64 = 3600.0;
+/// A climb that slows down has flattened when less than this part of it is still to come.
+const FLATTENED_PART: f64 = 0.25;
 /// Growth of less than this part of the slope is none beside it.
 const CLIMB_PART: f64 = 0.25;
 /// The second half of an accelerating climb is steeper by this factor.
@@ -50,21 +78,31 @@ const IDLE_PART: f64 = 0.4;
 /// A climb that stands still in this part of its windows goes in steps.
 const STILL_PART: f64 = 0.5;
 /// Standard errors that are taken against a climb when it is asked whether it slows down.
-const DOUBT: f64 = 0.5;
+const DOUBT: f64 = 0.25;
+const DOUBT_OF_FEW: f64 = 0.7;
+const FEW: usize = 8;
+/// A second half that is slower by less than this is no slower: traffic is not that even.
+const SLACK: f64 = 0.95;
 
 /// What a look is held against.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Frame {
     /// The limit of the series, where there is one.
     pub limit: Option<f64>,
-    /// Growth that matters where no limit is known.
-    pub matters: f64,
+    /// What is judged.
+    pub quantity: Quantity,
     /// Work rate below which work explains nothing.
     pub idle_work: f64,
     /// Age up to which growth is expected.
     pub warm_up_s: f64,
     /// The worker's age.
     pub age_s: f64,
+    /// The lowest level that was ever seen.
+    pub lowest: f64,
+    /// Seconds from sample to sample, lately.
+    pub step_s: f64,
+    /// CPU time a second in its first seconds, where known.
+    pub boot_work: Option<f64>,
 }
 
 /// Which span of the past: a scale, and all of its ring or the younger half.
@@ -101,6 +139,8 @@ pub(super) struct Finding {
     pub needed: f64,
     /// Where the climb would end, if it slows down.
     pub plateau: Option<f64>,
+    /// It is quiet for now only: it rises, and neither slowness nor slowing down has ended it yet.
+    pub still_rises: bool,
     /// Windows with a deep fall.
     pub falls: usize,
     pub points: usize,
@@ -116,10 +156,12 @@ pub(super) fn look(history: &History, span: Span, frame: &Frame) -> Option<Findi
     let (first, last) = (points[0], points[points.len() - 1]);
     let headroom = match frame.limit {
         // Near the limit every stir is a large part of what is left.
-        Some(limit) => (limit - first.y).max(limit / 4.0),
-        None => frame.matters.max(2.0 * first.y),
+        Some(limit) => (limit - first.y).max((limit - frame.lowest) / 4.0),
+        None => frame.quantity.matters().max(2.0 * first.y),
     };
-    let needed = headroom * required_part(last.t - first.t, frame.warm_up_s);
+    let span_s = last.t - first.t;
+    let mut needed = headroom * required_part(span_s, frame.warm_up_s);
+    let needed_if_sure = headroom * required_part_if_sure(span_s, frame);
     let rise = last.y - first.y;
     let mut finding = Finding {
         outcome: Outcome::Quiet(Shape::Flat),
@@ -131,13 +173,14 @@ pub(super) fn look(history: &History, span: Span, frame: &Frame) -> Option<Findi
         gain: rise,
         needed,
         plateau: None,
-        falls: run.falls(),
+        still_rises: false,
+        falls: run.falls(headroom),
         points: points.len(),
     };
     let (low, high) = points
         .iter()
         .fold((last.y, last.y), |(low, high), point| (low.min(point.y), high.max(point.y)));
-    if high - low < needed * TRIFLE_PART {
+    if high - low < needed.min(needed_if_sure) * TRIFLE_PART {
         if finding.falls >= SOME_FALLS {
             finding.outcome = Outcome::Quiet(Shape::Sawtooth);
         }
@@ -146,9 +189,25 @@ pub(super) fn look(history: &History, span: Span, frame: &Frame) -> Option<Findi
     let trend = Trend::of(points, frame.idle_work)?;
     let gain = (0.5 * (trend.early + trend.late) * trend.span_s).min(trend.rise);
     let left = frame.limit.map_or(headroom - gain, |limit| limit - last.y).max(0.0);
-    let far = LEFT_PART * left;
-    let remaining = trend.remaining(DOUBT);
-    (finding.trend, finding.gain) = (trend, gain);
+    let patient = span_s > PATIENT_FROM_S;
+    let far = if patient { LEFT_PART_PATIENT } else { LEFT_PART } * left;
+    // What is few or can wait has to be straight beyond doubt.
+    let doubt = if patient || points.len() < FEW { DOUBT_OF_FEW } else { DOUBT };
+    let slack = if patient { 1.0 } else { SLACK };
+    let remaining = trend.remaining(doubt, slack);
+    let lazy = lazy_factor(frame, points, span_s);
+    let sure = lazy < LAZY_FACTOR
+        && trend.drift >= SURE_DRIFT
+        && trend.comparable >= SURE_COMPARABLE
+        && span_s >= frame.quantity.sure_samples() * frame.step_s;
+    if sure {
+        needed = needed.min(needed_if_sure);
+    }
+    let (since_s, late) = onset(history, span, first, trend.slope);
+    if since_s < BIRTH_LENGTHS * frame.warm_up_s && finding.falls < SOME_FALLS {
+        needed *= lazy;
+    }
+    (finding.trend, finding.gain, finding.needed) = (trend, gain, needed);
     finding.outcome = if trend.high < 0.0 {
         Outcome::Quiet(Shape::Falling)
     } else if trend.slope <= 0.0 || trend.low < SURE_PART * trend.slope {
@@ -159,16 +218,18 @@ pub(super) fn look(history: &History, span: Span, frame: &Frame) -> Option<Findi
         Outcome::Quiet(Shape::Settled)
     } else if remaining < far {
         finding.plateau = Some(last.y + remaining);
+        finding.still_rises = remaining > FLATTENED_PART * gain;
         Outcome::Quiet(Shape::Saturating)
     } else if gain < SUSPECT_PART * needed {
+        finding.still_rises = true;
         Outcome::Quiet(Shape::Slow)
     } else if let Some(more) = ends_in_the_long_run(history, span, first.t, far, frame) {
         finding.plateau = Some(last.y + more);
+        finding.still_rises = more > FLATTENED_PART * gain;
         Outcome::Quiet(Shape::Saturating)
     } else if gain < NEWS * news(history, span, &run, frame) {
         Outcome::Quiet(Shape::Sawtooth)
     } else if gain >= needed && out_of_warm_up(frame, gain, headroom, left, trend.late) {
-        let (since_s, late) = onset(history, span, first, trend.slope);
         finding.since_s = since_s;
         Outcome::Leaking(kind(&trend, late))
     } else {
@@ -193,7 +254,7 @@ fn ends_in_the_long_run(
             return None;
         }
         let trend = Trend::of(wider.points(), frame.idle_work)?;
-        let remaining = trend.remaining(0.0);
+        let remaining = trend.remaining_lately(SLACK);
         (trend.low > 0.0 && remaining < far).then_some(remaining)
     })
 }
@@ -209,14 +270,15 @@ impl Run {
     fn of(history: &History, scale: usize, windows: usize) -> Self {
         let empty = Point { t: 0.0, y: 0.0, ceiling: 0.0, work: None };
         let mut run = Run { points: [empty; WINDOWS], falls: [0.0; WINDOWS], len: 0 };
-        for (start_s, window) in history.scale(scale).closed(windows) {
+        let scale = history.scale(scale);
+        for (start_s, window) in scale.closed(windows) {
             run.points[run.len] = Point {
-                t: start_s + f64::from(window.floor_at_s),
+                t: start_s + scale.floor_at_s(window),
                 y: window.floor.into(),
                 ceiling: window.ceiling.into(),
                 work: window.work_rate(),
             };
-            run.falls[run.len] = window.fall.into();
+            run.falls[run.len] = window.fall().into();
             run.len += 1;
         }
         run
@@ -231,10 +293,9 @@ impl Run {
     }
 
     /// Windows with a fall of a size with the deepest, if that is more than noise.
-    fn falls(&self) -> usize {
+    fn falls(&self, headroom: f64) -> usize {
         let deep = self.deepest() / 2.0;
-        let floor = self.points[..self.len].iter().map(|point| point.y).fold(0.0, f64::max);
-        if deep < NOISE_PART * floor {
+        if deep < NOISE_PART * headroom {
             return 0;
         }
         self.falls[..self.len].iter().filter(|fall| **fall >= deep).count()
@@ -246,7 +307,7 @@ impl Run {
 /// their floors are true.
 fn news(history: &History, span: Span, run: &Run, frame: &Frame) -> f64 {
     let before = [1, 2].map(|coarser| {
-        let wider = Run::of(history, (span.scale + coarser).min(SCALES - 1), WINDOWS);
+        let wider = Run::of(history, span.scale + coarser, WINDOWS);
         deepest_fall(wider.points(), frame.idle_work)
     });
     let deepest = before.into_iter().fold(run.deepest(), f64::max);
@@ -263,10 +324,33 @@ fn required_part(span_s: f64, warm_up_s: f64) -> f64 {
     (PART * lengths.powf(power)).max(PART_LEAST)
 }
 
+/// The same where the drift is beyond chance.
+fn required_part_if_sure(span_s: f64, frame: &Frame) -> f64 {
+    let warm_up_s = frame.warm_up_s;
+    let sure_s = SURE_LENGTHS * warm_up_s.max(SHORTEST_WARM_UP_S);
+    let least = SURE_LEAST.max(span_s / frame.quantity.patience_s());
+    let part = required_part(span_s.min(sure_s), warm_up_s);
+    (part * (span_s / sure_s).max(1.0).powf(SURE_POWER)).max(least)
+}
+
+/// What more of the way must have been used by a climb that began with the process.
+fn lazy_factor(frame: &Frame, points: &[Point], span_s: f64) -> f64 {
+    let rates = points[points.len() / 2..].iter().filter_map(|point| point.work);
+    let (n, sum) = rates.fold((0.0, 0.0), |(n, sum), rate| (n + 1.0, sum + rate));
+    if n == 0.0 {
+        let young = span_s < UNTOLD_LENGTHS * frame.warm_up_s;
+        return if young { UNTOLD_FACTOR } else { 1.0 };
+    }
+    let lazy = frame.boot_work.is_some_and(|boot| {
+        boot > LAZY_COST * sum / n || boot > LAZY_TICKS_S && boot > LAZY_COST_YOUNG * sum / n
+    });
+    if lazy { LAZY_FACTOR } else { 1.0 }
+}
+
 /// Growth in the warm-up is expected; only a worker that would not live through it is judged then,
-/// on a quarter of the way.
+/// on half of the way.
 fn out_of_warm_up(frame: &Frame, gain: f64, headroom: f64, left: f64, slope: f64) -> bool {
-    frame.age_s >= frame.warm_up_s || (gain >= headroom / 4.0 && left / slope < frame.warm_up_s)
+    frame.age_s >= frame.warm_up_s || (gain >= headroom / 2.0 && left / slope < frame.warm_up_s)
 }
 
 /// Age at which the climb began: back along the wider scales, as long as they climb as well; and

@@ -17,9 +17,10 @@ use super::history::WINDOWS;
 
 const PAIRS: usize = WINDOWS * (WINDOWS - 1) / 2;
 
-/// Work rates are means over so many windows to each side: a single window's is noisy, above all with
-/// CPU told in ticks of 10 ms.
+/// Work rates are means over some windows to each side, at most so many, and one for so many points: a
+/// single window's is noisy, above all with CPU told in ticks of 10 ms.
 const SMOOTH: usize = 2;
+const SMOOTH_POINTS: usize = 8;
 /// Rates that differ by less than this factor do not tell what memory a unit of work takes.
 const OTHER_WORK: f64 = 1.05;
 /// Work varies if its rates differ by this factor.
@@ -31,6 +32,10 @@ const KNOWN_PART: f64 = 0.75;
 const IDLE_PART: f64 = 0.05;
 /// Two steps draw a bent climb nearly as well as a line does; stairs must be better by this factor.
 const FAR_BETTER: f64 = 0.25;
+/// Steps that a mean and its error need.
+const LEAST_STEPS: f64 = 5.0;
+/// Work rates that differ by less than this factor are even.
+const LIKE_WORK: f64 = 2.0;
 /// Two-sided 95%.
 const Z_95: f64 = 1.96;
 
@@ -63,6 +68,15 @@ pub(super) struct Trend {
     pub late: f64,
     /// Standard error of `early` and of `late`.
     pub half_error: f64,
+    /// Medians of the middle and the last third: what a fast beginning no longer has a part in.
+    pub thirds: [f64; 2],
+    /// By the clock alone: early and late.
+    pub clock: [f64; 2],
+    /// Work is known, and was even but for the beginning.
+    pub even_work: bool,
+    /// How many standard errors the mean step from window to window is above zero, by the best of
+    /// three groupings; about normal for a walk without a drift.
+    pub drift: f64,
     /// Part of the pairs that work does not explain away, 0 to 1.
     pub comparable: f64,
     /// The points stand on one or two steps, not on a slope.
@@ -99,18 +113,22 @@ impl Trend {
         let comparable = like.len as f64 / pairs(n).count() as f64;
         let levels = works.taken_out(points, like.median()?);
 
-        let (mut slopes, mut early, mut late) = (Bag::new(), Bag::new(), Bag::new());
+        let mut slopes = Bag::new();
         for (i, j) in pairs(n) {
-            let gain = levels[j] - levels[i];
-            slopes.push(gain / (points[j].t - points[i].t));
-            let run = axis[j] - axis[i];
-            if run > 0.0 && axis[j] <= span_s / 2.0 {
-                early.push(gain / run);
-            } else if run > 0.0 && axis[i] >= span_s / 2.0 {
-                late.push(gain / run);
-            }
+            slopes.push((levels[j] - levels[i]) / (points[j].t - points[i].t));
         }
         let slope = slopes.median()?;
+        let clock = Works::clock(points);
+        let part = |axis: &[f64; WINDOWS], from: f64, to: f64| {
+            let mut within = Bag::new();
+            for (i, j) in pairs(n) {
+                let run = axis[j] - axis[i];
+                if run > 0.0 && axis[i] >= from * span_s && axis[j] <= to * span_s {
+                    within.push((levels[j] - levels[i]) / run);
+                }
+            }
+            within.median().unwrap_or(0.0)
+        };
         // Kendall's S has this variance under no trend.
         let n_f = n as f64;
         let spread = Z_95 * (n_f * (n_f - 1.0) * (2.0 * n_f + 5.0) / 18.0).sqrt();
@@ -130,9 +148,13 @@ impl Trend {
             slope,
             low,
             high,
-            early: early.median().unwrap_or(0.0),
-            late: late.median().unwrap_or(0.0),
+            early: part(&axis, 0.0, 0.5),
+            late: part(&axis, 0.5, 1.0),
             half_error,
+            thirds: [part(&axis, 0.33, 0.67), part(&axis, 0.67, 1.0)],
+            clock: [part(&clock, 0.0, 0.5), part(&clock, 0.5, 1.0)],
+            even_work: works.is_even(n),
+            drift: drift(&clock[..n], &levels[..n]).max(drift(&axis[..n], &levels[..n])),
             comparable,
             stairs: is_stairs(points, &levels),
             still: still(&levels[..n]),
@@ -142,19 +164,63 @@ impl Trend {
     }
 
     /// How much there is still to gain if the climb slows down as it did; infinite if it does not
-    /// slow down. With `doubt` standard errors taken against the climb.
-    pub fn remaining(&self, doubt: f64) -> f64 {
-        let late = self.late - doubt * self.half_error;
-        let early = self.early + doubt * self.half_error;
-        if late <= 0.0 {
+    /// slow down. With `doubt` standard errors taken against the climb; a late slope of `slack` times
+    /// the early one is no slower.
+    pub fn remaining(&self, doubt: f64, slack: f64) -> f64 {
+        let doubt = doubt * self.half_error;
+        let half_s = self.span_s / 2.0;
+        let by_work = ahead(slack * self.early + doubt, self.late - doubt, half_s);
+        // CPU time is a poor measure of requests while a runtime compiles itself: where the work was
+        // even after that, the clock has a say.
+        if !self.even_work {
+            return by_work;
+        }
+        let [early, late] = self.clock;
+        by_work.min(ahead(slack * early + doubt, late - doubt, half_s))
+    }
+
+    /// The same from the last two thirds.
+    pub fn remaining_lately(&self, slack: f64) -> f64 {
+        let [middle, last] = self.thirds;
+        ahead(slack * middle, last, self.span_s / 3.0)
+    }
+}
+
+/// What an exponential approach has still to gain whose slope fell from `early` to `late` within
+/// `apart_s`.
+fn ahead(early: f64, late: f64, apart_s: f64) -> f64 {
+    if late <= 0.0 {
+        return 0.0;
+    }
+    let rho = late / early;
+    if early <= 0.0 || rho >= 1.0 {
+        return f64::INFINITY;
+    }
+    late * rho.sqrt() * apart_s / -rho.ln()
+}
+
+/// The t statistic of the steps from point to point along an axis, or of every second or third point,
+/// as a standard normal (Wallace 1959: about √(d·ln(1 + t²/d)) for d degrees of freedom).
+fn drift(axis: &[f64], levels: &[f64]) -> f64 {
+    let every = |distance: usize| {
+        let picked = (0..levels.len()).rev().step_by(distance);
+        let steps = picked
+            .clone()
+            .skip(1)
+            .zip(picked)
+            .map(|(a, b)| (levels[b] - levels[a], axis[b] - axis[a]));
+        let (n, gain, run) = steps
+            .clone()
+            .fold((0.0, 0.0, 0.0), |(n, gain, run), step| (n + 1.0, gain + step.0, run + step.1));
+        if n < LEAST_STEPS || gain <= 0.0 || run <= 0.0 {
             return 0.0;
         }
-        let rho = late / early;
-        if early <= 0.0 || rho >= 1.0 {
-            return f64::INFINITY;
-        }
-        late * rho.sqrt() * (self.span_s / 2.0) / -rho.ln()
-    }
+        let freedom = n - 1.0;
+        let squares: f64 = steps.map(|(rise, far)| (rise - gain / run * far).powi(2)).sum();
+        let t_squared = gain * gain / (squares / freedom * n).max(f64::MIN_POSITIVE);
+        (freedom * (t_squared / freedom).ln_1p()).sqrt()
+    };
+    every(1).max(every(2)).max(every(3))
 }
 
 /// The work of a run of points, made comparable.
@@ -181,8 +247,9 @@ impl Works {
             near = point.work.unwrap_or(near);
             *rate = near + idle;
         }
+        let smooth = (n / SMOOTH_POINTS).min(SMOOTH);
         for (k, rate) in works.rates[..n].iter_mut().enumerate() {
-            let around = &works.raw[k.saturating_sub(SMOOTH)..(k + SMOOTH + 1).min(n)];
+            let around = &works.raw[k.saturating_sub(smooth)..(k + smooth + 1).min(n)];
             *rate = around.iter().sum::<f64>() / around.len() as f64;
         }
         works
@@ -231,6 +298,15 @@ impl Works {
         levels
     }
 
+    /// Where each point stands in time.
+    fn clock(points: &[Point]) -> [f64; WINDOWS] {
+        let mut clock = [0.0; WINDOWS];
+        for (place, point) in clock.iter_mut().zip(points) {
+            *place = point.t - points[0].t;
+        }
+        clock
+    }
+
     /// Where each point stands on the axis of work done, stretched to the length of the span.
     fn axis(&self, points: &[Point]) -> [f64; WINDOWS] {
         let mut axis = [0.0; WINDOWS];
@@ -264,6 +340,15 @@ impl Works {
         }
         let [(idle, idle_s), (busy, busy_s)] = growth;
         (idle_s > 0.0 && busy > 0.0).then(|| idle / idle_s / (busy / busy_s))
+    }
+
+    fn is_even(&self, n: usize) -> bool {
+        let lately = &self.rates[n / 4..n];
+        let (low, high) =
+            lately.iter().fold((f64::INFINITY, 0.0), |(low, high): (f64, f64), rate| {
+                (low.min(*rate), high.max(*rate))
+            });
+        self.known && high < LIKE_WORK * low
     }
 
     fn ratio(&self, n: usize) -> Option<f64> {

@@ -2,6 +2,8 @@
 //!
 //! Nothing here looks at the detector. Levels are in MiB, times in seconds.
 
+pub mod long;
+
 use stanch::core::Sample;
 use std::f64::consts::TAU;
 
@@ -21,24 +23,24 @@ impl Rng {
         z ^ (z >> 31)
     }
 
-    fn unit(&mut self) -> f64 {
+    pub fn unit(&mut self) -> f64 {
         (self.next() >> 11) as f64 / (1u64 << 53) as f64
     }
 
-    fn uniform(&mut self, low: f64, high: f64) -> f64 {
+    pub fn uniform(&mut self, low: f64, high: f64) -> f64 {
         low + (high - low) * self.unit()
     }
 
-    fn log(&mut self, low: f64, high: f64) -> f64 {
+    pub fn log(&mut self, low: f64, high: f64) -> f64 {
         (self.uniform(low.ln(), high.ln())).exp()
     }
 
-    fn normal(&mut self) -> f64 {
+    pub fn normal(&mut self) -> f64 {
         let radius = (-2.0 * self.unit().max(1e-12).ln()).sqrt();
         radius * (TAU * self.unit()).cos()
     }
 
-    fn pick<T: Copy>(&mut self, from: &[T]) -> T {
+    pub fn pick<T: Copy>(&mut self, from: &[T]) -> T {
         from[(self.next() % from.len() as u64) as usize]
     }
 }
@@ -53,29 +55,10 @@ pub struct Leak {
 /// A generated trace.
 pub struct Trace {
     pub samples: Vec<(f64, Sample)>,
-    pub limit_mib: Option<f64>,
+    pub limit_mib: f64,
     pub warm_up_s: f64,
     pub leak: Option<Leak>,
     pub about: String,
-}
-
-impl Trace {
-    /// The trace as `stanch replay` reads it.
-    pub fn csv(&self) -> String {
-        let mut text = String::from("t_s,rss_kib,rss_anon_kib,vm_swap_kib,cpu_ticks,load_rps\n");
-        for (t, s) in &self.samples {
-            let cell = |value: Option<u64>| value.map(|v| v.to_string()).unwrap_or_default();
-            let rps = s.load_rps.map(|v| format!("{v:.2}")).unwrap_or_default();
-            text.push_str(&format!(
-                "{t:.3},{},{},{},{},{rps}\n",
-                cell(s.rss_kib),
-                cell(s.rss_anon_kib),
-                cell(s.vm_swap_kib),
-                cell(s.cpu_ticks)
-            ));
-        }
-        text
-    }
 }
 
 /// A generator.
@@ -260,7 +243,7 @@ impl<'a> World<'a> {
         }
         Trace {
             samples,
-            limit_mib: Some(limit),
+            limit_mib: limit,
             warm_up_s,
             leak: plan.leak.map(|(start_s, limit_s)| Leak { start_s, limit_s }),
             about: format!(

@@ -1,0 +1,37 @@
+//! The generated series of `tests/shapes`.
+
+use super::{Label, Series};
+use crate::shapes::{Rng, Shape, Trace, long};
+
+/// `count` series of each shape and kind, from one seed.
+pub fn series(seed: u64, count: u64) -> impl Iterator<Item = Series> {
+    let short = Shape::ALL.iter().enumerate().flat_map(move |(n, shape)| {
+        (0..count).map(move |k| {
+            let mut rng = Rng::new(seed * 1_000_003 + n as u64 * 1009 + k);
+            named(shape.name, k, false, shape.make(&mut rng))
+        })
+    });
+    let long = long::KINDS.iter().enumerate().flat_map(move |(n, kind)| {
+        (0..count).map(move |k| {
+            let mut rng = Rng::new(seed * 7_000_003 + n as u64 * 1013 + k);
+            named(kind.name, k, kind.ambiguous, long::make(kind, &mut rng))
+        })
+    });
+    short.chain(long)
+}
+
+fn named(name: &str, k: u64, ambiguous: bool, trace: Trace) -> Series {
+    let label = match trace.leak {
+        _ if ambiguous => Label::Ambiguous,
+        Some(leak) => Label::Leak { start_s: leak.start_s, limit_s: leak.limit_s },
+        None => Label::Healthy,
+    };
+    Series {
+        name: format!("{name} {k}"),
+        about: trace.about,
+        label,
+        limit_kib: (trace.limit_mib * 1024.0) as u64,
+        warm_up_s: trace.warm_up_s,
+        samples: trace.samples,
+    }
+}

@@ -1,0 +1,101 @@
+//! How right and how early the leak detector is, on recorded and on generated series.
+//!
+//! `cargo test --release --test leak_corpus -- --ignored --nocapture` prints the table of the test
+//! split, beside what others' rules make of the same series (some minutes). The ordinary test runs the
+//! recordings and a small generated corpus with gates.
+//!
+//! `STANCH_CORPUS_SEED` and `STANCH_CORPUS_COUNT` (series of each shape) choose another generated
+//! corpus; `STANCH_CORPUS_VERBOSE` tells each mistake. What the detector was tuned on: the recordings
+//! in `tests/traces/tuning` and the generated seeds below 100; `validation` was a test split until its
+//! mistakes had been looked at. Seeds from 9000 on are for tests.
+
+mod corpus;
+mod forecast;
+mod properties;
+mod shapes;
+
+use corpus::score::Score;
+use corpus::{Label, Series, baselines, generated, real, run};
+use stanch::core::leak::Dial;
+
+/// The generated test split.
+const SEED: u64 = 9001;
+const COUNT: u64 = 4;
+
+fn number(name: &str) -> Option<u64> {
+    std::env::var(name).ok()?.parse().ok()
+}
+
+fn is_leak(series: &Series) -> bool {
+    matches!(series.label, Label::Leak { .. })
+}
+
+/// The detector's score; mistakes are told.
+fn score(all: impl Iterator<Item = Series>, mut beside: impl FnMut(&Series)) -> Score {
+    let verbose = std::env::var_os("STANCH_CORPUS_VERBOSE").is_some();
+    let mut total = Score::default();
+    for series in all {
+        let run = run(&series);
+        let detected_s = run.first.map(|(t_s, _)| t_s);
+        total.count(&series, detected_s);
+        let wrong = detected_s.is_some() != is_leak(&series) && series.label != Label::Ambiguous;
+        if wrong && verbose {
+            let judgement = run.first.map_or(run.last, |(_, judgement)| judgement);
+            println!("  {} ({})", series.name, series.about);
+            println!(
+                "    {:?} at {detected_s:?}: {}",
+                run.last.verdict,
+                judgement.reason(Dial::Trace)
+            );
+        }
+        beside(&series);
+    }
+    total
+}
+
+fn table(title: &str, all: impl Iterator<Item = Series>) {
+    let mut others: Vec<Score> = vec![Score::default(); baselines::ALL.len()];
+    let ours = score(all, |series| {
+        for (baseline, score) in baselines::ALL.iter().zip(&mut others) {
+            score.count(series, (baseline.detect)(series));
+        }
+    });
+    let (leaks, healthy) = (ours.hits + ours.misses, ours.series() - ours.hits - ours.misses);
+    println!("\n{title}: {leaks} leaks, {healthy} healthy, {} ambiguous", ours.ambiguous.0);
+    println!("{:28}{}", "", Score::HEAD);
+    let rows = baselines::ALL.iter().map(|baseline| baseline.name).zip(&others);
+    for (name, score) in std::iter::once(("stanch", &ours)).chain(rows) {
+        println!("{name:28}{}", score.line());
+    }
+}
+
+#[test]
+#[ignore = "a measurement of some minutes"]
+fn the_table() {
+    let seed = number("STANCH_CORPUS_SEED").unwrap_or(SEED);
+    let count = number("STANCH_CORPUS_COUNT").unwrap_or(COUNT);
+    table("Recorded, test split", real::series("test").into_iter());
+    table("Recorded, validation split", real::series("validation").into_iter());
+    table("Recorded, tuning split", real::series("tuning").into_iter());
+    table(&format!("Generated, seed {seed}"), generated::series(seed, count));
+}
+
+#[test]
+fn recorded_series_are_told_apart() {
+    for split in ["tuning", "validation", "test"] {
+        let score = score(real::series(split).into_iter(), |_| {});
+        println!("{split}: {}", score.line());
+        assert!(score.precision() >= 0.99, "{split}: {score:?}");
+        assert!(score.recall() >= 0.7, "{split}: {score:?}");
+    }
+}
+
+#[test]
+fn generated_series_are_told_apart() {
+    let seed = number("STANCH_CORPUS_SEED").unwrap_or(SEED);
+    let score = score(generated::series(seed, number("STANCH_CORPUS_COUNT").unwrap_or(1)), |_| {});
+    println!("{}\n{}", Score::HEAD, score.line());
+    assert!(score.precision() >= 0.95, "{score:?}");
+    assert!(score.recall() >= 0.9, "{score:?}");
+    assert!(score.way(0.5) <= 0.25, "{score:?}");
+}
