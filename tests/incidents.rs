@@ -232,7 +232,7 @@ fn an_incident_is_reported_in_both_formats_and_in_the_operators_zone() {
         "# Post-mortem: the application leaks memory (20261121T153012Z)\n",
         "\n- **Began:** 2026-11-21 16:30:12 WAT (15:30:12 UTC)\n",
         "\n- **Duration:** 11 min 28 s\n",
-        "| 2026-11-21 16:31:00 | 15:31:00 | worker retired — slot 1: ended\\[2J as asked |\n",
+        "| 2026-11-21 16:31:00 | 15:31:00 | worker retired — slot 0: ended\\[2J as asked |\n",
         "unchanged since stanch was started, 2026-11-21 13:00:00 WAT (12:00:00 UTC) |\n",
     ] {
         assert!(text.contains(expected), "{expected:?} is not in\n{text}");

@@ -7,7 +7,7 @@ use super::message::Message;
 use super::status::{self, Frame};
 use crate::config::ListenMode;
 use crate::core::words::chain;
-use crate::core::{Action, Command, Event, Slot, Supervisor, Ticket};
+use crate::core::{Action, Command, Event, Sample, Slot, Supervisor, Ticket, WorkerId};
 use crate::linux::plane::Address;
 use crate::store::{Health, Store};
 use crate::wire;
@@ -74,6 +74,7 @@ impl Engine {
     async fn on_message(&mut self, message: Message) {
         let events = match message {
             Message::Event(event) => vec![event],
+            Message::Sampled(samples) => return self.on_samples(samples).await,
             Message::Launched { worker, outcome } => {
                 let mut events = self.executor.launched(worker, outcome);
                 // Its exit may have been held back.
@@ -83,6 +84,12 @@ impl Engine {
             Message::Oom { worker } => self.executor.oom(worker).into_iter().collect(),
         };
         self.tell_all(events).await;
+    }
+
+    async fn on_samples(&mut self, samples: Vec<(WorkerId, Sample)>) {
+        let events = samples.into_iter().map(|(worker, sample)| Event::Sampled { worker, sample });
+        let actions = self.supervisor.handle_all(events, self.clock.now());
+        self.follow(actions).await;
     }
 
     async fn on_signal(&mut self, signal: i32) {

@@ -1,12 +1,14 @@
 //! What tasks tell the engine.
 
-use crate::core::{Event, WorkerId};
+use crate::core::{Event, Sample, WorkerId};
 
 /// From a task to the engine, through one bounded queue.
 #[derive(Debug)]
 pub(super) enum Message {
     /// For the core.
     Event(Event),
+    /// What was read of several workers at about one moment.
+    Sampled(Vec<(WorkerId, Sample)>),
     /// A launch came to its end: the command runs, or which step failed and how. Until then an exit
     /// of the process is held back, so that the reason comes first.
     Launched { worker: WorkerId, outcome: Result<(), LaunchFailure> },

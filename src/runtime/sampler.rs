@@ -3,6 +3,7 @@
 
 use super::connections::Ledger;
 use super::launch::Surroundings;
+use super::message::Message;
 use crate::core::{Event, Sample, WorkerId, pace};
 use crate::linux::procfs::Procfs;
 use crate::linux::sockdiag;
@@ -23,6 +24,11 @@ const SLOW: Duration = Duration::from_secs(1);
 /// Whole readings of a worker near its limit come at least this far apart; between them only the memory
 /// of its known processes is read, 6 µs each.
 const WHOLE: Duration = Duration::from_millis(50);
+
+/// The workers are sampled in so many groups, one after the other within the usual interval. Not each by
+/// itself: every wake costs the engine a look at all workers. Not all at once either: one that nears its
+/// limit must not wait until a thousand others were read.
+const GROUPS: u32 = 8;
 
 /// A round of counting is followed by a pause of so many times its duration.
 const COUNTING_PAUSE: u32 = 50;
@@ -64,6 +70,7 @@ impl Sampler {
         std::thread::Builder::new().name("stanch-sampler".into()).spawn(move || {
             let thread = Thread {
                 pace,
+                begun: Instant::now(),
                 surroundings,
                 procfs,
                 store,
@@ -103,6 +110,7 @@ struct Watched {
 
 struct Thread {
     pace: Pace,
+    begun: Instant,
     surroundings: Surroundings,
     procfs: Procfs,
     store: Writer,
@@ -150,7 +158,15 @@ impl Thread {
         }
     }
 
+    /// The next turn of a worker's group.
+    fn turn(pace: Pace, begun: Instant, worker: WorkerId, now: Instant) -> Instant {
+        let offset = pace.usual / GROUPS * (worker.slot.0 % GROUPS);
+        let passed = (now - begun).saturating_sub(offset).as_nanos() / pace.usual.as_nanos().max(1);
+        begun + offset + pace.usual * (passed as u32 + 1)
+    }
+
     fn sample_due(&mut self) {
+        let mut samples = Vec::new();
         for (worker, watched) in &mut self.watched {
             let now = Instant::now();
             if watched.due > now {
@@ -168,19 +184,20 @@ impl Thread {
             }
             let sample = watched.sample();
             let next = pace::look_interval(usual, sample.growth_kib(), limit_kib);
-            watched.due = now + next;
-            watched.whole_due = now + next.max(WHOLE.min(usual));
+            let turn = Self::turn(self.pace, self.begun, *worker, now);
+            watched.due = turn.min(now + next);
+            watched.whole_due = turn.min(now + next.max(WHOLE.min(usual)));
             if watched.store_due <= now {
-                watched.store_due = now + usual;
+                watched.store_due = turn;
                 // By the clock that does not step: the age is what the trend is judged by.
                 let at = watched.life.started.checked_add(now - watched.started);
                 self.store.add_sample(&watched.life, at.unwrap_or(Timestamp::MAX), sample);
             }
+            samples.push((*worker, sample));
+        }
+        if !samples.is_empty() {
             // An engine that cannot keep up needs fewer samples, not older ones.
-            let _ = self
-                .surroundings
-                .events
-                .try_send(Event::Sampled { worker: *worker, sample }.into());
+            let _ = self.surroundings.events.try_send(Message::Sampled(samples));
         }
     }
 

@@ -127,6 +127,17 @@ impl Supervisor {
 
     /// Takes in what happened and gives what to do about it.
     pub fn handle(&mut self, event: Event, now: Now) -> Vec<Action> {
+        self.handle_all([event], now)
+    }
+
+    /// The same for events of one moment: what follows from all of them is settled once, which takes a
+    /// look at every worker.
+    pub fn handle_all(&mut self, events: impl IntoIterator<Item = Event>, now: Now) -> Vec<Action> {
+        events.into_iter().for_each(|event| self.take_in(event, now));
+        self.settle(now)
+    }
+
+    fn take_in(&mut self, event: Event, now: Now) {
         match event {
             Event::Spawned { worker, pid } => self.on_spawned(now, worker, pid),
             Event::SpawnFailed { worker, stage, error } => {
@@ -169,7 +180,6 @@ impl Supervisor {
             }
             Event::Command { ticket, by, command } => self.on_command(now, ticket, &by, command),
         }
-        self.settle(now)
     }
 
     /// Does what has become due; called at or after [`Supervisor::poll_timeout`].
