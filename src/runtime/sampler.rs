@@ -14,6 +14,7 @@ use std::collections::BTreeMap;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
+use tokio::sync::mpsc::Sender;
 
 /// Changes of the roster that may wait; each is one start or end of a worker.
 const QUEUE: usize = 1024;
@@ -29,6 +30,9 @@ const WHOLE: Duration = Duration::from_millis(50);
 /// itself: every wake costs the engine a look at all workers. Not all at once either: one that nears its
 /// limit must not wait until a thousand others were read.
 const GROUPS: u32 = 8;
+
+/// A sample does not wait longer for the others of its group.
+const FRESH: Duration = Duration::from_millis(10);
 
 /// A round of counting is followed by a pause of so many times its duration.
 const COUNTING_PAUSE: u32 = 50;
@@ -166,7 +170,7 @@ impl Thread {
     }
 
     fn sample_due(&mut self) {
-        let mut samples = Vec::new();
+        let (mut samples, mut oldest) = (Vec::new(), None);
         for (worker, watched) in &mut self.watched {
             let now = Instant::now();
             if watched.due > now {
@@ -194,11 +198,12 @@ impl Thread {
                 self.store.add_sample(&watched.life, at.unwrap_or(Timestamp::MAX), sample);
             }
             samples.push((*worker, sample));
+            if oldest.get_or_insert(now).elapsed() >= FRESH {
+                deliver(&self.surroundings.events, &mut samples);
+                oldest = None;
+            }
         }
-        if !samples.is_empty() {
-            // An engine that cannot keep up needs fewer samples, not older ones.
-            let _ = self.surroundings.events.try_send(Message::Sampled(samples));
-        }
+        deliver(&self.surroundings.events, &mut samples);
     }
 
     /// One round for all workers: their connections, and what was turned away.
@@ -249,6 +254,13 @@ impl Thread {
         if attempts == 0 || self.surroundings.events.try_send(event.into()).is_ok() {
             self.dropped = now;
         }
+    }
+}
+
+/// Tells the engine. One that cannot keep up needs fewer samples, not older ones.
+fn deliver(engine: &Sender<Message>, samples: &mut Vec<(WorkerId, Sample)>) {
+    if !samples.is_empty() {
+        let _ = engine.try_send(Message::Sampled(std::mem::take(samples)));
     }
 }
 
