@@ -224,6 +224,23 @@ fn a_worker_that_floods_its_log() {
 }
 
 #[test]
+fn signals_out_of_habit_do_not_end_it() {
+    let address = free_address();
+    let mut stanch = Stanch::start(&config(&Server::PythonHttp.app(address), address, ""));
+    stanch.wait_ready(1);
+    for signal in [Signal::SIGUSR1, Signal::SIGUSR2, Signal::SIGALRM, Signal::SIGHUP] {
+        kill(stanch.pid(), signal);
+        let word = format!("{signal} is ignored");
+        stanch.wait_until("it says that it ignores the signal", |stanch| {
+            let log = stanch.place().log();
+            (log.contains(&word) || log.contains("the signal is ignored")).then_some(())
+        });
+        assert!(stanch.ended().is_none(), "{signal}");
+    }
+    stanch.stop_clean();
+}
+
+#[test]
 fn sigterm_twice_hurries() {
     let address = free_address();
     let more = "[rolling]\ndrain_timeout = \"1h\"\n";

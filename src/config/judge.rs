@@ -25,6 +25,8 @@ const BACKLOG: RangeInclusive<u32> = 1..=65_535;
 /// Sampling costs some microseconds a process; rarer than a minute, no leak is seen in time.
 const SAMPLE_INTERVAL: RangeInclusive<Period> =
     Period(Duration::from_millis(50))..=Period(Duration::from_secs(60));
+/// A roll takes as long for each worker, and cannot be undone meanwhile.
+const SLOW_START_MOST: Duration = Duration::from_secs(600);
 /// No process of a server lives in less.
 const SMALLEST_LIMIT: Bytes = Bytes(1 << 20);
 
@@ -374,6 +376,11 @@ impl Judge<'_> {
             self.refuse(typed, message.to_owned());
         }
         if let Some(typed) = &raw.slow_start
+            && typed.value.0 > SLOW_START_MOST
+        {
+            let message = "must be at most 10m: a roll takes as long for each worker";
+            self.refuse(typed, message.to_owned());
+        } else if let Some(typed) = &raw.slow_start
             && by_itself
         {
             let message = format!(

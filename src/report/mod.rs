@@ -62,16 +62,15 @@ impl Dossier {
     }
 
     /// The end of the incident; while it lasts that of what is known of it.
-    fn end(&self) -> Timestamp {
+    pub fn end(&self) -> Timestamp {
         self.incident.resolved_at.or(self.stopped_at()).unwrap_or(self.made_at)
     }
 
-    /// When supervision ended while the incident lasted, and did not begin again.
+    /// When the supervisor that opened the incident ended, if that was before the incident did: it was
+    /// stopped, or another one began.
     fn stopped_at(&self) -> Option<Timestamp> {
-        let last = self.records.iter().rev().find(|record| {
-            matches!(record.kind, Kind::SupervisorStarted | Kind::SupervisorStopped)
-        });
-        let stopped = last.filter(|record| record.kind == Kind::SupervisorStopped)?;
-        (stopped.at >= self.incident.opened_at).then_some(stopped.at)
+        let later = self.records.iter().filter(|record| record.at > self.incident.opened_at);
+        let ends = |kind| matches!(kind, Kind::SupervisorStarted | Kind::SupervisorStopped);
+        Some(later.into_iter().find(|record| ends(record.kind))?.at)
     }
 }

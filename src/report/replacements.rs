@@ -59,7 +59,8 @@ fn follow(dossier: &Dossier, worker: WorkerId, record: &Record) -> Replacement {
         worker,
         at: record.at,
         killed: record.kind != Kind::DrainStarted,
-        growth_kib: figure(record, "growth_kib"),
+        // The newest sample may be much older than the end at a limit.
+        growth_kib: figure(record, "peak_kib").or_else(|| figure(record, "growth_kib")),
         age_s: figure(record, "age_s"),
         ready_at: ready.map(|ready| ready.at),
         start_s: ready.and_then(|ready| figure(ready, "start_ms")).map(|ms| ms / 1000.0),

@@ -44,7 +44,10 @@ fn summary(dossier: &Dossier, replaced: &[Replacement]) -> Vec<Block> {
     let end = match (incident.resolved_at, incident.state) {
         (Some(end), _) => both(end, &dossier.zone),
         (None, _) if let Some(stopped) = dossier.stopped_at() => {
-            format!("not seen: stanch was stopped at {}", both(stopped, &dossier.zone))
+            format!(
+                "not seen: the supervisor that saw it was gone by {}",
+                both(stopped, &dossier.zone)
+            )
         }
         (None, IncidentState::Open) => "not yet: it is open".to_owned(),
         (None, IncidentState::Mitigated | IncidentState::Resolved) => {
@@ -95,14 +98,14 @@ fn impact(dossier: &Dossier) -> Vec<Block> {
     let mut blocks = Vec::new();
     if told.is_empty() && below_s == 0.0 {
         blocks.push(Block::Text(
-            "None that stanch can see: no connection was cut, refused or dropped, and no slot was \
-             without a worker."
+            "None that stanch can see: no connection was cut, refused or dropped, and none of its \
+             slots was without a worker."
                 .to_owned(),
         ));
     } else {
         let below = match below_s {
             0.0 => "no slot was without a worker at any time".to_owned(),
-            _ => format!("below full capacity for {}", span(below_s)),
+            _ => format!("a slot of the incident was without a worker for {}", span(below_s)),
         };
         blocks.push(Block::List(told.into_iter().chain([below]).collect()));
     }

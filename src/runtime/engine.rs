@@ -12,7 +12,7 @@ use crate::linux::plane::Address;
 use crate::store::{Health, Store};
 use crate::wire;
 use futures_util::StreamExt;
-use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGTERM};
+use signal_hook::consts::{SIGALRM, SIGCHLD, SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2};
 use signal_hook_tokio::Signals;
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::PoisonError;
@@ -23,8 +23,9 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 /// A tree that is being killed is looked at again this often, should a SIGCHLD say nothing of it.
 const REMAINS_PAUSE: Duration = Duration::from_millis(200);
 
-/// Signals that the engine acts upon.
-pub(super) const SIGNALS: [i32; 4] = [SIGTERM, SIGINT, SIGCHLD, SIGHUP];
+/// Signals that the engine acts upon, and those that would end it and orphan the workers: people send
+/// them out of habit (log rotation, the reload of other servers).
+pub(super) const SIGNALS: [i32; 7] = [SIGTERM, SIGINT, SIGCHLD, SIGHUP, SIGUSR1, SIGUSR2, SIGALRM];
 
 /// Everything that the loop owns.
 pub(super) struct Engine {
@@ -105,7 +106,8 @@ impl Engine {
             SIGHUP => {
                 tracing::warn!("SIGHUP is ignored: this version cannot reload its configuration")
             }
-            other => tracing::debug!(signal = other, "unexpected signal"),
+            SIGUSR1 => tracing::warn!("SIGUSR1 is ignored: stanch has no log file to reopen"),
+            other => tracing::warn!(signal = other, "the signal is ignored"),
         }
     }
 

@@ -68,7 +68,8 @@ pub struct StopArgs {
     patience: Patience,
 }
 
-/// Stop all automatic action but the restart of crashed workers; limits are not enforced either
+/// Stop all automatic action but the restart of crashed workers; nor are limits, but a hard
+/// limit that the kernel holds (enforced_by cgroup2 or cgroup1)
 #[derive(clap::Args)]
 pub struct PauseArgs {
     #[command(flatten)]

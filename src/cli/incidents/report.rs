@@ -49,8 +49,10 @@ fn dossier(reader: &Reader, incident: Incident) -> Result<Dossier, Failure> {
     })?;
     let mut earlier = reader.incidents(&IncidentFilter::default())?;
     earlier.retain(|other| other.kind == incident.kind && other.opened_at < opened);
-    let curves = curves(reader, &incident, end)?;
-    Ok(Dossier { incident, records, curves, earlier, made_at, zone: TimeZone::system() })
+    let zone = TimeZone::system();
+    let mut dossier = Dossier { incident, records, curves: Vec::new(), earlier, made_at, zone };
+    dossier.curves = curves(reader, &dossier.incident, dossier.end())?;
+    Ok(dossier)
 }
 
 /// The memory of the workers in the slots of the incident, of those too that ended just before: the

@@ -268,6 +268,10 @@ const MISTAKES: &[(&str, &str)] = &[
         "2:17: rolling.surge: without surge and with max_unavailable = 0 no worker can ever be replaced; set max_unavailable = 1, or surge = true",
     ),
     (
+        "rolling.slow_start = '11m'",
+        "2:22: rolling.slow_start: must be at most 10m: a roll takes as long for each worker",
+    ),
+    (
         "listen.mode = 'none'\nrolling.slow_start = '5s'",
         "3:22: rolling.slow_start: in listen.mode \"none\" stanch does not steer connections; leave it out",
     ),

@@ -18,6 +18,8 @@ pub(super) struct Host {
 const SHORT: u64 = 20;
 /// And it is so until more than this part is.
 const ENOUGH: u64 = 10;
+/// With this part of it available nobody waits for the host.
+const PLENTY: u64 = 4;
 
 impl Supervisor {
     pub(super) fn on_host_memory(&mut self, now: Now, available_kib: Option<u64>, stalled: bool) {
@@ -26,6 +28,9 @@ impl Supervisor {
             available_kib.zip(host_kib).is_some_and(|(available, host)| available < host / part)
         };
         let was = self.host.under_pressure;
+        // Who waits at the limit of a cgroup of its own stalls as well, and takes nothing from the host.
+        let plenty = available_kib.zip(host_kib).is_some_and(|(a, host)| a >= host / PLENTY);
+        let stalled = stalled && !plenty;
         let is = stalled || below(if was { ENOUGH } else { SHORT });
         self.host = Host { available_kib, under_pressure: is };
         if is && !was {

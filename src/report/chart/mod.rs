@@ -100,14 +100,17 @@ fn shortened(mut lines: Vec<String>) -> Vec<String> {
     lines
 }
 
-/// How many slots served at each moment of the incident, and for how many seconds one did not that
-/// served before.
+/// How many of its slots served at each moment of the incident, and for how many seconds one did not
+/// that served before.
 pub(super) fn serving(dossier: &Dossier) -> (Option<Block>, f64) {
     let (opened, end) = (dossier.incident.opened_at, dossier.end());
     let mut serving: BTreeMap<Slot, u64> = BTreeMap::new();
     let mut steps: Vec<(Timestamp, usize)> = Vec::new();
     for record in &dossier.records {
         let Some(worker) = worker(record) else { continue };
+        if !dossier.incident.slots.contains(&worker.slot) {
+            continue;
+        }
         if record.kind == Kind::WorkerReady {
             serving.insert(worker.slot, worker.generation.0);
         } else if ends(record) && serving.get(&worker.slot) == Some(&worker.generation.0) {
@@ -135,7 +138,7 @@ pub(super) fn serving(dossier: &Dossier) -> (Option<Block>, f64) {
     }
     let lines =
         within.iter().map(|(at, n)| format!("{}  {n}", second(*at, &dossier.zone))).collect();
-    let title = format!("Slots that served, of {full}");
+    let title = format!("Slots of the incident that served, of {full}");
     let frame = Frame {
         from_s: seconds(opened),
         to_s: seconds(end).max(seconds(opened) + 1.0),
