@@ -44,8 +44,17 @@ impl Stalls {
 
 /// What could be had without swapping (`MemAvailable`).
 pub fn available_kib(procfs: &Procfs) -> Option<u64> {
+    meminfo_kib(procfs, "MemAvailable:")
+}
+
+/// All swap space of the host.
+pub fn swap_kib(procfs: &Procfs) -> Option<u64> {
+    meminfo_kib(procfs, "SwapTotal:")
+}
+
+fn meminfo_kib(procfs: &Procfs, name: &str) -> Option<u64> {
     let text = fs::read_to_string(procfs.root().join("meminfo")).ok()?;
-    let value = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
+    let value = text.lines().find_map(|line| line.strip_prefix(name))?;
     value.trim().strip_suffix(" kB")?.parse().ok()
 }
 

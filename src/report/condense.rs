@@ -2,7 +2,7 @@
 
 use super::Dossier;
 use super::replacements::{Replacement, worker};
-use super::words::{between, life, second, size, span};
+use super::words::{between, second, size, span};
 use crate::core::{Kind, Record};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
@@ -60,7 +60,7 @@ fn is_step(record: &Record, replaced: &[Replacement]) -> bool {
 
 fn sentence(record: &Record) -> String {
     let who = match (worker(record), record.slot) {
-        (Some(worker), _) => format!("{}: ", life(worker)),
+        (Some(worker), _) => format!("worker {worker}: "),
         (None, Some(slot)) => format!("slot {slot}: "),
         (None, None) => String::new(),
     };

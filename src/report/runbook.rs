@@ -9,11 +9,20 @@ pub fn of(kind: &str) -> Option<&'static str> {
 /// The headings of a page under which lists stand.
 pub const LISTS: [&str; 2] = ["What to look at", "How to fix it"];
 
+/// The heading of a page.
+pub(super) fn title(page: &str) -> &str {
+    page.lines().next().unwrap_or_default().trim_start_matches("# ")
+}
+
+/// The paragraph under a heading of a page.
+pub(super) fn paragraph(page: &'static str, heading: &str) -> String {
+    lines(page, heading).flat_map(str::split_whitespace).collect::<Vec<_>>().join(" ")
+}
+
 /// The list under a heading of a page.
 pub fn items(page: &'static str, heading: &str) -> Vec<String> {
-    let lines = page.lines().skip_while(|line| line.strip_prefix("## ") != Some(heading)).skip(1);
     let mut items: Vec<String> = Vec::new();
-    for line in lines.take_while(|line| !line.starts_with("## ")) {
+    for line in lines(page, heading) {
         match line.strip_prefix("- ") {
             Some(item) => items.push(item.to_owned()),
             None if !line.trim().is_empty() => {
@@ -26,6 +35,11 @@ pub fn items(page: &'static str, heading: &str) -> Vec<String> {
         }
     }
     items
+}
+
+fn lines(page: &'static str, heading: &str) -> impl Iterator<Item = &'static str> {
+    let below = page.lines().skip_while(move |line| line.strip_prefix("## ") != Some(heading));
+    below.skip(1).take_while(|line| !line.starts_with("## "))
 }
 
 const PAGES: &[(&str, &str)] = &[

@@ -15,7 +15,7 @@ pub fn post_mortem(dossier: &Dossier) -> Document {
     let sections = vec![
         section("Issue summary", summary(dossier, &replaced)),
         section("Impact", impact(dossier)),
-        section("Root cause", root_cause(dossier)),
+        section("Root cause", root_cause(dossier, &replaced)),
         section("Timeline", timeline_blocks(dossier, &replaced)),
         section("What it was not", ruled_out(dossier)),
         section("Resolution", resolution(dossier, &replaced)),
@@ -25,18 +25,12 @@ pub fn post_mortem(dossier: &Dossier) -> Document {
     Document { title, sections: sections.into_iter().filter(|s| !s.blocks.is_empty()).collect() }
 }
 
+/// The title of the kind's page, as the end of a sentence.
 fn subject(dossier: &Dossier) -> String {
-    let words = match dossier.incident.kind.as_str() {
-        "leak" => "the application leaks memory",
-        "memory_limit" => "a memory limit was reached",
-        "crash" => "a worker crashed",
-        "crash_loop" => "a worker crashed again and again",
-        "hang" => "a worker did not answer",
-        "start_failure" => "a worker did not start",
-        "roll_failure" => "a replacement of workers stopped half-way",
-        other => other,
-    };
-    words.to_owned()
+    let kind = &dossier.incident.kind;
+    let title = runbook::of(kind).map_or(kind.as_str(), runbook::title);
+    let mut letters = title.chars();
+    letters.next().map_or(String::new(), |first| first.to_lowercase().chain(letters).collect())
 }
 
 fn summary(dossier: &Dossier, replaced: &[Replacement]) -> Vec<Block> {
@@ -113,7 +107,7 @@ fn impact(dossier: &Dossier) -> Vec<Block> {
     blocks
 }
 
-fn root_cause(dossier: &Dossier) -> Vec<Block> {
+fn root_cause(dossier: &Dossier, replaced: &[Replacement]) -> Vec<Block> {
     let first = match dossier.incident.kind.as_str() {
         "leak" => own(dossier, Kind::LeakConfirmed).next(),
         "memory_limit" => own(dossier, Kind::MemoryHardLimit)
@@ -126,14 +120,7 @@ fn root_cause(dossier: &Dossier) -> Vec<Block> {
         _ => own(dossier, Kind::RollAborted).next(),
     };
     let page = runbook::of(&dossier.incident.kind);
-    let meaning = page.and_then(|page| page.split("## What it means\n").nth(1)).map(|rest| {
-        rest.split("\n## ")
-            .next()
-            .unwrap_or_default()
-            .split_whitespace()
-            .collect::<Vec<_>>()
-            .join(" ")
-    });
+    let meaning = page.map(|page| runbook::paragraph(page, "What it means"));
     let mut blocks: Vec<Block> = meaning.map(Block::Text).into_iter().collect();
     if let Some(first) = first {
         let at = both(first.at, &dossier.zone);
@@ -155,7 +142,7 @@ fn root_cause(dossier: &Dossier) -> Vec<Block> {
             )));
         }
     }
-    blocks.extend(memory(dossier));
+    blocks.extend(memory(dossier, replaced));
     blocks
 }
 

@@ -1,6 +1,5 @@
 //! How times, spans and amounts are said.
 
-use crate::core::WorkerId;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
@@ -52,11 +51,6 @@ pub(super) fn size(kib: f64) -> String {
         below if below < 1024.0 => format!("{mib:.0} MiB"),
         _ => format!("{:.1} GiB", mib / 1024.0),
     }
-}
-
-/// `worker 2` for an only life, `worker 2.7` where the life matters.
-pub(super) fn life(worker: WorkerId) -> String {
-    format!("worker {worker}")
 }
 
 /// `1 worker`, `4 workers`.

@@ -9,7 +9,6 @@ use crate::linux::cgroup::{Enforcement, Leaf, Leaves, Limits, MemoryGroup, Unava
 use crate::linux::launch::{Environment, Plan};
 use crate::linux::pressure::{self, Stalls};
 use nix::unistd::{Pid, getpid};
-use std::fs;
 use std::os::fd::AsFd;
 use tokio::io::AsyncReadExt;
 use tokio::net::unix::pipe;
@@ -175,10 +174,7 @@ pub(super) async fn pressure(host: &Host) -> Check {
 
 /// Whether a worker could be swapped out.
 pub(super) fn swap(host: &Host) -> Check {
-    let text = fs::read_to_string(host.procfs.root().join("meminfo")).unwrap_or_default();
-    let total = text.lines().find_map(|line| line.strip_prefix("SwapTotal:"));
-    let kib: u64 = total.and_then(|kib| kib.trim().strip_suffix(" kB")?.parse().ok()).unwrap_or(0);
-    let (found, means) = match kib {
+    let (found, means) = match pressure::swap_kib(&host.procfs).unwrap_or(0) {
         0 => ("the host has none".to_owned(), "a limit of memory is a limit of all"),
         kib => (
             format!("the host has {} MiB", kib / MIB),

@@ -2,7 +2,7 @@
 
 pub mod frame;
 
-use super::replacements::{replacements, worker};
+use super::replacements::{Replacement, worker};
 use super::words::{second, size};
 use super::{Block, Curve, Dossier};
 use crate::core::{Kind, Record, Slot};
@@ -20,7 +20,7 @@ const LINES: usize = 12;
 const COLOURS: u32 = 6;
 
 /// Memory by worker, with the interventions; none without samples.
-pub(super) fn memory(dossier: &Dossier) -> Option<Block> {
+pub(super) fn memory(dossier: &Dossier, replaced: &[Replacement]) -> Option<Block> {
     let curves: Vec<(&Curve, Vec<(f64, f64)>)> = dossier
         .curves
         .iter()
@@ -33,7 +33,7 @@ pub(super) fn memory(dossier: &Dossier) -> Option<Block> {
     let mut svg = Frame::open(&title, &[]);
     frame.axes(&mut svg, &amounts(frame.top), &clock(&frame, &dossier.zone));
     limit.into_iter().for_each(|limit| frame.limit(&mut svg, limit));
-    for one in replacements(dossier) {
+    for one in replaced {
         let at = seconds(one.at);
         if (frame.from_s..=frame.to_s).contains(&at) {
             frame.mark(&mut svg, at);
