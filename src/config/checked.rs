@@ -256,13 +256,13 @@ pub enum LogFormat {
 pub struct Store {
     /// Its file; a place that follows from the name when absent.
     pub path: Option<PathBuf>,
-    /// Samples older than this are deleted; events are kept.
+    /// Events and samples older than this are deleted.
     pub retention: Duration,
 }
 
 impl Default for Store {
     fn default() -> Self {
-        Self { path: None, retention: Duration::from_secs(30 * 86_400) }
+        Self { path: None, retention: Duration::from_secs(365 * 86_400) }
     }
 }
 

@@ -117,6 +117,8 @@ pub enum Event {
         buffered: u64,
         /// Records that found no room.
         lost: u64,
+        /// Records that had been written to a file that is not there any more.
+        gone: u64,
     },
     /// An operator asks for something; the answer carries the ticket back.
     Command {

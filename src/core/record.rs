@@ -154,6 +154,8 @@ words! {
         StoreRestored => "store_restored",
         /// An action whose record was lost in a crash.
         UnrecordedAction => "unrecorded_action",
+        /// Old events were removed, all up to one.
+        EventsRetired => "events_retired",
     }
 }
 

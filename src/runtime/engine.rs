@@ -126,9 +126,9 @@ impl Engine {
                 self.executor.store_is_well = false;
                 Event::StoreDegraded { error: chain(&error) }
             }
-            Health::Restored { buffered, lost } => {
+            Health::Restored { buffered, lost, gone } => {
                 self.executor.store_is_well = true;
-                Event::StoreRestored { buffered, lost }
+                Event::StoreRestored { buffered, lost, gone }
             }
         };
         self.tell_all(vec![event]).await;

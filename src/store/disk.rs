@@ -2,6 +2,7 @@
 
 use super::chain::Link;
 use super::lock::Lock;
+use super::retire::{self, Segment};
 use super::samples::{Keeper, Life, Row, SAMPLE_ROWS, StoredSample};
 use super::schema::{open_for_writing, refine};
 use super::{Head, StoreError};
@@ -14,7 +15,7 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// Old samples deleted in one go, so that an event never waits long behind it.
+/// Old rows deleted in one go, so that an event never waits long behind it.
 const PRUNE_ROWS: i64 = 20_000;
 
 /// Field order matters: the connection is closed before the lock is let go.
@@ -28,14 +29,15 @@ pub(super) struct Disk {
     /// The last event. Kept here and not read again: who cuts the log while it is written leaves a
     /// gap that shows.
     head: Head,
+    retention: Duration,
     keeper: Keeper,
     /// The rows of `lives` that were written or found.
     lives: HashMap<(WorkerId, Timestamp), i64>,
 }
 
 impl Disk {
-    /// Opens or creates the store, with its folder where that is missing. Samples are kept for
-    /// `retention` at most.
+    /// Opens or creates the store, with its folder where that is missing. Events and samples are kept
+    /// for `retention`.
     pub fn open(path: &Path, retention: Duration) -> Result<Disk, StoreError> {
         if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
             DirBuilder::new()
@@ -62,6 +64,7 @@ impl Disk {
             path: path.into(),
             identity,
             head,
+            retention,
             keeper: Keeper::new(retention),
             lives: HashMap::new(),
         })
@@ -80,11 +83,7 @@ impl Disk {
         incidents: impl Iterator<Item = &'a Incident>,
     ) -> Result<(), StoreError> {
         self.transaction(|transaction| {
-            let mut insert = transaction
-                .prepare_cached("INSERT INTO events (seq, body, hash) VALUES (?1, ?2, ?3)")?;
-            for link in links {
-                insert.execute(params![link.head.seq.cast_signed(), link.body, link.head.hash])?;
-            }
+            insert(transaction, links)?;
             let mut put = transaction.prepare_cached(
                 "INSERT INTO incidents (id, body) VALUES (?1, ?2)
                  ON CONFLICT (id) DO UPDATE SET body = excluded.body",
@@ -173,11 +172,43 @@ impl Disk {
         })
     }
 
-    /// Deletes samples whose time is over, and of too many those whose time is over next; not all at
-    /// once, true if there may be more.
+    /// Says in the log which events are older than the retention, see `retire`; [`Disk::prune`] deletes
+    /// them. With them go the incidents that were resolved before that time.
+    pub fn retire(&mut self, now: Timestamp) -> Result<Option<Segment>, StoreError> {
+        let cutoff = retire::cutoff(now, self.retention);
+        let (head, retention) = (self.head.clone(), self.retention);
+        let mut written = None;
+        self.transaction(|transaction| {
+            let Some(segment) = retire::due(transaction, cutoff)? else { return Ok(()) };
+            let links = head.extend([segment.record(now, retention)].iter());
+            insert(transaction, &links)?;
+            transaction.execute(
+                "DELETE FROM incidents WHERE json_extract(body, '$.resolved_at') < ?1",
+                [format!("{cutoff:.3}")],
+            )?;
+            written = links.last().map(|link| (link.head.clone(), segment));
+            Ok(())
+        })?;
+        Ok(written.map(|(head, segment)| {
+            self.head = head;
+            segment
+        }))
+    }
+
+    /// Deletes events that are retired and samples whose time is over, and of too many samples those
+    /// whose time is over next; not all at once, true if there may be more.
     pub fn prune(&mut self, now: Timestamp) -> Result<bool, StoreError> {
         let mut deleted = 0;
+        let mut retired = 0;
         self.transaction(|transaction| {
+            if let Some(last) = retire::retired(transaction)? {
+                retired = transaction
+                    .prepare_cached(
+                        "DELETE FROM events WHERE seq IN
+                         (SELECT seq FROM events WHERE seq <= ?1 ORDER BY seq LIMIT ?2)",
+                    )?
+                    .execute([last.seq.cast_signed(), PRUNE_ROWS])?;
+            }
             let count: i64 = transaction
                 .prepare_cached("SELECT count(*) FROM samples")?
                 .query_row([], |row| row.get(0))?;
@@ -208,7 +239,7 @@ impl Disk {
         // A life that goes on is written again.
         self.lives.clear();
         self.keeper.forget(now);
-        Ok(deleted as i64 == PRUNE_ROWS)
+        Ok(deleted.max(retired) as i64 == PRUNE_ROWS)
     }
 
     fn transaction(
@@ -235,6 +266,15 @@ fn transaction(
     });
     outcome
         .map_err(|source| refine(path, source, |path, source| StoreError::Write { path, source }))
+}
+
+fn insert(transaction: &Transaction<'_>, links: &[Link]) -> rusqlite::Result<()> {
+    let mut insert =
+        transaction.prepare_cached("INSERT INTO events (seq, body, hash) VALUES (?1, ?2, ?3)")?;
+    for link in links {
+        insert.execute(params![link.head.seq.cast_signed(), link.body, link.head.hash])?;
+    }
+    Ok(())
 }
 
 /// The row of a life, written if it is not there.

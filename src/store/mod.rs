@@ -26,7 +26,9 @@
 //! breaks the chain at that place, and anyone can check it with `sqlite3` and `sha256sum`. What a chain
 //! alone cannot show is a cut tail, or that all of it was computed anew: for that [`Writer::head`] goes
 //! into logs and alerts, and [`Reader::verify`] takes such a head. `incidents` and `samples` are
-//! conveniences outside the chain; the evidence is in the events. How long a sample stays is in `samples`.
+//! conveniences outside the chain; the evidence is in the events. How events go when they are older than
+//! the retention, and the chain verifies all the same, is in `retire`; how long a sample stays in
+//! `samples`.
 //!
 //! # Reading
 //!
@@ -50,6 +52,7 @@ mod lock;
 mod place;
 mod queue;
 mod reader;
+mod retire;
 mod samples;
 mod schema;
 #[cfg(test)]

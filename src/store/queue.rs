@@ -37,6 +37,8 @@ pub enum Health {
         buffered: u64,
         /// Events and incidents that found the buffer full and are lost.
         lost: u64,
+        /// Events that had been on disk, in a file that was removed or replaced by an older one.
+        gone: u64,
     },
 }
 
@@ -158,7 +160,7 @@ impl Writer {
 
     /// The last event on disk, for logs and alerts: who knows it can tell that the log was cut.
     pub fn head(&self) -> Head {
-        self.0.lock().head.clone()
+        self.0.head()
     }
 }
 
@@ -225,6 +227,16 @@ impl Shared {
     /// Samples that found the queue full, since the start.
     pub fn samples_dropped(&self) -> u64 {
         self.lock().samples_dropped
+    }
+
+    /// The last event on disk.
+    pub fn head(&self) -> Head {
+        self.lock().head.clone()
+    }
+
+    /// The store's own event is the last one.
+    pub fn set_head(&self, head: Head) {
+        self.lock().head = head;
     }
 
     /// The events that were taken last are on disk.

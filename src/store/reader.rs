@@ -2,6 +2,7 @@
 
 use super::StoreError;
 use super::chain::Head;
+use super::retire::retired;
 use super::samples::{Life, StoredSample};
 use super::schema::{is_damage, open_for_reading, refine};
 use crate::core::{Incident, IncidentId, Kind, Record, Sample, Slot, WorkerId};
@@ -144,17 +145,21 @@ impl Reader {
         Ok(head)
     }
 
-    /// Walks the whole chain. `head` is the hash of some event, noted earlier outside the store: if it
+    /// Walks the whole chain, from the last event that retention removed. `head` is the hash of some event, noted earlier outside the store: if it
     /// is not in the chain, the tail was cut or the chain computed anew.
     ///
     /// The error is for a store that cannot be read at all; a damaged page is a break.
     pub fn verify(&self, head: Option<&str>) -> Result<Result<Verified, Break>, StoreError> {
         let mut end = Head::default();
+        let (mut begin, mut walked) = (0, 0);
         let mut head_seen = head.is_none();
         let outcome = (|| {
-            let mut statement =
-                self.connection.prepare("SELECT seq, body, hash FROM events ORDER BY seq")?;
-            let mut rows = statement.query([])?;
+            end = retired(&self.connection)?.unwrap_or_default();
+            begin = end.seq;
+            let mut statement = self
+                .connection
+                .prepare("SELECT seq, body, hash FROM events WHERE seq > ?1 ORDER BY seq")?;
+            let mut rows = statement.query([end.seq.cast_signed()])?;
             while let Some(row) = rows.next()? {
                 let seq: i64 = row.get(0)?;
                 let expected = end.seq + 1;
@@ -177,6 +182,7 @@ impl Reader {
                 }
                 head_seen |= head.is_some_and(|head| head.eq_ignore_ascii_case(&hash));
                 end = next;
+                walked += 1;
             }
             Ok(None)
         })();
@@ -185,11 +191,17 @@ impl Reader {
             Ok(None) if !head_seen => Err(Break {
                 seq: end.seq + 1,
                 why: format!(
-                    "the chain ends after event {} without the given head: its tail was cut, or it was computed anew",
-                    end.seq
+                    "the chain ends after event {} without the given head: its tail was cut, or it was computed anew{}",
+                    end.seq,
+                    match begin {
+                        0 => String::new(),
+                        begin => format!(
+                            ", or that head is one of the {begin} oldest events, which are past store.retention"
+                        ),
+                    }
                 ),
             }),
-            Ok(None) => Ok(Verified { events: end.seq, head: end }),
+            Ok(None) => Ok(Verified { events: walked, head: end }),
             Err(error) if is_damage(&error) => {
                 Err(Break { seq: end.seq + 1, why: format!("the file is damaged: {error}") })
             }

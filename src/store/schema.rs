@@ -19,10 +19,11 @@ use std::time::Duration;
 
 /// Entry `n` leads from schema version `n` to `n + 1`. Entries are only ever added.
 ///
-/// `events` is written once and never changed; all its columns but three are computed from `body`,
-/// so that nothing outside the hash can disagree with what is inside. `samples` has no index on time:
+/// `events` is written once and never changed, which its triggers hold against this program's own
+/// mistakes (whoever can write the file can drop them: against that there is the chain); all its columns
+/// but three are computed from `body`, so that nothing outside the hash can disagree with what is inside. `samples` has no index on time:
 /// its rows are in the order of time, which retention relies on.
-const MIGRATIONS: &[&str] = &[
+pub(super) const MIGRATIONS: &[&str] = &[
     "
     CREATE TABLE meta (key TEXT PRIMARY KEY, value) WITHOUT ROWID;
     INSERT INTO meta VALUES ('schema_version', 0);
@@ -87,6 +88,20 @@ const MIGRATIONS: &[&str] = &[
     DROP TABLE samples_1;
     CREATE INDEX samples_life ON samples (life);
     CREATE INDEX samples_expires ON samples (expires_ms);
+",
+    "
+    CREATE INDEX events_retired ON events (seq) WHERE kind = 'events_retired';
+    CREATE TRIGGER events_are_appended BEFORE INSERT ON events
+    WHEN new.seq <= (SELECT coalesce(max(seq), 0) FROM events)
+    BEGIN SELECT raise(ABORT, 'events are only ever appended'); END;
+    CREATE TRIGGER events_stay_as_they_are BEFORE UPDATE ON events
+    BEGIN SELECT raise(ABORT, 'an event is never changed'); END;
+    CREATE TRIGGER events_go_when_a_later_one_says_so BEFORE DELETE ON events
+    WHEN old.seq > (
+        SELECT coalesce(max(json_extract(body, '$.figures.last_seq')), 0) FROM events
+        WHERE kind = 'events_retired'
+    )
+    BEGIN SELECT raise(ABORT, 'an event goes only after an events_retired that names it'); END;
 ",
 ];
 

@@ -3,6 +3,7 @@
 use super::chain::Link;
 use super::disk::Disk;
 use super::queue::{Batch, Health, Pending, Shared, Writer};
+use super::retire::Segment;
 use super::{Head, StoreError};
 use crate::core::WorkerId;
 use jiff::Timestamp;
@@ -14,8 +15,11 @@ use tokio::sync::mpsc;
 
 /// From a failure to the next try.
 const RETRY_PAUSE: Duration = Duration::from_secs(1);
-/// Between looks for samples whose time is over.
+/// Between looks for rows whose time is over.
 const PRUNE_PAUSE: Duration = Duration::from_secs(60);
+/// Between looks for events older than the retention, and before the first: the clock of a machine that
+/// has just booted may be years off until it is set.
+const RETIRE_PAUSE: Duration = Duration::from_secs(3600);
 /// Notices that an engine which does not listen may leave unread.
 const HEALTH_CAPACITY: usize = 64;
 
@@ -28,8 +32,8 @@ pub struct Store {
 }
 
 impl Store {
-    /// Opens or creates the store at `path`; reads and writes the disk. Samples older than
-    /// `retention` are deleted in time (most of them sooner, see `samples`), events never.
+    /// Opens or creates the store at `path`; reads and writes the disk. What is older than
+    /// `retention` is deleted in time, most samples sooner (see `retire` and `samples`).
     pub fn open(path: &Path, retention: Duration) -> Result<Store, StoreError> {
         let disk = Disk::open(path, retention)?;
         Store::start(path, retention, Ok(disk))
@@ -63,6 +67,7 @@ impl Store {
             doubt: Vec::new(),
             outage: None,
             prune_at: Instant::now(),
+            retire_at: Instant::now() + RETIRE_PAUSE,
             dropped: 0,
         };
         match disk {
@@ -108,6 +113,8 @@ struct Outage {
     /// Events that had waited and are on disk.
     buffered: u64,
     lost: u64,
+    /// Events that had been written to a file that is not there any more.
+    gone: u64,
 }
 
 struct Thread {
@@ -123,6 +130,7 @@ struct Thread {
     doubt: Vec<Head>,
     outage: Option<Outage>,
     prune_at: Instant,
+    retire_at: Instant,
     /// Samples whose loss is in the log.
     dropped: u64,
 }
@@ -152,7 +160,13 @@ impl Thread {
         let began = Instant::now();
         let disk = match &mut self.disk {
             Some(disk) => disk,
-            None => self.disk.insert(Disk::open(&self.path, self.retention)?),
+            None => {
+                let disk = self.disk.insert(Disk::open(&self.path, self.retention)?);
+                if let Some(outage) = &mut self.outage {
+                    outage.gone += self.shared.head().seq.saturating_sub(disk.head().seq);
+                }
+                disk
+            }
         };
         let mut places = Vec::new();
         let doubt = std::mem::take(&mut self.doubt);
@@ -189,14 +203,23 @@ impl Thread {
                 let path = self.path.display();
                 tracing::warn!(%path, samples = more, "samples were dropped: the store is too slow");
             }
+            if self.retire_at <= Instant::now() {
+                self.retire_at = Instant::now() + RETIRE_PAUSE;
+                if let Some(Segment { last, .. }) = disk.retire(Timestamp::now())? {
+                    let path = self.path.display();
+                    tracing::info!(%path, last_seq = last.seq, "old events are removed");
+                    self.shared.set_head(disk.head().clone());
+                }
+            }
             if self.prune_at <= Instant::now() {
                 let more = disk.prune(Timestamp::now())?;
                 self.prune_at = Instant::now() + if more { Duration::ZERO } else { PRUNE_PAUSE };
             }
         }
-        if let Some(Outage { buffered, lost }) = self.outage.take() {
-            tracing::warn!(path = %self.path.display(), buffered, lost, "the store is written again");
-            self.tell(Health::Restored { buffered, lost });
+        if let Some(Outage { buffered, lost, gone }) = self.outage.take() {
+            let path = self.path.display();
+            tracing::warn!(%path, buffered, lost, gone, "the store is written again");
+            self.tell(Health::Restored { buffered, lost, gone });
         }
         Ok(())
     }
@@ -279,6 +302,7 @@ mod tests {
             doubt: Vec::new(),
             outage: None,
             prune_at: Instant::now(),
+            retire_at: Instant::now() + RETIRE_PAUSE,
             dropped: 0,
         };
         (thread, Writer(shared), health)
@@ -321,6 +345,9 @@ mod tests {
             matches!(&error, StoreError::Slow { overtaken, lost: 0, .. } if overtaken == &[2]),
             "{error}"
         );
-        assert!(matches!(health.try_recv(), Ok(Health::Restored { buffered: 2, lost: 0 })));
+        assert!(matches!(
+            health.try_recv(),
+            Ok(Health::Restored { buffered: 2, lost: 0, gone: 0 })
+        ));
     }
 }

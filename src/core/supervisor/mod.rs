@@ -173,9 +173,20 @@ impl Supervisor {
                 let reason = format!("the audit log is not kept as it should be: {error}");
                 self.note(now, Kind::StoreDegraded, &reason, Figures::new());
             }
-            Event::StoreRestored { buffered, lost } => {
-                let reason = format!("the audit log is written again; {lost} events were lost");
-                let figures = figures([("buffered", buffered.into()), ("lost", lost.into())]);
+            Event::StoreRestored { buffered, lost, gone } => {
+                let history = match gone {
+                    0 => String::new(),
+                    gone => {
+                        format!(", and {gone} from before are gone with the file that held them")
+                    }
+                };
+                let reason =
+                    format!("the audit log is written again; {lost} events were lost{history}");
+                let figures = figures([
+                    ("buffered", buffered.into()),
+                    ("lost", lost.into()),
+                    ("gone", gone.into()),
+                ]);
                 self.note(now, Kind::StoreRestored, &reason, figures);
             }
             Event::Command { ticket, by, command } => self.on_command(now, ticket, &by, command),

@@ -137,6 +137,9 @@ fn every_change_of_the_past_is_found_where_it_is() {
     proptest!(config, |(tamper in tamper())| {
         std::fs::copy(&original, &copy).unwrap();
         let connection = Connection::open(&copy).unwrap();
+        for trigger in TRIGGERS {
+            connection.execute_batch(&format!("DROP TRIGGER {trigger}")).unwrap();
+        }
         let first = apply(&connection, &tamper);
         drop(connection);
         if let Tamper::CutTail { from } = tamper {
@@ -146,6 +149,27 @@ fn every_change_of_the_past_is_found_where_it_is() {
             prop_assert_eq!(verify(&copy, None).unwrap_err().seq, first);
         }
         prop_assert_eq!(verify(&copy, Some(noted)).unwrap_err().seq, first);
+    });
+}
+
+/// On the disk itself, beneath everything that SQLite or a trigger could say: a row's body and hash
+/// lie side by side in the file.
+#[test]
+fn every_flipped_byte_of_an_event_is_found() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("s.db");
+    store_with(&path, EVENTS);
+    let rows = entries(&path, &EventFilter::default());
+    let file = std::fs::read(&path).unwrap();
+    let config = ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(400) };
+    proptest!(config, |(row in 0..rows.len(), at in any::<proptest::sample::Index>(), flip in 1_u8..)| {
+        let Entry { seq, body, hash } = &rows[row];
+        let text = format!("{body}{hash}");
+        let place = file.windows(text.len()).position(|part| part == text.as_bytes()).unwrap();
+        let mut flipped = file.clone();
+        flipped[place + at.index(text.len())] ^= flip;
+        std::fs::write(&path, flipped).unwrap();
+        prop_assert_eq!(verify(&path, None).unwrap_err().seq, *seq);
     });
 }
 

@@ -72,7 +72,7 @@ async fn fill_and_free(path: &Path, make_room: impl FnOnce()) {
         waiting.push(writer.append(record(number)));
     }
     make_room();
-    let Health::Restored { buffered, lost } = health(&mut store).await else { panic!() };
+    let Health::Restored { buffered, lost, gone: 0 } = health(&mut store).await else { panic!() };
     assert_eq!((buffered, lost), (21, 0));
     let head = written(waiting.pop().unwrap()).await;
     assert_eq!(head.seq, waiting.len() as u64 + 1);
@@ -160,7 +160,10 @@ fn child_read_only() {
         assert!(matches!(health(&mut store).await, Health::Degraded { .. }));
         read_only(false);
         assert_eq!(written(durable).await.seq, 2);
-        assert!(matches!(health(&mut store).await, Health::Restored { buffered: 1, lost: 0 }));
+        assert!(matches!(
+            health(&mut store).await,
+            Health::Restored { buffered: 1, lost: 0, gone: 0 }
+        ));
     });
     assert_eq!(verify(&unsettled, None).unwrap().events, 1);
 }

@@ -73,7 +73,7 @@ async fn a_damaged_file_is_left_alone_until_it_is_moved_away() {
     assert_eq!(bytes(folder.path()), before);
     fs::rename(&path, folder.path().join("evidence.db")).unwrap();
     assert_eq!(written(durable).await.seq, 1);
-    assert!(matches!(health(&mut store).await, Health::Restored { buffered: 1, lost: 0 }));
+    assert!(matches!(health(&mut store).await, Health::Restored { buffered: 1, lost: 0, gone: 0 }));
 }
 
 #[test]
@@ -117,7 +117,7 @@ async fn a_store_that_is_removed_is_noticed_and_begun_anew() {
     let Health::Degraded { error } = health(&mut store).await else { panic!("not noticed") };
     assert!(matches!(error, StoreError::Replaced { .. }), "{error:?}");
     assert_eq!(written(durable).await.seq, 1);
-    assert!(matches!(health(&mut store).await, Health::Restored { buffered: 1, lost: 0 }));
+    assert!(matches!(health(&mut store).await, Health::Restored { buffered: 1, lost: 0, gone: 1 }));
     assert_eq!(verify(&path, None).unwrap().events, 1);
 }
 
@@ -137,7 +137,7 @@ async fn what_the_buffer_cannot_hold_is_counted() {
         assert!(timeout(DEADLINE, durable).await.expect("refused at once").is_err());
     }
     fs::remove_file(&parent).unwrap();
-    let Health::Restored { buffered, lost } = health(&mut store).await else { panic!() };
+    let Health::Restored { buffered, lost, gone: 0 } = health(&mut store).await else { panic!() };
     assert_eq!((buffered, lost), (EVENT_CAPACITY as u64, 2));
     assert_eq!(written(waiting.pop().unwrap()).await.seq, EVENT_CAPACITY as u64);
     let last = entries(&path, &EventFilter { last: Some(1), ..EventFilter::default() });

@@ -4,6 +4,8 @@ mod chain;
 mod child;
 mod file;
 mod flow;
+mod migration;
+mod retention;
 
 use super::*;
 use crate::core::{
@@ -15,6 +17,9 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::timeout;
 
+/// What keeps `events` as it is; who tampers drops them first.
+const TRIGGERS: [&str; 3] =
+    ["events_are_appended", "events_stay_as_they_are", "events_go_when_a_later_one_says_so"];
 const RETENTION: Duration = Duration::from_secs(3600);
 /// No state here takes long; a machine under load may.
 const DEADLINE: Duration = Duration::from_secs(60);
