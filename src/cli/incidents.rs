@@ -1,19 +1,20 @@
 //! `stanch incidents`: reads the audit store, whether or not a supervisor is running.
 
+mod events;
 mod export;
 mod report;
 
 use super::output::{Cell, Colour, Paint, Stop, Table, clean, print, wrap};
 use super::{Failure, place};
 use crate::core::words::chain;
-use crate::core::{Figures, Incident, IncidentState, Kind, Severity, Slot, WorkerId};
+use crate::core::{Incident, IncidentState, Kind, Severity};
 use crate::report::runbook;
 use crate::store::{self, Entry, EventFilter, IncidentFilter, Reader, StoreError, Verified};
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args as ClapArgs, Subcommand};
+use events::{Format, Line, Which, events, figures};
 use export::{Of, choose, samples};
 use jiff::{SignedDuration, Span, SpanRelativeTo, Timestamp};
-use serde::Deserialize;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
@@ -50,17 +51,8 @@ enum Question {
     },
     /// List events, oldest first
     Events {
-        /// Only of this kind
-        #[arg(long, value_parser = kind())]
-        kind: Option<Kind>,
-        /// Only of this slot
-        #[arg(long)]
-        slot: Option<u32>,
-        /// Only of this incident: its name, the beginning of it, or `last`
-        #[arg(long, value_name = "ID")]
-        incident: Option<String>,
         #[command(flatten)]
-        part: Part,
+        which: Which,
         /// One JSON object a line
         #[arg(long)]
         json: bool,
@@ -82,13 +74,19 @@ enum Question {
         #[arg(long)]
         json: bool,
     },
-    /// Write all events as JSON lines, or the samples of one worker as CSV for `stanch replay`
+    /// Write events for other programs, or the samples of one worker as CSV for `stanch replay`
     Export {
-        /// Samples instead of events
-        #[arg(long)]
+        /// How to write events
+        #[arg(long, value_enum, default_value_t = Format::Json, conflicts_with = "samples")]
+        format: Format,
+        /// Samples instead of events: of the worker that `--incident` was opened for, or of `--slot`
+        #[arg(long, conflicts_with_all = ["kind", "since", "last", "follow"])]
         samples: bool,
+        /// With --samples, of this life of the slot; default: the newest
+        #[arg(long, requires = "samples")]
+        generation: Option<u64>,
         #[command(flatten)]
-        of: Of,
+        which: Which,
     },
 }
 
@@ -111,18 +109,15 @@ pub fn run(args: Args) -> Result<(), Failure> {
             print(|out| list(out, &incidents, json))
         }
         Question::Show { id, json } => tell(&reader, &id, json),
-        Question::Events { kind, slot, incident, part: Part { last, since }, json } => {
-            let incident = incident.map(|id| find(&reader, &id)).transpose()?.map(|i| i.id);
-            let filter = EventFilter { incident, kind, slot: slot.map(Slot), since, last };
-            print(|out| events(out, &reader, &filter, json))
+        Question::Events { which, json } => {
+            events(&reader, which, if json { Format::Json } else { Format::Table })
         }
         Question::Report { id, format } => report::report(&reader, &id, format),
         Question::Verify { head, json } => verify(&reader, head.as_deref(), json),
-        Question::Export { samples: false, .. } => {
-            print(|out| events(out, &reader, &EventFilter::default(), true))
-        }
-        Question::Export { samples: true, of } => {
-            let life = choose(&reader, &of)?;
+        Question::Export { samples: false, format, which, .. } => events(&reader, which, format),
+        Question::Export { samples: true, generation, which, .. } => {
+            let Which { slot, incident, .. } = which;
+            let life = choose(&reader, &Of { incident, slot, generation })?;
             print(|out| samples(out, &reader, life))
         }
     }
@@ -330,33 +325,6 @@ fn advise(out: &mut dyn Write, incident: &Incident, paint: Paint) -> Result<(), 
     Ok(())
 }
 
-fn events(
-    out: &mut dyn Write,
-    reader: &Reader,
-    filter: &EventFilter,
-    json: bool,
-) -> Result<(), Stop> {
-    if json {
-        return reader.events(filter, |entry| Ok(writeln!(out, "{}", entry.json())?));
-    }
-    let mut table = Table::new(&["SEQ", "AT (UTC)", "KIND", "WORKER", "PID", "REASON"]);
-    reader.events::<StoreError>(filter, |entry| {
-        let line = Line::of(&entry);
-        let at =
-            line.at.map_or_else(|| "?".into(), |at| format!("{} {}", day(at), millisecond(at)));
-        table.row(vec![
-            Cell::figure(Some(entry.seq)),
-            Cell::text(at),
-            Cell::text(&line.kind),
-            Cell::figure(line.worker()),
-            Cell::figure(line.pid),
-            Cell::text(&line.reason),
-        ]);
-        Ok(())
-    })?;
-    Ok(table.write(out, Paint::of_stdout())?)
-}
-
 fn verify(reader: &Reader, head: Option<&str>, json: bool) -> Result<(), Failure> {
     let paint = Paint::of_stdout();
     match reader.verify(head)? {
@@ -385,70 +353,6 @@ fn verify(reader: &Reader, head: Option<&str>, json: bool) -> Result<(), Failure
             Err(Failure::No)
         }
     }
-}
-
-/// What people see of an event. Looser than a [`crate::core::Record`], so that an event of a newer
-/// stanch, or a forged one, is still shown.
-#[derive(Default, Deserialize)]
-#[serde(default)]
-struct Line {
-    at: Option<Timestamp>,
-    kind: String,
-    slot: Option<u32>,
-    pid: Option<i32>,
-    generation: Option<u64>,
-    release: Option<String>,
-    cause: Option<String>,
-    reason: String,
-    figures: Figures,
-}
-
-impl Line {
-    fn of(entry: &Entry) -> Line {
-        serde_json::from_str(&entry.body).unwrap_or_else(|error| Line {
-            kind: "?".into(),
-            reason: format!("not an event ({error}): {}", entry.body),
-            ..Line::default()
-        })
-    }
-
-    fn worker(&self) -> Option<String> {
-        let slot = self.slot?;
-        Some(match self.generation {
-            Some(generation) => WorkerId::new(slot, generation).to_string(),
-            None => slot.to_string(),
-        })
-    }
-
-    fn place(&self) -> String {
-        let mut place = String::new();
-        if let Some(cause) = &self.cause {
-            place += &format!(" ({})", clean(cause));
-        }
-        if let Some(worker) = self.worker() {
-            place += &format!("  worker {worker}");
-        }
-        if let Some(pid) = self.pid {
-            place += &format!("  pid {pid}");
-        }
-        if let Some(release) = &self.release {
-            place += &format!("  release {}", clean(release));
-        }
-        place
-    }
-
-    fn evidence(&self) -> String {
-        if self.figures.is_empty() { String::new() } else { figures(&self.figures) }
-    }
-}
-
-/// `key=value`, the units are in the keys.
-fn figures(figures: &Figures) -> String {
-    let figure = |(key, value): (&String, &serde_json::Value)| match value {
-        serde_json::Value::String(text) => format!("{}={}", clean(key), clean(text)),
-        value => format!("{}={value}", clean(key)),
-    };
-    figures.iter().map(figure).collect::<Vec<_>>().join(", ")
 }
 
 fn slots(incident: &Incident) -> String {

@@ -1,11 +1,18 @@
 //! What the core is told.
 
-use super::{Bounds, Sample, Slot, WorkerId};
+use super::{Bounds, Makeup, Sample, Slot, WorkerId};
 use std::fmt;
 
 /// Something that happened, told to the core together with the time.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Event {
+    /// What the worker is started from. Told before `Spawned`, where it is known by then.
+    MadeOf {
+        /// Which worker.
+        worker: WorkerId,
+        /// Of what.
+        makeup: Makeup,
+    },
     /// The worker's command runs.
     Spawned {
         /// Which worker.

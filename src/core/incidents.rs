@@ -126,13 +126,6 @@ impl Book {
         Some(entry.incident.clone())
     }
 
-    /// More is known: the summary is another. Gives its new form.
-    pub fn restate(&mut self, id: &IncidentId, summary: &str) -> Option<Incident> {
-        let entry = self.entry(id)?;
-        entry.incident.summary = summary.to_owned();
-        Some(entry.incident.clone())
-    }
-
     /// What was done does not help: the incident is critical from now on. Gives its new form.
     pub fn escalate(&mut self, id: &IncidentId) -> Option<Incident> {
         let entry = self.entry(id)?;

@@ -25,7 +25,7 @@
 
 use super::leak::Quantity;
 use super::trend::{Bounds, Trend};
-use super::{ExitStatus, IncidentId, Intent, Left, Moment, Sample, Weight, WorkerId};
+use super::{ExitStatus, IncidentId, Intent, Left, Makeup, Moment, Sample, Weight, WorkerId};
 use std::fmt;
 
 /// Where a worker stands in its life.
@@ -162,6 +162,8 @@ pub struct Worker {
     pub started: Moment,
     /// The incident that led to its start, if any.
     pub incident: Option<IncidentId>,
+    /// What it was started from, as far as known.
+    pub makeup: Makeup,
     /// What stood in the way of its becoming ready, when last heard.
     pub obstacle: Option<String>,
     /// How far it is in its slow start.
@@ -170,6 +172,8 @@ pub struct Worker {
     pub admitted: Option<Weight>,
     /// Failed liveness probes in a row.
     pub failed_probes: u32,
+    /// When the first of them failed.
+    pub failing_since: Option<Moment>,
     /// When it got the stop signal, and on how many connections an answer was awaited then.
     pub asked: Option<(Moment, u64)>,
     /// What it had when last looked at while it drains.

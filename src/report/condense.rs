@@ -14,6 +14,7 @@ const ENDS: usize = 8;
 pub(super) fn timeline(dossier: &Dossier, replaced: &[Replacement]) -> Vec<Vec<String>> {
     let mut lines: Vec<(Timestamp, String)> = dossier
         .own()
+        .chain(dossier.omens())
         .filter(|record| !is_step(record, replaced))
         .map(|record| (record.at, sentence(record)))
         .collect();

@@ -23,8 +23,8 @@ pub use markdown::markdown;
 pub use sections::post_mortem;
 
 use crate::core::{Incident, Kind, Record, Sample, WorkerId};
-use jiff::Timestamp;
 use jiff::tz::TimeZone;
+use jiff::{SignedDuration, Timestamp};
 
 /// All that is known of an incident.
 #[derive(Clone, Debug)]
@@ -59,6 +59,30 @@ impl Dossier {
     /// The events of the incident itself.
     fn own(&self) -> impl Iterator<Item = &Record> {
         self.records.iter().filter(|record| record.incident.as_ref() == Some(&self.incident.id))
+    }
+
+    /// When it began: a hang with the first of the probes that failed, not with the one that was enough.
+    fn began(&self) -> Timestamp {
+        let failing = |record: &Record| {
+            let seconds = record.figures.get("failing_s")?.as_f64()?;
+            record.at.checked_sub(SignedDuration::from_secs_f64(seconds)).ok()
+        };
+        let first = self.own().filter(|record| record.kind == Kind::WorkerHung).find_map(failing);
+        first.map_or(self.incident.opened_at, |first| first.min(self.incident.opened_at))
+    }
+
+    /// What was suspected, before there was an incident, of workers that it names.
+    fn omens(&self) -> impl Iterator<Item = &Record> {
+        let confirmed = |suspicion: &Record| {
+            self.own().any(|record| {
+                record.kind == Kind::LeakConfirmed
+                    && record.at >= suspicion.at
+                    && (record.slot, record.generation) == (suspicion.slot, suspicion.generation)
+            })
+        };
+        self.records.iter().filter(move |record| {
+            record.kind == Kind::LeakSuspected && record.incident.is_none() && confirmed(record)
+        })
     }
 
     /// The end of the incident; while it lasts that of what is known of it.

@@ -2,9 +2,9 @@
 //! keeps it.
 
 use super::replacements::figure;
-use super::words::{both, count, size, span};
+use super::words::{between, both, count, size, span};
 use super::{Curve, Dossier};
-use crate::core::{Kind, Sample, WorkerId};
+use crate::core::{Kind, Makeup, Record, Sample, WorkerId};
 use jiff::Timestamp;
 
 /// Growth by less than this part is called flat.
@@ -13,7 +13,7 @@ const FLAT: f64 = 0.15;
 /// A suspect, whether it is cleared, and by what.
 pub(super) fn suspects(dossier: &Dossier) -> Vec<Vec<String>> {
     let leak = dossier.incident.kind == "leak";
-    let mut rows = vec![configuration(dossier)];
+    let mut rows = made_of(dossier);
     rows.extend(release(dossier));
     if leak {
         rows.extend(restart(dossier));
@@ -30,26 +30,40 @@ fn row(suspect: &str, answer: &str, fact: String) -> Row {
     [suspect.to_owned(), answer.to_owned(), fact]
 }
 
-fn configuration(dossier: &Dossier) -> Row {
-    let opened = dossier.incident.opened_at;
-    let before = || dossier.records.iter().filter(|record| record.at <= opened);
-    let changed = before().rfind(|r| r.kind == Kind::ConfigReloaded);
-    let began = before().rfind(|r| r.kind == Kind::SupervisorStarted);
-    match (changed, began) {
-        (Some(change), _) => row(
-            "stanch's configuration",
-            "look at it",
-            format!("changed at {}: {}", both(change.at, &dossier.zone), change.reason),
-        ),
-        (None, Some(began)) => row(
-            "stanch's configuration",
-            "no",
-            format!("unchanged since stanch was started, {}", both(began.at, &dossier.zone)),
-        ),
-        (None, None) => {
-            row("stanch's configuration", "no", "unchanged in the day before it".to_owned())
-        }
+/// What the workers are started from: each part with its hash in `worker_started`.
+const MADE_OF: [&str; 4] =
+    ["stanch's configuration", "the program's files", "its environment", "the host"];
+
+fn made_of(dossier: &Dossier) -> Vec<Row> {
+    let started: Vec<&Record> = dossier
+        .records
+        .iter()
+        .filter(|record| record.kind == Kind::WorkerStarted)
+        .filter(|record| record.at <= dossier.incident.opened_at)
+        .collect();
+    let parts = Makeup::PARTS.iter().zip(MADE_OF);
+    parts.filter_map(|(part, suspect)| unchanged(dossier, &started, part, suspect)).collect()
+}
+
+/// Whether a part changed in the time before the incident that is known, and since when it has not.
+fn unchanged(dossier: &Dossier, started: &[&Record], part: &str, suspect: &str) -> Option<Row> {
+    let hash =
+        |record: &&Record| record.figures.get(&Makeup::key(part))?.as_str().map(str::to_owned);
+    let known: Vec<(Timestamp, String)> =
+        started.iter().filter_map(|record| Some((record.at, hash(record)?))).collect();
+    let (_, now) = known.last()?;
+    let other = known.iter().rposition(|(_, hash)| hash != now);
+    if let Some((since, _)) = other.and_then(|other| known.get(other + 1)) {
+        let ago = between(*since, dossier.incident.opened_at);
+        let fact = format!("changed at {}, {ago} before", both(*since, &dossier.zone));
+        return Some(row(suspect, "look at it", fact));
     }
+    // The core remembers further back than a report reads.
+    let told = dossier.own().find(|record| record.kind == Kind::LeakConfirmed);
+    let told = told.and_then(|record| record.figures.get(&format!("{part}_since"))?.as_str());
+    let since = told.and_then(|since| since.parse().ok()).unwrap_or(known.first()?.0);
+    let fact = format!("unchanged since {} (hash {now})", both(since, &dossier.zone));
+    Some(row(suspect, "no", fact))
 }
 
 /// The first release in which it was seen.

@@ -59,9 +59,9 @@ fn summary(dossier: &Dossier, replaced: &[Replacement]) -> Vec<Block> {
     vec![
         Block::Text(incident.summary.clone()),
         Block::Facts(vec![
-            ("Began", both(incident.opened_at, &dossier.zone)),
+            ("Began", both(dossier.began(), &dossier.zone)),
             ("Ended", end),
-            ("Duration", between(incident.opened_at, dossier.end())),
+            ("Duration", between(dossier.began(), dossier.end())),
             ("Severity", incident.severity.to_string()),
             ("Release", incident.release.clone().unwrap_or_else(|| "not told".to_owned())),
             ("Slots", series(&slots)),
@@ -72,7 +72,6 @@ fn summary(dossier: &Dossier, replaced: &[Replacement]) -> Vec<Block> {
 
 fn impact(dossier: &Dossier) -> Vec<Block> {
     let figure = |key: &str| dossier.incident.impact.get(key).and_then(|f| f.as_u64()).unwrap_or(0);
-    let failed = own(dossier, Kind::WorkerHung).count() as u64;
     let (chart, below_s) = serving(dossier);
     let rows = [
         (
@@ -82,7 +81,7 @@ fn impact(dossier: &Dossier) -> Vec<Block> {
         ),
         ("connections cut at the end of a drain", figure("connections_cut"), "connection"),
         ("connections turned away by a full queue", figure("connections_dropped"), "attempt"),
-        ("workers that failed their health probes", failed, "worker"),
+        ("health probes that failed", figure("probes_failed"), "probe"),
     ];
     let told: Vec<String> = rows
         .into_iter()

@@ -210,3 +210,50 @@ fn each_kind_of_incident_has_a_page() {
         }
     }
 }
+
+/// With the hashes of what workers were started from.
+fn started(offset_s: f64, generation: u64, program: &str) -> Record {
+    let figures = json!({ "program_hash": program, "host_hash": "h" });
+    let record = record(offset_s, Kind::WorkerStarted, Some(WorkerId::new(0, generation)), figures);
+    Record { incident: None, ..record }
+}
+
+#[test]
+fn what_did_not_change_is_ruled_out_and_what_did_is_not() {
+    let mut dossier = leak(2);
+    dossier.records.insert(0, started(-7200.0, 1, "a"));
+    dossier.records.insert(1, started(-600.0, 1, "b"));
+    let text = markdown(&post_mortem(&dossier));
+    let line = |part: &str| text.lines().find(|line| line.contains(part)).unwrap_or_default();
+    assert!(line("the program's files").contains("look at it"), "{text}");
+    assert!(line("the program's files").contains("10 min before"), "{text}");
+    assert!(line("the host").contains("| no |"), "{text}");
+    assert_eq!(lines(&text, "its environment"), 0, "{text}");
+
+    // What is known from before the day that the report reads.
+    let confirmed = dossier.records.iter_mut().find(|r| r.kind == Kind::LeakConfirmed).unwrap();
+    confirmed.figures.insert("host_since".into(), "2023-01-02T03:04:05.000Z".into());
+    let text = markdown(&post_mortem(&dossier));
+    assert!(text.contains("unchanged since 2023-01-02 03:04:05 UTC"), "{text}");
+}
+
+#[test]
+fn what_was_suspected_before_stands_in_the_timeline() {
+    let mut dossier = leak(1);
+    let suspicion = |slot| {
+        let who = Some(WorkerId::new(slot, 1));
+        Record { incident: None, ..record(-20.0, Kind::LeakSuspected, who, json!({})) }
+    };
+    dossier.records.insert(3, suspicion(0));
+    dossier.records.insert(4, suspicion(1));
+    assert_eq!(lines(&markdown(&post_mortem(&dossier)), "leak suspected"), 1);
+}
+
+#[test]
+fn a_hang_begins_with_the_first_probe_that_failed() {
+    let mut dossier = leak(0);
+    dossier.incident.kind = "hang".into();
+    let who = Some(WorkerId::new(0, 1));
+    dossier.records.push(record(0.0, Kind::WorkerHung, who, json!({ "failing_s": 20.0 })));
+    assert!(markdown(&post_mortem(&dossier)).contains("2023-11-14 22:13:00 UTC"));
+}

@@ -10,6 +10,7 @@ use crate::core::words::chain;
 use crate::core::{Action, Event, Intent, Kind, OomKiller, Record, Reply, Ticket, WorkerId};
 use crate::linux::bounds::bounds;
 use crate::linux::cgroup::{CgroupError, Leaf, Leaves, Limits, MemoryGroup};
+use crate::linux::launch::Plan;
 use crate::linux::plane::Plane;
 use crate::linux::pressure;
 use crate::linux::procfs::Procfs;
@@ -214,8 +215,13 @@ impl Executor {
             tracing::debug!(%worker, %error, "the worker keeps its oom_score_adj");
         }
         let tree = Tree::new(self.procfs.clone(), leader, worker.to_string(), leaf);
-        let outcome = self.hand_over(worker, &launching);
-        let task = tokio::spawn(self.surroundings.clone().attend(worker, launching));
+        let (plan, outcome) = match self.hand_over(worker, &launching) {
+            Ok(plan) => (Some(plan), Ok(())),
+            Err(failure) => (None, Err(failure)),
+        };
+        // Without a plan the launcher ends by itself.
+        let task = plan
+            .map(|plan| tokio::spawn(self.surroundings.clone().attend(worker, launching, plan)));
         let live = Live {
             pid: pid.as_raw(),
             tree: Arc::new(Mutex::new(tree)),
@@ -223,7 +229,7 @@ impl Executor {
             started,
             oom_watch: memory.as_ref().and_then(|memory| self.watch_oom(worker, memory)),
             memory,
-            task: task.abort_handle(),
+            task: task.map(|task| task.abort_handle()),
             launching: outcome.is_ok(),
             exit: None,
             exit_told: false,
@@ -231,10 +237,6 @@ impl Executor {
             drain: None,
             connections_cut: None,
         };
-        if outcome.is_err() {
-            // Nobody goes on with it: without a plan the launcher ends by itself.
-            task.abort();
-        }
         self.roster.add(worker, live);
         outcome
     }
@@ -270,7 +272,7 @@ impl Executor {
         Some(task.abort_handle())
     }
 
-    fn hand_over(&self, worker: WorkerId, launching: &Launching) -> Result<(), LaunchFailure> {
+    fn hand_over(&self, worker: WorkerId, launching: &Launching) -> Result<Plan, LaunchFailure> {
         use crate::config::ListenMode;
         let plan = self.surroundings.plan(worker)?;
         let sockets = match self.surroundings.config.listen.mode {
@@ -283,7 +285,8 @@ impl Executor {
             .iter()
             .map(|(name, socket)| spawn::Listener { name, socket: socket.as_fd() })
             .collect();
-        Ok(launching.proceed(&plan, &listeners)?)
+        launching.proceed(&plan, &listeners)?;
+        Ok(plan)
     }
 
     /// A start that failed before there was a process to wait for is over at once; else the reaper

@@ -1,5 +1,6 @@
 //! From the configuration to a running worker.
 
+use super::makeup::Hasher;
 use super::message::{LaunchFailure, Message};
 use super::output::{Output, Stream};
 use super::prober::Prober;
@@ -14,8 +15,14 @@ use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 use tokio::sync::{mpsc, watch};
-use tokio::time::Instant;
+use tokio::task::spawn_blocking;
+use tokio::time::{Instant, timeout};
+
+/// How long a worker's start waits for the hashes of its files; they are kept, so this is for the first
+/// one on a slow disk.
+const MAKEUP_PATIENCE: Duration = Duration::from_millis(200);
 
 /// What the tasks of a worker share.
 #[derive(Clone)]
@@ -25,6 +32,7 @@ pub(super) struct Surroundings {
     pub events: mpsc::Sender<Message>,
     pub output: Output,
     pub takeover: Takeover,
+    pub hasher: Arc<Hasher>,
 }
 
 fn failure(stage: &str, error: impl Into<String>) -> LaunchFailure {
@@ -113,7 +121,9 @@ impl Surroundings {
     }
 
     /// Sees a launch through to its end and tells it; then probes the worker. Runs until aborted.
-    pub async fn attend(self, worker: WorkerId, mut launching: Launching) {
+    pub async fn attend(self, worker: WorkerId, mut launching: Launching, plan: Plan) {
+        let hasher = Arc::clone(&self.hasher);
+        let makeup = spawn_blocking(move || hasher.of(&plan));
         if let Some(pipes) = launching.take_pipes() {
             self.output.attach(worker, Stream::Stdout, pipes.stdout);
             self.output.attach(worker, Stream::Stderr, pipes.stderr);
@@ -133,6 +143,9 @@ impl Surroundings {
             }
         };
         drop(said);
+        if let Ok(Ok(makeup)) = timeout(MAKEUP_PATIENCE, makeup).await {
+            let _ = self.events.send(Event::MadeOf { worker, makeup }.into()).await;
+        }
         let runs = outcome.is_ok();
         let _ = self.events.send(Message::Launched { worker, outcome }).await;
         if runs {

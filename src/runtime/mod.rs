@@ -13,6 +13,7 @@ mod executor;
 mod handle;
 mod host;
 mod launch;
+mod makeup;
 mod message;
 mod output;
 mod prober;
@@ -24,20 +25,21 @@ pub use handle::{Ended, Handle, Request};
 pub use output::Output;
 
 use crate::config::{Config, ListenAddress, ListenMode};
-use crate::core::Supervisor;
 use crate::core::words::chain;
+use crate::core::{Kind, Makeup, Supervisor};
 use crate::linux::cgroup::{Enforcement, Leaves, Limits, Unavailable};
 use crate::linux::launch::Takeover;
 use crate::linux::plane::{Address, Plane};
 use crate::linux::pressure;
 use crate::linux::procfs::Procfs;
 use crate::linux::spawn::Launcher;
-use crate::store::Store;
+use crate::store::{EventFilter, Store, StoreError};
 use clock::Clock;
 use engine::Engine;
 use executor::Executor;
 use host::OomKills;
 use launch::Surroundings;
+use makeup::Hasher;
 use nix::unistd::getpid;
 use sampler::{Pace, Sampler};
 use signal_hook_tokio::Signals;
@@ -115,9 +117,14 @@ pub async fn run(
         );
     }
     let seed = RandomState::new().hash_one(std::process::id());
-    let supervisor = Supervisor::new(config.settings.clone(), seed);
-    let surroundings =
-        Surroundings { config, plane: Arc::new(Mutex::new(plane)), events, output, takeover };
+    let mut supervisor = Supervisor::new(config.settings.clone(), seed);
+    let salt = recall(&store, &mut supervisor).unwrap_or_else(|error| {
+        tracing::debug!(error = chain(&error), "what was before cannot be read");
+        None
+    });
+    let hasher = Arc::new(Hasher::new(&config, salt));
+    let plane = Arc::new(Mutex::new(plane));
+    let surroundings = Surroundings { config, plane, events, output, takeover, hasher };
     let sampler = Sampler::start(pace, surroundings.clone(), procfs.clone(), writer.clone())
         .map_err(|error| RunError::Thread("sampler", error))?;
     let oom_kills = OomKills::new(&procfs);
@@ -143,6 +150,23 @@ pub async fn run(
     let engine =
         Engine { clock, supervisor, executor, store, signals, messages, requests, tickets: 0 };
     Ok(engine.run().await)
+}
+
+/// How many starts of workers are looked back at.
+const RECALLED: u32 = 1000;
+
+/// Tells the core what workers were started from before; gives the salt of the store's hashes.
+fn recall(store: &Store, supervisor: &mut Supervisor) -> Result<Option<String>, StoreError> {
+    let reader = store.reader()?;
+    let started = Some(Kind::WorkerStarted);
+    let filter = EventFilter { kind: started, last: Some(RECALLED), ..EventFilter::default() };
+    reader.events(&filter, |entry| {
+        if let Ok(record) = entry.record() {
+            supervisor.recall(record.at, &Makeup::of(&record.figures));
+        }
+        Ok::<(), StoreError>(())
+    })?;
+    reader.salt()
 }
 
 /// Which promise this host allows.

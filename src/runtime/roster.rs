@@ -25,7 +25,7 @@ pub(super) struct Live {
     /// Waits for the OOM killer to come to it.
     pub oom_watch: Option<AbortHandle>,
     /// Attends to its launch, then probes it.
-    pub task: AbortHandle,
+    pub task: Option<AbortHandle>,
     /// The launch has not come to its end.
     pub launching: bool,
     /// The leader's end, once reaped.
@@ -48,9 +48,8 @@ impl Live {
 
 impl Drop for Live {
     fn drop(&mut self) {
-        self.task.abort();
-        if let Some(watch) = &self.oom_watch {
-            watch.abort();
+        for task in [&self.task, &self.oom_watch].into_iter().flatten() {
+            task.abort();
         }
     }
 }

@@ -8,7 +8,7 @@ use super::schema::{is_damage, open_for_reading, refine};
 use crate::core::{Incident, IncidentId, Kind, Record, Sample, Slot, WorkerId};
 use jiff::Timestamp;
 use rusqlite::types::Value;
-use rusqlite::{Connection, Row, params_from_iter};
+use rusqlite::{Connection, OptionalExtension, Row, params_from_iter};
 use serde::de::DeserializeOwned;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -59,6 +59,8 @@ pub struct EventFilter {
     pub slot: Option<Slot>,
     /// Not before this time.
     pub since: Option<Timestamp>,
+    /// With a higher number.
+    pub after: Option<u64>,
     /// Only so many, the newest.
     pub last: Option<u32>,
 }
@@ -108,6 +110,7 @@ impl Reader {
         query.restrict("kind = ?", filter.kind.map(|kind| kind.as_str().to_owned()));
         query.restrict("slot = ?", filter.slot.map(|slot| i64::from(slot.0)));
         query.restrict("at >= ?", filter.since.map(text));
+        query.restrict("seq > ?", filter.after.map(u64::cast_signed));
         self.each(query.oldest_first("seq", filter.last), |row| visit(self.read(entry(row))?))
     }
 
@@ -143,6 +146,12 @@ impl Reader {
             Ok::<(), StoreError>(())
         })?;
         Ok(head)
+    }
+
+    /// A random number of this store, 32 hexadecimal digits; `None` in one of an older version.
+    pub fn salt(&self) -> Result<Option<String>, StoreError> {
+        let query = "SELECT value FROM meta WHERE key = 'salt'";
+        self.read(self.connection.query_row(query, [], |row| row.get(0)).optional())
     }
 
     /// Walks the whole chain, from the last event that retention removed. `head` is the hash of some event, noted earlier outside the store: if it

@@ -90,6 +90,7 @@ pub(super) const MIGRATIONS: &[&str] = &[
     CREATE INDEX samples_expires ON samples (expires_ms);
 ",
     "
+    INSERT INTO meta VALUES ('salt', lower(hex(randomblob(16))));
     CREATE INDEX events_retired ON events (seq) WHERE kind = 'events_retired';
     CREATE TRIGGER events_are_appended BEFORE INSERT ON events
     WHEN new.seq <= (SELECT coalesce(max(seq), 0) FROM events)

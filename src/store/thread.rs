@@ -4,7 +4,7 @@ use super::chain::Link;
 use super::disk::Disk;
 use super::queue::{Batch, Health, Pending, Shared, Writer};
 use super::retire::Segment;
-use super::{Head, StoreError};
+use super::{Head, Reader, StoreError};
 use crate::core::WorkerId;
 use jiff::Timestamp;
 use std::collections::BTreeMap;
@@ -27,6 +27,7 @@ const HEALTH_CAPACITY: usize = 64;
 /// or closed.
 #[derive(Debug)]
 pub struct Store {
+    path: PathBuf,
     shared: Arc<Shared>,
     health: mpsc::Receiver<Health>,
 }
@@ -78,7 +79,12 @@ impl Store {
             .name("stanch-store".into())
             .spawn(move || thread.run())
             .map_err(|source| StoreError::Thread { source })?;
-        Ok(Store { shared, health })
+        Ok(Store { path: path.into(), shared, health })
+    }
+
+    /// Reads what it holds; a store that is being written can be read.
+    pub fn reader(&self) -> Result<Reader, StoreError> {
+        Reader::open(&self.path)
     }
 
     /// A handle for the engine.
@@ -286,7 +292,6 @@ fn touched(batch: &Batch) -> BTreeMap<WorkerId, Timestamp> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::Reader;
     use crate::store::tests::record;
 
     /// A thread that does not run, and the ends that it speaks to.

@@ -10,17 +10,13 @@ use std::io::Write;
 use std::sync::Arc;
 
 /// Of which worker; a trace is the recording of one, two would not make one curve.
-#[derive(clap::Args)]
 pub(super) struct Of {
-    /// Of the worker that this incident was opened for: its name, the beginning of it, or `last`
-    #[arg(long, value_name = "ID", requires = "samples")]
-    incident: Option<String>,
-    /// Of this slot; needed where samples of several are kept
-    #[arg(long, requires = "samples")]
-    slot: Option<u32>,
-    /// Of this life of the slot; default: the newest
-    #[arg(long, requires = "samples")]
-    generation: Option<u64>,
+    /// Of the worker that this incident was opened for.
+    pub incident: Option<String>,
+    /// Of this slot; needed where samples of several are kept.
+    pub slot: Option<u32>,
+    /// Of this life of the slot; the newest if absent.
+    pub generation: Option<u64>,
 }
 
 impl Of {

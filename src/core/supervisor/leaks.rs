@@ -165,9 +165,13 @@ impl Supervisor {
         if let Some(outlook) = &outlook {
             summary += &format!("; {}", outlook.words());
         }
+        let constancy = self.constancy.words();
+        if !constancy.is_empty() {
+            summary += &format!("; {constancy}");
+            reason += &format!("; {constancy}");
+        }
+        figures.extend(self.constancy.figures());
         let incident = self.see(now, Topic::Leak, id.slot, &summary);
-        let changed = self.book.restate(&incident, &summary);
-        self.put_incident(changed);
         let about = About::Worker(id, Some(name(quantity)));
         let some = Some(incident.clone());
         self.record(now, Kind::LeakConfirmed, about, some, &reason, figures);

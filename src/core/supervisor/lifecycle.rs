@@ -4,7 +4,8 @@ use super::super::incidents::Topic;
 use super::super::slot::{Desired, Verdict, Wait};
 use super::super::worker::{Cause, Due, Ended, State, Told, Worker};
 use super::super::{
-    Action, ExitStatus, Figures, IncidentId, Intent, Kind, Left, Moment, Now, Slot, WorkerId,
+    Action, ExitStatus, Figures, IncidentId, Intent, Kind, Left, Makeup, Moment, Now, Slot,
+    WorkerId,
 };
 use super::memory::mib;
 use super::{About, Phase, Supervisor, figures};
@@ -23,6 +24,13 @@ const KILL_AGAIN: Duration = Duration::from_secs(5);
 const SIGKILL: i32 = 9;
 
 impl Supervisor {
+    pub(super) fn on_made_of(&mut self, now: Now, id: WorkerId, makeup: Makeup) {
+        self.constancy.note(now.wall, &makeup);
+        if let Some(worker) = self.workers.get_mut(&id) {
+            worker.makeup = makeup;
+        }
+    }
+
     pub(super) fn on_spawned(&mut self, now: Now, id: WorkerId, pid: i32) {
         let Some(worker) = self.workers.get_mut(&id) else { return };
         worker.pid = Some(pid);
@@ -32,14 +40,9 @@ impl Supervisor {
             _ if incident.is_some() => "replaces a worker in an incident",
             _ => "replaces a worker",
         };
-        self.record(
-            now,
-            Kind::WorkerStarted,
-            About::Worker(id, None),
-            incident,
-            reason,
-            Figures::new(),
-        );
+        let figures = worker.makeup.figures();
+        let about = About::Worker(id, None);
+        self.record(now, Kind::WorkerStarted, about, incident, reason, figures);
     }
 
     pub(super) fn on_spawn_failed(&mut self, now: Now, id: WorkerId, stage: &str, error: &str) {
@@ -82,12 +85,14 @@ impl Supervisor {
         let error = match outcome {
             Ok(()) => {
                 worker.failed_probes = 0;
+                worker.failing_since = None;
                 self.recovered(now, id);
                 return;
             }
             Err(error) => error,
         };
         worker.failed_probes += 1;
+        let failing = now.mono.since(*worker.failing_since.get_or_insert(now.mono));
         if limit == 0 || worker.failed_probes < limit || worker.is_hung() {
             return;
         }
@@ -106,7 +111,11 @@ impl Supervisor {
                 pause.as_secs()
             );
         }
-        let figures = figures([("failed_probes", failures.into())]);
+        let figures = figures([
+            ("failed_probes", failures.into()),
+            ("failing_s", failing.as_secs_f64().into()),
+        ]);
+        self.add_impact(&incident, "probes_failed", failures.into());
         let about = About::Worker(id, None);
         self.record(now, Kind::WorkerHung, about, Some(incident.clone()), &reason, figures);
         if let Some(worker) = self.workers.get_mut(&id) {
@@ -228,8 +237,7 @@ impl Supervisor {
             let about = About::Worker(id, None);
             self.record(now, Kind::DrainCutConnections, about, incident.clone(), &reason, figures);
             if let Some(incident) = incident {
-                let changed = self.book.add_impact(&incident, "connections_cut", cut);
-                self.put_incident(changed);
+                self.add_impact(&incident, "connections_cut", cut);
             }
         }
         self.workers.remove(&id);
@@ -328,11 +336,16 @@ impl Supervisor {
         if taken || entry.desired != Desired::Up || self.phase == Phase::Stopping {
             return;
         }
+        // A kill over the hard limit has counted already.
+        let killed = self.workers.get(&id).and_then(|worker| worker.due.as_ref());
+        let counted = killed.is_some_and(|due| due.cause == Cause::HardLimit);
         match entry.budget.crashed(now.mono, had_been_ready, &restart, jitter) {
             Verdict::After(delay) => {
                 entry.wait = Wait::Backoff { until: now.mono + delay };
                 entry.incident = Some(incident.clone());
-                self.count_intervention(&Some(incident));
+                if !counted {
+                    self.count_intervention(&Some(incident));
+                }
             }
             Verdict::Hold => self.hold(now, id.slot, why),
         }

@@ -108,8 +108,7 @@ impl Supervisor {
         let about = About::Worker(id, Some("hard_limit"));
         let some = Some(incident.clone());
         let intent = self.record(now, kind, about, some, reason, figures);
-        let incident_changed = self.book.add_impact(&incident, "workers_killed", 1);
-        self.put_incident(incident_changed);
+        self.add_impact(&incident, "workers_killed", 1);
         let some = Some(incident.clone());
         self.make_due(id, Due { cause: Cause::HardLimit, incident: some, reason: reason.into() });
         self.kill(now, id, intent);

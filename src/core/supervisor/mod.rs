@@ -18,6 +18,7 @@ pub use view::{LeakView, SlotView, View};
 use super::holding::{Costs, Holding};
 use super::incidents::{Book, Topic};
 use super::leak::Quantity;
+use super::makeup::Constancy;
 use super::quiet::Workload;
 use super::roll::Roll;
 use super::siblings::Siblings;
@@ -25,10 +26,11 @@ use super::slot::{Desired, SlotEntry, Wait};
 use super::trend::{Bounds, Trend};
 use super::worker::{Cause, State, Worker};
 use super::{
-    Action, Event, Figures, Incident, IncidentId, IncidentState, Intent, Kind, Moment, Now, Record,
-    Settings, Slot, Weight, WorkerId,
+    Action, Event, Figures, Incident, IncidentId, IncidentState, Intent, Kind, Makeup, Moment, Now,
+    Record, Settings, Slot, Weight, WorkerId,
 };
 use commands::Waiter;
+use jiff::Timestamp;
 use std::collections::BTreeMap;
 
 /// Whether the supervisor acts by itself.
@@ -60,6 +62,9 @@ pub struct Supervisor {
     /// Rolls aborted since the last success.
     aborted_rolls: u32,
     over_total: bool,
+    constancy: Constancy,
+    /// Since when fewer slots serve than shall.
+    below_since: Option<Moment>,
     /// Leaks that were confirmed, by release.
     siblings: Siblings,
     /// The generations of the present leaks.
@@ -92,6 +97,8 @@ impl Supervisor {
             futile_hangs: 0,
             aborted_rolls: 0,
             over_total: false,
+            constancy: Constancy::default(),
+            below_since: None,
             siblings: Siblings::default(),
             holdings: BTreeMap::new(),
             costs: Costs::default(),
@@ -105,6 +112,11 @@ impl Supervisor {
             records: 0,
             jitter: seed,
         }
+    }
+
+    /// Before it begins: what a worker of an earlier supervisor was started from, oldest first.
+    pub fn recall(&mut self, at: Timestamp, makeup: &Makeup) {
+        self.constancy.note(at, makeup);
     }
 
     /// Begins: starts a worker in each slot.
@@ -139,6 +151,7 @@ impl Supervisor {
 
     fn take_in(&mut self, event: Event, now: Now) {
         match event {
+            Event::MadeOf { worker, makeup } => self.on_made_of(now, worker, makeup),
             Event::Spawned { worker, pid } => self.on_spawned(now, worker, pid),
             Event::SpawnFailed { worker, stage, error } => {
                 self.on_spawn_failed(now, worker, &stage, &error)
@@ -258,6 +271,7 @@ impl Supervisor {
                 (entry.slot, entry.desired != Desired::Up || self.serving_in(entry.slot).is_some())
             })
             .collect();
+        self.note_capacity(now, serves.values().all(|serves| *serves));
         let changed = self.book.review(
             now,
             |slot| serves.get(&slot).copied().unwrap_or(true),
@@ -288,6 +302,17 @@ impl Supervisor {
                 );
             }
             self.actions.push(Action::Incident(incident));
+        }
+    }
+
+    /// Time in which a slot had no worker counts in each incident that is not over: whose it was cannot
+    /// be told, where there are several.
+    fn note_capacity(&mut self, now: Now, whole: bool) {
+        if !whole {
+            self.below_since.get_or_insert(now.mono);
+        } else if let Some(since) = self.below_since.take() {
+            let below_ms = now.mono.since(since).as_millis() as u64;
+            self.add_to_all("below_capacity_ms", below_ms);
         }
     }
 
@@ -327,6 +352,7 @@ impl Supervisor {
             state: State::Starting { deadline: now.mono + self.settings.ready_timeout },
             started: now.mono,
             incident,
+            makeup: Makeup::default(),
             obstacle: None,
             warmth: Weight::LEAST,
             admitted: None,
@@ -334,6 +360,7 @@ impl Supervisor {
             left: None,
             ended: None,
             failed_probes: 0,
+            failing_since: None,
             due: None,
             sample: None,
             peak_kib: None,
@@ -429,10 +456,19 @@ impl Supervisor {
     /// Users whom the application turned away while something was wrong. Which of the incidents it was
     /// cannot be told, so it counts in each that is not over.
     fn on_connections_dropped(&mut self, attempts: u64) {
+        self.add_to_all("connections_dropped", attempts);
+    }
+
+    fn add_to_all(&mut self, key: &str, amount: u64) {
         for id in self.book.ids() {
-            let incident = self.book.add_impact(&id, "connections_dropped", attempts);
-            self.put_incident(incident);
+            self.add_impact(&id, key, amount);
         }
+    }
+
+    /// What the matter cost the users.
+    fn add_impact(&mut self, id: &IncidentId, key: &str, amount: u64) {
+        let incident = self.book.add_impact(id, key, amount);
+        self.put_incident(incident);
     }
 
     fn put_incident(&mut self, incident: Option<Incident>) {

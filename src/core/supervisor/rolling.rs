@@ -286,8 +286,7 @@ impl Supervisor {
         self.next_roll = now.mono + cooldown;
         self.leak_replaced(now.mono, old, &due);
         if let Some(incident) = due.incident {
-            let changed = self.book.add_impact(&incident, "workers_replaced", 1);
-            self.put_incident(changed);
+            self.add_impact(&incident, "workers_replaced", 1);
         }
     }
 

@@ -1,0 +1,238 @@
+//! Hashes of what workers are started from, see [`Makeup`].
+//!
+//! SHA-256, cut to 64 bits: enough to tell two things apart that nobody forges. Each is salted with a
+//! random number of the store's, because an environment holds secrets and a hash of a short one, in a log
+//! that is handed around, could be guessed back. Files are hashed by content, once for each state that
+//! they are in (device, inode, size, times of change).
+//!
+//! Limits: libraries and modules that the program loads by itself are not looked at, and a file of more
+//! than [`WHOLE`] counts as changed when its size or time does.
+
+use crate::config::{Config, ListenMode};
+use crate::core::Makeup;
+use crate::linux::launch::Plan;
+use sha2::{Digest, Sha256};
+use std::collections::HashMap;
+use std::ffi::OsStr;
+use std::fmt::Write;
+use std::fs::{self, File, Metadata};
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+
+/// Larger files are not read: 256 MiB take a fifth of a second.
+const WHOLE: u64 = 256 * 1024 * 1024;
+
+/// Variables that differ from start to start, or from slot to slot, with nothing changed: what systemd
+/// and shells say of a single run.
+const PASSING: &[&str] =
+    &["INVOCATION_ID", "JOURNAL_STREAM", "SYSTEMD_EXEC_PID", "OLDPWD", "SHLVL", "_"];
+
+/// Makes the hashes.
+#[derive(Debug)]
+pub(super) struct Hasher {
+    /// Without one, of a store that cannot be read, nothing is said of the environment.
+    salt: Option<String>,
+    configuration: String,
+    host: String,
+    port_mode: bool,
+    files: Mutex<HashMap<PathBuf, (State, [u8; 32])>>,
+}
+
+/// What tells whether a file may have changed.
+type State = (u64, u64, u64, (i64, i64), (i64, i64));
+
+impl Hasher {
+    pub fn new(config: &Config, salt: Option<String>) -> Self {
+        let processors = std::thread::available_parallelism().ok();
+        let memory_kib = config.settings.memory.host_kib;
+        let kernel = nix::sys::utsname::uname().ok();
+        let kernel = kernel.as_ref().map(|name| name.release());
+        let mut hasher = Self {
+            salt,
+            configuration: String::new(),
+            host: String::new(),
+            port_mode: config.listen.mode == ListenMode::Port,
+            files: Mutex::default(),
+        };
+        hasher.configuration = hasher.short([format!("{config:?}").as_bytes()]);
+        hasher.host =
+            hasher.short([format!("{kernel:?} {memory_kib:?} {processors:?}").as_bytes()]);
+        hasher
+    }
+
+    /// Of a worker that is started so. Reads the files of its command: not for an async task.
+    pub fn of(&self, plan: &Plan) -> Makeup {
+        Makeup {
+            configuration: Some(self.configuration.clone()),
+            program: self.program(plan),
+            environment: self.salt.is_some().then(|| self.environment(plan)),
+            host: Some(self.host.clone()),
+        }
+    }
+
+    fn program(&self, plan: &Plan) -> Option<String> {
+        let directory = plan.directory.as_ref().map(Path::new).unwrap_or(Path::new(""));
+        let program = found(&plan.program, directory, plan.environment.get("PATH"))?;
+        let arguments = plan.arguments.iter().map(|argument| directory.join(argument));
+        let mut parts = vec![self.file(&program).ok()?.to_vec()];
+        for path in arguments.filter(|path| path.is_file()) {
+            parts.push(self.file(&path).ok()?.to_vec());
+        }
+        let words = plan.arguments.iter().map(|argument| argument.as_bytes().to_vec());
+        parts.extend(words);
+        Some(self.short(parts.iter().map(Vec::as_slice)))
+    }
+
+    fn environment(&self, plan: &Plan) -> String {
+        let passing = |name: &OsStr| PASSING.iter().any(|other| name == *other);
+        let of_slot = |name: &OsStr| self.port_mode && name == "PORT";
+        let all = plan.environment.iter();
+        let mut lasting: Vec<_> =
+            all.filter(|(name, _)| !passing(name) && !of_slot(name)).collect();
+        lasting.sort();
+        self.short(lasting.iter().flat_map(|(name, value)| [name.as_bytes(), value.as_bytes()]))
+    }
+
+    fn file(&self, path: &Path) -> io::Result<[u8; 32]> {
+        let file = fs::metadata(path)?;
+        let state = state(&file);
+        let files = || self.files.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, hash)) = files().get(path).filter(|(known, _)| *known == state) {
+            return Ok(*hash);
+        }
+        let mut hash = Sha256::new();
+        if file.len() <= WHOLE {
+            io::copy(&mut File::open(path)?, &mut Hashed(&mut hash))?;
+        } else {
+            hash.update(format!("{state:?}"));
+        }
+        let hash: [u8; 32] = hash.finalize().into();
+        files().insert(path.to_owned(), (state, hash));
+        Ok(hash)
+    }
+
+    /// Of parts, each with its length, so that no two lists give the same bytes.
+    fn short<'a>(&self, parts: impl IntoIterator<Item = &'a [u8]>) -> String {
+        let mut hash = Sha256::new();
+        hash.update(self.salt.as_deref().unwrap_or_default());
+        for part in parts {
+            hash.update((part.len() as u64).to_le_bytes());
+            hash.update(part);
+        }
+        let mut text = String::with_capacity(16);
+        for byte in &hash.finalize()[..8] {
+            // Writing to a string cannot fail.
+            let _ = write!(text, "{byte:02x}");
+        }
+        text
+    }
+}
+
+struct Hashed<'a>(&'a mut Sha256);
+
+impl io::Write for Hashed<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.update(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+fn state(file: &Metadata) -> State {
+    let (changed, modified) =
+        ((file.ctime(), file.ctime_nsec()), (file.mtime(), file.mtime_nsec()));
+    (file.dev(), file.ino(), file.len(), changed, modified)
+}
+
+/// The file of a command's first word, as `execvp` finds it.
+fn found(program: &OsStr, directory: &Path, path: Option<&OsStr>) -> Option<PathBuf> {
+    if program.as_bytes().contains(&b'/') {
+        return Some(directory.join(program));
+    }
+    let folders = std::env::split_paths(path?);
+    folders.map(|folder| directory.join(folder).join(program)).find(|file| file.is_file())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::WorkerId;
+
+    fn plan(folder: &Path) -> Plan {
+        let mut plan = Plan::new(WorkerId::new(0, 1), "server");
+        plan.arguments = vec!["app.js".into(), "--port=80".into()];
+        plan.directory = Some(folder.into());
+        plan.environment.set("PATH", folder);
+        plan.environment.set("TOKEN", "hunter2");
+        plan.environment.set("PORT", "8000");
+        plan
+    }
+
+    fn hasher(config: &Config) -> Hasher {
+        Hasher::new(config, Some("salt".into()))
+    }
+
+    #[test]
+    fn each_part_changes_with_what_it_is_made_of_and_with_nothing_else() {
+        let folder = tempfile::tempdir().unwrap();
+        for name in ["server", "app.js"] {
+            fs::write(folder.path().join(name), "1").unwrap();
+        }
+        let mut config = Config::default();
+        let hasher = hasher(&config);
+        let plan = plan(folder.path());
+        let first = hasher.of(&plan);
+        assert!(first.parts().iter().all(|part| part.as_ref().unwrap().len() == 16), "{first:?}");
+        assert_eq!(hasher.of(&plan), first);
+
+        let mut passing = plan.clone();
+        passing.environment.set("INVOCATION_ID", "77");
+        assert_eq!(hasher.of(&passing), first);
+        let mut rotated = plan.clone();
+        rotated.environment.set("TOKEN", "hunter3");
+        let other = hasher.of(&rotated);
+        assert_ne!(other.environment, first.environment);
+        assert_eq!(
+            Makeup { environment: None, ..other },
+            Makeup { environment: None, ..first.clone() }
+        );
+
+        let mut flagged = plan.clone();
+        flagged.arguments[1] = "--port=81".into();
+        assert_ne!(hasher.of(&flagged).program, first.program);
+        fs::write(folder.path().join("app.js"), "2").unwrap();
+        assert_ne!(hasher.of(&plan).program, first.program);
+        fs::remove_file(folder.path().join("server")).unwrap();
+        assert_eq!(hasher.of(&plan).program, None);
+
+        config.listen.backlog += 1;
+        let reconfigured = self::hasher(&config).of(&plan);
+        assert_ne!(reconfigured.configuration, first.configuration);
+        assert_eq!(reconfigured.host, first.host);
+    }
+
+    #[test]
+    fn a_port_of_the_slot_is_no_change() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut config = Config::default();
+        let (one, mut other) = (plan(folder.path()), plan(folder.path()));
+        other.environment.set("PORT", "8001");
+        let environment = |config: &Config, plan| hasher(config).of(plan).environment;
+        assert_ne!(environment(&config, &one), environment(&config, &other));
+        config.listen.mode = ListenMode::Port;
+        assert_eq!(environment(&config, &one), environment(&config, &other));
+    }
+
+    #[test]
+    fn without_a_salt_nothing_is_said_of_the_environment() {
+        let folder = tempfile::tempdir().unwrap();
+        let hasher = Hasher::new(&Config::default(), None);
+        assert_eq!(hasher.of(&plan(folder.path())).environment, None);
+    }
+}
