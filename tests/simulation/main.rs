@@ -2,6 +2,7 @@
 //! from one seed. A seed that breaks an invariant is printed; `STANCH_SEED=N` runs it alone.
 
 mod calm;
+mod incidents;
 mod invariants;
 mod ladder;
 mod random;

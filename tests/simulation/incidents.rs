@@ -1,0 +1,76 @@
+//! What an incident says of a matter, and what it counts.
+
+use crate::calm::{Calm, uses};
+use stanch::core::{Event, Incident, Kind, Makeup, OomKiller, Settings, WorkerId};
+
+fn only(calm: &Calm) -> &Incident {
+    assert_eq!(calm.incidents.len(), 1, "{:?}", calm.incidents);
+    calm.incidents.values().next().unwrap()
+}
+
+fn impact(incident: &Incident, key: &str) -> Option<u64> {
+    incident.impact.get(key)?.as_u64()
+}
+
+#[test]
+fn a_worker_killed_at_its_limit_counts_once() {
+    let mut settings = Settings { workers: 2, ..Settings::default() };
+    settings.memory.hard_limit_kib = Some(200 * 1024);
+    let mut calm = Calm::new(settings, 5, Box::new(|_, age_s, _| uses(1024.0, age_s, 1.0)));
+    calm.run_until(60.0);
+    let worker = WorkerId::new(0, 1);
+    let by = OomKiller::Limit;
+    calm.tell(Event::OomKilled { worker, by, peak_kib: Some(204_800) });
+    calm.run_until(120.0);
+    let incident = only(&calm);
+    assert_eq!(calm.of(Kind::WorkerStarted).len(), 3);
+    assert_eq!(incident.interventions, 1, "{incident:?}");
+    assert_eq!(impact(incident, "workers_killed"), Some(1));
+    // From the kill until the next worker was ready.
+    let below = impact(incident, "below_capacity_ms").unwrap();
+    assert!((2_000..10_000).contains(&below), "{incident:?}");
+}
+
+#[test]
+fn probes_that_failed_count_from_the_first_one_on() {
+    let settings = Settings { workers: 2, ..Settings::default() };
+    let failures = settings.health.failures;
+    let mut calm = Calm::new(settings, 5, Box::new(|_, age_s, _| uses(1024.0, age_s, 1.0)));
+    for nth in 0..failures {
+        calm.run_until(60.0 + 5.0 * f64::from(nth));
+        let worker = WorkerId::new(1, 1);
+        calm.tell(Event::Probed { worker, outcome: Err("no answer".into()) });
+    }
+    let incident = only(&calm);
+    assert_eq!(impact(incident, "probes_failed"), Some(failures.into()));
+    let hung = &calm.of(Kind::WorkerHung)[0].1;
+    assert_eq!(hung.figures["failing_s"], 5.0 * f64::from(failures - 1));
+}
+
+#[test]
+fn a_leak_says_what_did_not_change_and_keeps_its_first_words() {
+    let mut settings = Settings { workers: 2, ..Settings::default() };
+    settings.memory.soft_limit_kib = Some(500 * 1024);
+    let grows = |_, age_s: f64, _| uses(102_400.0 + 50.0 * age_s, age_s, 50.0);
+    let mut calm = Calm::new(settings, 5, Box::new(grows));
+    let part = |text: &str| Some(text.to_owned());
+    let first = Makeup { configuration: part("c"), program: part("p"), ..Makeup::default() };
+    calm.tell(Event::MadeOf { worker: WorkerId::new(0, 1), makeup: first.clone() });
+    calm.run_until(600.0);
+    let second = Makeup { program: part("q"), ..first };
+    calm.tell(Event::MadeOf { worker: WorkerId::new(1, 1), makeup: second });
+    calm.run_until(4.0 * 3600.0);
+    let confirmed = calm.of(Kind::LeakConfirmed);
+    assert!(confirmed.len() > 2, "{confirmed:?}");
+    let (said, record) = confirmed[0];
+    assert!(*said > 600.0, "{said}");
+    let midnight =
+        "configuration is unchanged since 2027-01-15 00:00Z, program since 2027-01-15 00:10Z";
+    assert!(record.reason.ends_with(midnight), "{}", record.reason);
+    assert_eq!(record.figures["program_since"], "2027-01-15T00:10:00.000Z");
+    assert!(!record.figures.contains_key("host_since"));
+    let incident = only(&calm);
+    let summary = &incident.summary;
+    assert!(summary.contains(&format!("worker {} leaks", record.slot.unwrap())), "{summary}");
+    assert_eq!(*summary, calm.of(Kind::IncidentOpened)[0].1.reason);
+}
