@@ -20,6 +20,10 @@ const STEPS: &str = "steps";
 pub struct Machine {
     initramfs: Initramfs,
     memory_mib: u32,
+    /// An image that the guest sees as `/dev/nvme0n1`.
+    disk: Option<PathBuf>,
+    /// Words for the guest's `/proc/cmdline`.
+    words: String,
 }
 
 /// What a step said.
@@ -35,7 +39,7 @@ impl Machine {
     pub fn new() -> Self {
         let mut initramfs = Initramfs::default();
         for folder in
-            ["bin", "dev", "proc", "sys", "run", "tmp", "root", "etc", "lib", "lib64", STEPS]
+            ["bin", "dev", "proc", "sys", "run", "tmp", "mnt", "root", "etc", "lib", "lib64", STEPS]
         {
             initramfs.folder(folder);
         }
@@ -43,12 +47,33 @@ impl Machine {
         for name in ["init", "lib.sh"] {
             initramfs.program(name, &folder().join("guest").join(name));
         }
-        Self { initramfs, memory_mib: 512 }
+        Self { initramfs, memory_mib: 512, disk: None, words: String::new() }
     }
 
     /// Its memory.
     pub fn memory_mib(&mut self, mib: u32) -> &mut Self {
         self.memory_mib = mib;
+        self
+    }
+
+    /// A new disk of so much, with an empty ext4 file system.
+    pub fn disk(&mut self, path: &Path, mib: u64) -> &mut Self {
+        let file = File::create(path).expect("the image can be made");
+        file.set_len(mib << 20).expect("the image can be made");
+        let path_of_root = format!("{}:/usr/sbin:/sbin", std::env::var("PATH").unwrap_or_default());
+        let made = Command::new("mkfs.ext4")
+            .env("PATH", path_of_root)
+            .args(["-q", "-F"])
+            .arg(path)
+            .status();
+        assert!(made.expect("mkfs.ext4 is there: tests/install installs it").success());
+        self.disk = Some(path.to_owned());
+        self
+    }
+
+    /// Says something to the guest on its command line.
+    pub fn tell(&mut self, words: &str) -> &mut Self {
+        self.words = words.to_owned();
         self
     }
 
@@ -68,15 +93,7 @@ impl Machine {
     /// are well.
     #[track_caller]
     pub fn run_steps(&mut self, room: &str) {
-        let mut scripts: Vec<PathBuf> = fs::read_dir(folder().join(room))
-            .expect("the room is there")
-            .map(|entry| entry.expect("can be read").path())
-            .collect();
-        scripts.sort();
-        for script in &scripts {
-            let name = script.file_name().expect("a name").to_string_lossy();
-            self.initramfs.program(&format!("{STEPS}/{name}"), script);
-        }
+        let scripts = self.add_steps(room);
         let place = tempfile::tempdir().expect("a temporary folder can be made");
         let (console, said) = (place.path().join("console"), place.path().join("said"));
         let mut guest = self.boot(place.path(), &console, &said);
@@ -89,21 +106,70 @@ impl Machine {
         if let Some(failed) = steps.iter().find(|step| !step.ok) {
             panic!("{} failed in the machine:\n{}", failed.name, failed.output);
         }
-        if !ended || !complete || steps.len() != scripts.len() {
+        if !ended || !complete || steps.len() != scripts {
             let console =
                 String::from_utf8_lossy(&fs::read(console).unwrap_or_default()).into_owned();
-            panic!("{} of {} steps were run; the console:\n{console}", steps.len(), scripts.len());
+            panic!("{} of {scripts} steps were run; the console:\n{console}", steps.len());
         }
+    }
+
+    /// Boots it and runs the steps of a folder until enough is said on the second serial line; then its
+    /// power goes. Gives what was said.
+    #[track_caller]
+    pub fn run_until(&mut self, room: &str, enough: impl Fn(&str) -> bool) -> String {
+        self.add_steps(room);
+        let place = tempfile::tempdir().expect("a temporary folder can be made");
+        let (console, path) = (place.path().join("console"), place.path().join("said"));
+        let mut guest = self.boot(place.path(), &console, &path);
+        let deadline = Instant::now() + PATIENCE;
+        let said = loop {
+            let said = fs::read(&path).unwrap_or_default();
+            let said = String::from_utf8_lossy(&said).into_owned();
+            let ended = guest.try_wait().expect("it is our child").is_some();
+            if enough(&said) || ended || Instant::now() > deadline {
+                break said;
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        };
+        guest.kill().expect("it is our child");
+        guest.wait().expect("it is our child");
+        if !enough(&said) {
+            let console = fs::read(console).unwrap_or_default();
+            panic!(
+                "it said only:\n{said}\nand the console:\n{}",
+                String::from_utf8_lossy(&console)
+            );
+        }
+        said
+    }
+
+    /// How many there are.
+    fn add_steps(&mut self, room: &str) -> usize {
+        let mut scripts: Vec<PathBuf> = fs::read_dir(folder().join(room))
+            .expect("the room is there")
+            .map(|entry| entry.expect("can be read").path())
+            .collect();
+        scripts.sort();
+        for script in &scripts {
+            let name = script.file_name().expect("a name").to_string_lossy();
+            self.initramfs.program(&format!("{STEPS}/{name}"), script);
+        }
+        scripts.len()
     }
 
     fn boot(&self, place: &Path, console: &Path, said: &Path) -> Child {
         let initramfs = place.join("initramfs");
         self.initramfs.write(&initramfs).expect("it can be written");
         let serial = |path: &Path| format!("file:{}", path.display());
-        Command::new("qemu-system-x86_64")
-            .args(["-accel", "tcg,thread=multi", "-smp", "2", "-nodefaults", "-display", "none"])
+        let mut qemu = Command::new("qemu-system-x86_64");
+        if let Some(disk) = &self.disk {
+            // NVMe, because Debian's kernel for clouds has its driver built in.
+            qemu.args(["-device", "nvme,drive=disk,serial=disk", "-drive"])
+                .arg(format!("if=none,id=disk,format=raw,file={}", disk.display()));
+        }
+        qemu.args(["-accel", "tcg,thread=multi", "-smp", "2", "-nodefaults", "-display", "none"])
             .args(["-no-reboot", "-m", &self.memory_mib.to_string()])
-            .args(["-append", "console=ttyS0 quiet panic=-1"])
+            .args(["-append", &format!("console=ttyS0 quiet panic=-1 {}", self.words)])
             .args(["-serial", &serial(console), "-serial", &serial(said)])
             .arg("-kernel")
             .arg(installed("vm/vmlinuz"))
@@ -171,6 +237,9 @@ impl Initramfs {
     }
 
     fn program(&mut self, name: &str, path: &Path) {
+        if self.entries.iter().any(|(known, _)| known == name) {
+            return;
+        }
         let above: Vec<&Path> = Path::new(name).ancestors().skip(1).collect();
         for folder in above.iter().rev().filter(|folder| !folder.as_os_str().is_empty()) {
             self.folder(&folder.to_string_lossy());
