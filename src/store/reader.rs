@@ -59,6 +59,8 @@ pub struct EventFilter {
     pub slot: Option<Slot>,
     /// Not before this time.
     pub since: Option<Timestamp>,
+    /// Not after this time.
+    pub until: Option<Timestamp>,
     /// With a higher number.
     pub after: Option<u64>,
     /// Only so many, the newest.
@@ -109,7 +111,16 @@ impl Reader {
         query.restrict("incident = ?", filter.incident.as_ref().map(|id| id.0.clone()));
         query.restrict("kind = ?", filter.kind.map(|kind| kind.as_str().to_owned()));
         query.restrict("slot = ?", filter.slot.map(|slot| i64::from(slot.0)));
-        query.restrict("at >= ?", filter.since.map(text));
+        // The order is that of `seq`, which is not that of time where a clock was set back; the ends of
+        // the stretch are found by the index on time, where SQLite would walk the whole log.
+        query.restrict(
+            "at >= ? AND seq >= (SELECT min(seq) FROM events WHERE at >= ?)",
+            filter.since.map(text),
+        );
+        query.restrict(
+            "at <= ? AND seq <= (SELECT max(seq) FROM events WHERE at <= ?)",
+            filter.until.map(text),
+        );
         query.restrict("seq > ?", filter.after.map(u64::cast_signed));
         self.each(query.oldest_first("seq", filter.last), |row| visit(self.read(entry(row))?))
     }

@@ -35,6 +35,8 @@ const CLIENTS: u32 = 8;
 const START_PATIENCE: Duration = Duration::from_secs(60);
 /// How long a drill may take; without stanch every worker would be full twice over by then.
 const LONGEST: Duration = Duration::from_secs(180);
+/// And so much more for each replacement that is asked for.
+const LONGER: Duration = Duration::from_secs(15);
 /// From one look at the supervisor to the next.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
 
@@ -53,7 +55,12 @@ pub(super) fn play(wishes: Wishes) -> Result<(), Failure> {
         .map_err(|error| Failure::Fault(format!("cannot wait for Ctrl-C: {error}")))?;
     drop(inside);
     let mut supervisor = Supervisor::start(&folder, &config(&folder, address)?)?;
-    let mut scene = Scene { folder: &folder, supervisor: &mut supervisor, screen: &mut screen };
+    let mut scene = Scene {
+        folder: &folder,
+        supervisor: &mut supervisor,
+        screen: &mut screen,
+        replacements: wishes.replacements,
+    };
     let report = runtime.block_on(scene.play(address, signals))?;
     // Its threads would go on looking.
     drop(runtime);
@@ -129,6 +136,7 @@ struct Scene<'a> {
     folder: &'a Folder,
     supervisor: &'a mut Supervisor,
     screen: &'a mut Screen,
+    replacements: u32,
 }
 
 impl Scene<'_> {
@@ -161,7 +169,10 @@ impl Scene<'_> {
         let mut story = Story::new(began, WORKERS, SOFT_LIMIT.kib());
         let mut turns = tokio::time::interval(LOOK_EVERY);
         turns.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        while !story.complete() && clock.elapsed() < LONGEST {
+        let wanted = u64::from(self.replacements);
+        let longest = LONGEST + LONGER * self.replacements;
+        let done = |story: &Story| story.complete() && story.workers_replaced >= wanted;
+        while !done(&story) && clock.elapsed() < longest {
             turns.tick().await;
             self.supervisor.check(self.folder)?;
             let look = look(&mut watcher);

@@ -29,6 +29,9 @@ pub struct Args {
     /// Keep the drill's folder: configuration, audit store, log
     #[arg(long)]
     keep: bool,
+    /// Go on until so many workers were replaced, and each slot once
+    #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u32).range(..=100), hide_default_value = true)]
+    replacements: u32,
 }
 
 /// What a drill may be asked for.
@@ -36,6 +39,7 @@ pub struct Args {
 struct Wishes {
     json: bool,
     keep: bool,
+    replacements: u32,
 }
 
 struct Scenario {
@@ -55,7 +59,7 @@ pub fn run(args: Args) -> Result<(), Failure> {
     let Some(name) = args.name else {
         return print(|out| Ok(list().write(out, Paint::of_stdout())?));
     };
-    let wishes = Wishes { json: args.json, keep: args.keep };
+    let wishes = Wishes { json: args.json, keep: args.keep, replacements: args.replacements };
     match SCENARIOS.iter().find(|scenario| scenario.name == name) {
         Some(scenario) => (scenario.play)(wishes),
         None => {

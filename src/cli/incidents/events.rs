@@ -52,13 +52,15 @@ pub(super) fn events(reader: &Reader, which: Which, format: Format) -> Result<()
         EventFilter { incident, kind, slot: slot.map(Slot), since, last, ..EventFilter::default() };
     print(|out| {
         let mut seen = write(out, reader, &filter, format, follow, true)?;
-        while follow {
+        if !follow {
+            return Ok(());
+        }
+        loop {
             out.flush()?;
             std::thread::sleep(FOLLOW_PAUSE);
             filter = EventFilter { after: seen.or(filter.after), last: None, ..filter };
             seen = write(out, reader, &filter, format, follow, false)?;
         }
-        Ok(())
     })
 }
 

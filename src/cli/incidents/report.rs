@@ -41,10 +41,10 @@ fn dossier(reader: &Reader, incident: Incident) -> Result<Dossier, Failure> {
     let (opened, end) = (incident.opened_at, incident.resolved_at.unwrap_or(made_at));
     let since = opened.checked_sub(BEFORE).unwrap_or(Timestamp::MIN);
     let mut records = Vec::new();
-    let filter = EventFilter { since: Some(since), ..EventFilter::default() };
+    let filter = EventFilter { since: Some(since), until: Some(end), ..EventFilter::default() };
     reader.events(&filter, |entry| {
         // What a newer stanch wrote and this one cannot read is left out.
-        records.extend(entry.record().ok().filter(|record| record.at <= end));
+        records.extend(entry.record().ok());
         Ok::<(), StoreError>(())
     })?;
     let mut earlier = reader.incidents(&IncidentFilter::default())?;

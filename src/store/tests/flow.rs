@@ -35,6 +35,10 @@ async fn events_are_numbered_in_order_and_found_by_what_they_are() {
     let since = Some("2026-11-21T15:30:16.123Z".parse().unwrap());
     assert_eq!(seqs(EventFilter { since, slot: Some(Slot(2)), ..all() }), [6]);
     assert_eq!(seqs(EventFilter { since, ..all() }), [4, 5, 6]);
+    let until = Some("2026-11-21T15:30:17.123Z".parse().unwrap());
+    assert_eq!(seqs(EventFilter { since, until, ..all() }), [4, 5]);
+    assert_eq!(seqs(EventFilter { until, slot: Some(Slot(1)), ..all() }), [1, 5]);
+    assert_eq!(seqs(EventFilter { after: Some(4), ..all() }), [5, 6]);
 
     let entry = entries(&path, &all()).remove(4);
     assert_eq!(entry.record().unwrap().incident, Some(id));
