@@ -20,11 +20,9 @@ const THIRD: &str = "third intervention for one cause";
 /// Lines of evidence that are kept of an incident; the store has all.
 const EVIDENCE: usize = 10;
 
-/// Somebody shall be told.
+/// Somebody shall be told of an incident.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Decision {
-    /// Of what.
-    pub incident: IncidentId,
     /// Who.
     pub to: String,
     /// On what occasion.
@@ -88,11 +86,14 @@ impl Alerting {
         incident: &Incident,
     ) -> Vec<Decision> {
         let id = &incident.id;
-        if !self.matters.contains_key(id) && !rules.iter().any(|rule| rule.covers(incident)) {
-            return Vec::new();
+        // Reviewed at every turn of the engine: what goes on costs a look, and nothing is copied.
+        if !self.matters.contains_key(id) {
+            if !rules.iter().any(|rule| rule.covers(incident)) {
+                return Vec::new();
+            }
+            self.matters.insert(id.clone(), Matter::new(incident.severity));
         }
-        let matter =
-            self.matters.entry(id.clone()).or_insert_with(|| Matter::new(incident.severity));
+        let Some(matter) = self.matters.get_mut(id) else { return Vec::new() };
         let many = incident.interventions >= MANY;
         let newly_many = many && !std::mem::replace(&mut matter.repeated, many);
         let mut telling = Telling { now, incident, newly_many, matter, decisions: Vec::new() };
@@ -224,7 +225,6 @@ impl Telling<'_> {
     fn tell(&mut self, to: &str, what: Occasion, why: &str) {
         if self.matter.told.insert((to.to_owned(), what, self.incident.severity)) {
             self.decisions.push(Decision {
-                incident: self.incident.id.clone(),
                 to: to.to_owned(),
                 what,
                 why: why.to_owned(),

@@ -17,26 +17,27 @@ impl Supervisor {
         if self.settings.alerts.is_empty() || stopping {
             return;
         }
-        let open: Vec<Incident> = self.book.incidents().cloned().collect();
-        open.iter().for_each(|incident| self.alert(now, incident));
+        let mut told = Vec::new();
+        for incident in self.book.incidents() {
+            let decisions = self.alerting.review(now.mono, &self.settings.alerts, incident);
+            told.extend(decisions.into_iter().map(|decision| (incident.clone(), decision)));
+        }
+        told.into_iter().for_each(|(incident, decision)| self.tell(now, incident, decision));
     }
 
-    /// Tells whoever is to be told of an incident.
-    pub(super) fn alert(&mut self, now: Now, incident: &Incident) {
+    /// Tells those who were told of an incident that it is over.
+    pub(super) fn tell_end(&mut self, now: Now, incident: &Incident) {
+        let decisions = self.alerting.review(now.mono, &self.settings.alerts, incident);
+        decisions.into_iter().for_each(|decision| self.tell(now, incident.clone(), decision));
+    }
+
+    fn tell(&mut self, now: Now, incident: Incident, decision: Decision) {
+        let Decision { to, what, why, before } = decision;
+        let id = AlertId { incident: incident.id.clone(), what, severity: incident.severity, to };
+        let forecast = self.forecast(now, &incident);
         let evidence = self.alerting.evidence_of(&incident.id);
-        for decision in self.alerting.review(now.mono, &self.settings.alerts, incident) {
-            let Decision { incident: id, to, what, why, before } = decision;
-            let id = AlertId { incident: id, what, severity: incident.severity, to };
-            self.actions.push(Action::Alert(Box::new(Alert {
-                id,
-                at: now.wall,
-                why,
-                before,
-                incident: incident.clone(),
-                forecast: self.forecast(now, incident),
-                evidence: evidence.clone(),
-            })));
-        }
+        let alert = Alert { id, at: now.wall, why, before, incident, forecast, evidence };
+        self.actions.push(Action::Alert(Box::new(alert)));
     }
 
     /// When the first of the leaking workers reaches its limit.

@@ -309,7 +309,7 @@ impl Supervisor {
                     &reason,
                     Figures::new(),
                 );
-                self.alert(now, &incident);
+                self.tell_end(now, &incident);
             }
             self.actions.push(Action::Incident(incident));
         }
