@@ -24,42 +24,24 @@ pub(super) struct Alerts {
 }
 
 impl Alerts {
-    /// Begins, if there is anybody to tell.
+    /// Begins, if there is anybody to tell. Supervision goes on without, and says so.
     pub fn start(
         surroundings: &Surroundings,
         store: &Writer,
         ends: &broadcast::Sender<(i32, ExitStatus)>,
-    ) -> io::Result<Self> {
+    ) -> Self {
         let config = &surroundings.config;
-        let mut alerts = Self {
-            courier: None,
+        let host = nix::unistd::gethostname().unwrap_or_else(|_| "localhost".into());
+        let courier = (!config.settings.alerts.is_empty())
+            .then(|| courier(surroundings, ends))
+            .transpose()
+            .inspect_err(|error| tracing::error!(%error, "nobody will be told of incidents"));
+        Self {
+            courier: courier.ok().flatten(),
             app: config.app.name.clone(),
-            host: nix::unistd::gethostname()?.to_string_lossy().into_owned(),
+            host: host.to_string_lossy().into_owned(),
             store: store.clone(),
-        };
-        if config.settings.alerts.is_empty() {
-            return Ok(alerts);
         }
-        let targets: Vec<_> = config.settings.alert_targets().cloned().collect();
-        for secret in targets.iter().flat_map(|target| target.secrets()) {
-            if let Err(error) = read_secret(secret) {
-                tracing::warn!(error = chain(&error), "an alert could not be sent now");
-            }
-        }
-        let mut environment = Environment::inherited();
-        config.settings.alert_variables().for_each(|name| environment.remove(name));
-        let environment = environment.iter().map(|(name, value)| (name.into(), value.into()));
-        let (events, outcomes) = mpsc::channel(QUEUE);
-        tokio::spawn(forward(outcomes, surroundings.events.clone()));
-        let setup = Setup {
-            targets,
-            spool: spool(config.store.path.clone().unwrap_or_default()),
-            environment: environment.collect(),
-            ends: ends.clone(),
-            events,
-        };
-        alerts.courier = Some(Courier::start(setup)?);
-        Ok(alerts)
     }
 
     /// Has somebody told; if that cannot even begin, says so.
@@ -74,15 +56,39 @@ impl Alerts {
             runbook: runbook::LISTS.into_iter().flat_map(items).collect(),
             alert,
         };
-        match self.courier.as_ref()?.send(letter) {
-            Ok(()) => None,
-            Err(_) => {
-                let error = "too many alerts at once".to_owned();
-                let outcome = Err(AlertFailure { error, given_up: true });
-                Some(Event::Alerted { alert: id, attempts: 0, outcome })
-            }
+        let error = match self.courier.as_ref().map(|courier| courier.send(letter)) {
+            Some(Ok(())) => return None,
+            Some(Err(_)) => "too many alerts at once".to_owned(),
+            None => "the thread that sends alerts could not be started".to_owned(),
+        };
+        let outcome = Err(AlertFailure { error, given_up: true });
+        Some(Event::Alerted { alert: id, attempts: 0, outcome })
+    }
+}
+
+fn courier(
+    surroundings: &Surroundings,
+    ends: &broadcast::Sender<(i32, ExitStatus)>,
+) -> io::Result<Courier> {
+    let config = &surroundings.config;
+    let targets: Vec<_> = config.settings.alert_targets().cloned().collect();
+    for secret in targets.iter().flat_map(|target| target.secrets()) {
+        if let Err(error) = read_secret(secret) {
+            tracing::warn!(error = chain(&error), "an alert could not be sent now");
         }
     }
+    let mut environment = Environment::inherited();
+    config.settings.alert_variables().for_each(|name| environment.remove(name));
+    let environment = environment.iter().map(|(name, value)| (name.into(), value.into()));
+    let (events, outcomes) = mpsc::channel(QUEUE);
+    tokio::spawn(forward(outcomes, surroundings.events.clone()));
+    Courier::start(Setup {
+        targets,
+        spool: spool(config.store.path.clone().unwrap_or_default()),
+        environment: environment.collect(),
+        ends: ends.clone(),
+        events,
+    })
 }
 
 async fn forward(mut outcomes: mpsc::Receiver<Event>, events: mpsc::Sender<Message>) {

@@ -134,8 +134,7 @@ pub async fn run(
     let workers_oom_score = oom_scores(&procfs);
     // So many children may end while a command's task looks elsewhere.
     let (ends, _) = broadcast::channel(256);
-    let alerts = Alerts::start(&surroundings, &writer, &ends)
-        .map_err(|error| RunError::Thread("alerts", error))?;
+    let alerts = Alerts::start(&surroundings, &writer, &ends);
     let executor = Executor {
         surroundings,
         launcher: Launcher::default(),

@@ -240,6 +240,6 @@ fn holds_secret(uri: &Uri) -> bool {
     };
     let user = uri.authority().is_some_and(|authority| authority.as_str().contains('@'));
     user || uri.query().is_some()
-        || SECRET_HOSTS.iter().any(|host| known(&host))
+        || SECRET_HOSTS.iter().any(known)
         || uri.path().split('/').any(key)
 }
