@@ -12,6 +12,7 @@
 //!
 //! Imports point down only; `tests/layers.rs` holds the floors.
 
+pub mod alert;
 pub mod cli;
 pub mod config;
 pub mod core;

@@ -49,6 +49,17 @@ pub struct Plain {
     pub wait: bool,
 }
 
+/// The body of `POST /v1/incidents/ack`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Acknowledge {
+    /// The incident's name, the beginning of it, or `last`.
+    pub incident: String,
+    /// Who looks at it, where that is another than who asks.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by: Option<String>,
+}
+
 /// The answer of every request but `GET /v1/status`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Answer {

@@ -35,6 +35,7 @@ fn incident(id: &str, opened_at: &str, resolved_at: Option<&str>) -> Incident {
             "Workers of release 2026.11.3 leak 153 KiB/s; they were replaced one by one before \
                   the limit, and no request was dropped."
                 .into(),
+        acknowledged: None,
     }
 }
 

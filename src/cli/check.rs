@@ -1,9 +1,11 @@
 //! `stanch check`.
 
 use super::Failure;
+use crate::alert::read_secret;
 use crate::config::{self, Config, ConfigError, ListenAddress, ListenMode, Place, ReadyWhen};
-use crate::core::LeakAction;
 use crate::core::units::{Bytes, Period};
+use crate::core::words::chain;
+use crate::core::{AlertRule, LeakAction, Target};
 use nix::unistd::{AccessFlags, Group, User, access};
 use serde::Serialize;
 use std::error::Error as _;
@@ -215,6 +217,7 @@ fn summary(config: &Config) -> String {
         let _ = write!(roll, ", each worker at the age of {}", period(age));
     }
     lines.push(("rolling", roll));
+    lines.extend(settings.alerts.iter().map(|rule| ("alert", alert(rule))));
     lines.into_iter().fold(String::new(), |mut text, (name, said)| {
         let _ = writeln!(text, "  {name:<8} {said}");
         text
@@ -238,6 +241,14 @@ fn listen(config: &Config) -> String {
         }
         mode => format!("{addresses} ({mode})"),
     }
+}
+
+fn alert(rule: &AlertRule) -> String {
+    let kinds: Vec<_> = rule.kinds.iter().map(|kind| kind.as_str()).collect();
+    let kinds = if kinds.is_empty() { "any incident".to_owned() } else { kinds.join(", ") };
+    let names: Vec<_> = rule.to.iter().map(|target| target.name.as_str()).collect();
+    let then = format!(", after {} ", Period(rule.escalate_after));
+    format!("{kinds}, {} or worse: {}", rule.severity, names.join(&then))
 }
 
 fn leak(config: &Config) -> String {
@@ -281,6 +292,9 @@ fn warnings(config: &Config) -> Vec<String> {
         warnings.push(format!("app.group: no group {group} here"));
     }
     warnings.extend(missing_command(config));
+    let secrets = config.settings.alert_targets().flat_map(Target::secrets);
+    let unread = secrets.filter_map(|secret| read_secret(secret).err());
+    warnings.extend(unread.map(|error| format!("alert.to: {}", chain(&error))));
     let memory = &config.settings.memory;
     if let (Some(total), Some(soft)) = (memory.total_limit_kib, memory.soft_limit_kib)
         && let Some(sum) = soft.checked_mul(u64::from(config.settings.workers))

@@ -1,15 +1,17 @@
-//! `stanch incidents`: reads the audit store, whether or not a supervisor is running.
+//! `stanch incidents`: reads the audit store, whether or not a supervisor is running. `ack` speaks to
+//! the supervisor.
 
 mod events;
 mod export;
 mod report;
 
 use super::output::{Cell, Colour, Paint, Stop, Table, clean, print, wrap};
-use super::{Failure, place};
+use super::{Failure, client, place};
 use crate::core::words::chain;
 use crate::core::{Incident, IncidentState, Kind, Severity};
 use crate::report::runbook;
 use crate::store::{self, Entry, EventFilter, IncidentFilter, Reader, StoreError, Verified};
+use crate::wire;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args as ClapArgs, Subcommand};
 use events::{Format, Line, Which, events, figures};
@@ -28,7 +30,26 @@ pub struct Args {
     #[arg(long, value_name = "FILE", global = true)]
     config: Option<PathBuf>,
     #[command(subcommand)]
-    question: Question,
+    wish: Wish,
+}
+
+#[derive(Subcommand)]
+enum Wish {
+    #[command(flatten)]
+    Read(Question),
+    /// Say that somebody looks at an incident: nobody else is told of it
+    ///
+    /// Speaks to the running supervisor, which --config names, or --socket, or which is the only one.
+    Ack {
+        /// Its name, the beginning of it, or `last`
+        id: String,
+        /// Who looks at it [default: the user who runs this, by number]
+        #[arg(long, value_name = "NAME")]
+        by: Option<String>,
+        /// The control socket of the supervisor
+        #[arg(long, value_name = "PATH", conflicts_with = "config")]
+        socket: Option<PathBuf>,
+    },
 }
 
 #[derive(Subcommand)]
@@ -102,23 +123,37 @@ struct Part {
 
 /// Runs `stanch incidents`.
 pub fn run(args: Args) -> Result<(), Failure> {
-    let reader = Reader::open(&store_path(args.store, args.config)?)?;
-    match args.question {
+    match args.wish {
+        Wish::Read(question) => {
+            answer(&Reader::open(&store_path(args.store, args.config)?)?, question)
+        }
+        Wish::Ack { .. } if args.store.is_some() => Err(Failure::Usage(
+            "a store acknowledges nothing: name the supervisor by --config or --socket".into(),
+        )),
+        Wish::Ack { id, by, socket } => {
+            let order = wire::Acknowledge { incident: id, by };
+            client::acknowledge(socket, args.config, &order)
+        }
+    }
+}
+
+fn answer(reader: &Reader, question: Question) -> Result<(), Failure> {
+    match question {
         Question::List { part: Part { last, since }, json } => {
             let incidents = reader.incidents(&IncidentFilter { since, last })?;
             print(|out| list(out, &incidents, json))
         }
-        Question::Show { id, json } => tell(&reader, &id, json),
+        Question::Show { id, json } => tell(reader, &id, json),
         Question::Events { which, json } => {
-            events(&reader, which, if json { Format::Json } else { Format::Table })
+            events(reader, which, if json { Format::Json } else { Format::Table })
         }
-        Question::Report { id, format } => report::report(&reader, &id, format),
-        Question::Verify { head, json } => verify(&reader, head.as_deref(), json),
-        Question::Export { samples: false, format, which, .. } => events(&reader, which, format),
+        Question::Report { id, format } => report::report(reader, &id, format),
+        Question::Verify { head, json } => verify(reader, head.as_deref(), json),
+        Question::Export { samples: false, format, which, .. } => events(reader, which, format),
         Question::Export { samples: true, generation, which, .. } => {
             let Which { slot, incident, .. } = which;
-            let life = choose(&reader, &Of { incident, slot, generation })?;
-            print(|out| samples(out, &reader, life))
+            let life = choose(reader, &Of { incident, slot, generation })?;
+            print(|out| samples(out, reader, life))
         }
     }
 }
@@ -235,7 +270,7 @@ fn list(out: &mut dyn Write, incidents: &[Incident], json: bool) -> Result<(), S
         return Ok(());
     }
     let mut table = Table::new(&[
-        "ID", "KIND", "SEVERITY", "STATE", "OPENED", "LASTED", "SLOTS", "ACTED", "SUMMARY",
+        "ID", "KIND", "SEVERITY", "STATE", "OPENED", "LASTED", "SLOTS", "ACTED", "BY", "SUMMARY",
     ]);
     for incident in incidents {
         table.row(vec![
@@ -247,6 +282,7 @@ fn list(out: &mut dyn Write, incidents: &[Incident], json: bool) -> Result<(), S
             Cell::figure(incident.resolved_at.map(|end| lasted(incident.opened_at, end))),
             Cell::text(slots(incident)),
             Cell::figure(Some(incident.interventions)),
+            Cell::text(incident.acknowledged.as_ref().map_or("-".into(), |by| clean(&by.by))),
             Cell::text(&incident.summary),
         ]);
     }
@@ -281,6 +317,12 @@ fn show(
         ("state", state),
         ("opened", at(incident.opened_at)),
         ("resolved", resolved),
+        (
+            "looked at",
+            incident.acknowledged.as_ref().map_or("by nobody yet".into(), |by| {
+                format!("by {} since {}", clean(&by.by), at(by.at))
+            }),
+        ),
         ("release", incident.release.as_deref().map_or("-".into(), clean)),
         ("slots", slots(incident)),
         ("workers", format!("{} acted on", incident.interventions)),

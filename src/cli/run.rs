@@ -76,7 +76,8 @@ pub struct Args {
 
 /// Runs `stanch run`.
 pub fn run(args: Args) -> Result<(), Failure> {
-    let config = configuration(args)?;
+    let mut config = configuration(args)?;
+    config.store.path = Some(place::store_path(&config));
     let output = Output::start(config.log.format)
         .map_err(|error| Failure::Fault(format!("cannot start the output thread: {error}")))?;
     start_tracing(config.log.format, output.clone());

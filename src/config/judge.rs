@@ -1,5 +1,7 @@
 //! From what was typed to what is meant: defaults, ranges, and values that contradict each other.
 
+mod alerts;
+
 use super::address::{ListenAddress, Named};
 use super::checked::{
     App, Config, Control, Environment, Health, Listen, ListenMode, Log, Memory, Ready, ReadyWhen,
@@ -50,6 +52,7 @@ pub(super) fn judge(raw: Raw, folder: &Path, problems: &mut Problems) -> Config 
     settings.leak = judge.leak(&raw.leak, &raw.rolling, settings.leak);
     settings.rolling = judge.rolling(&raw.rolling, settings.workers, &listen, settings.rolling);
     settings.restart = judge.restart(&raw.restart, settings.restart);
+    settings.alerts = judge.alerts(raw.alerts);
     let sampled = Period(defaults.memory.sample_interval);
     let sampled = judge.within(&raw.memory.sample_interval, &SAMPLE_INTERVAL, sampled);
     Config {

@@ -7,7 +7,7 @@ use super::overrides::Overrides;
 use super::reader::{Document, FromText, Section, Typed, read_text};
 use super::values::{CountLimit, HttpPath, Port, SizeLimit, StopSignal, Umask, WorkerOutput};
 use crate::core::units::{Bytes, Period};
-use crate::core::{LeakAction, QuietWindow};
+use crate::core::{Format, Given, LeakAction, QuietWindow, Severity, Topic};
 use nix::sys::resource::Resource;
 use std::path::PathBuf;
 
@@ -27,6 +27,7 @@ pub(super) struct Raw {
     pub store_path: Option<Typed<PathBuf>>,
     pub store_retention: Option<Typed<Period>>,
     pub control_socket: Option<Typed<PathBuf>>,
+    pub alerts: Vec<Alert>,
 }
 
 /// `[app]`
@@ -109,6 +110,27 @@ pub(super) struct Restart {
     pub within: Option<Typed<Period>>,
 }
 
+/// One `[[alert]]`
+pub(super) struct Alert {
+    pub place: Place,
+    pub severity: Option<Typed<Severity>>,
+    pub kinds: Option<Typed<Vec<Typed<Topic>>>>,
+    pub to: Option<Vec<AlertTarget>>,
+    pub escalate_after: Option<Typed<Period>>,
+}
+
+/// One table of an alert's `to`
+pub(super) struct AlertTarget {
+    pub place: Place,
+    pub name: Option<Typed<String>>,
+    pub webhook: Option<Typed<Given>>,
+    pub format: Option<Typed<Format>>,
+    pub token: Option<Typed<Given>>,
+    pub routing_key: Option<Typed<Given>>,
+    pub command: Option<Typed<Vec<String>>>,
+    pub timeout: Option<Typed<Period>>,
+}
+
 impl Raw {
     /// Reads the whole document.
     pub fn read(document: &mut Document<'_>) -> Self {
@@ -159,7 +181,8 @@ impl Raw {
             raw.control_socket = s.text("socket");
             s.later("http");
         });
-        for section in ["evidence", "release", "alert"] {
+        raw.alerts = document.sections("alert", Alert::read);
+        for section in ["evidence", "release"] {
             document.section_later(section);
         }
         raw
@@ -244,6 +267,35 @@ impl Leak {
             warm_up: s.text("warm_up"),
             lead_time: s.text("lead_time"),
             quiet_window: s.text("quiet_window"),
+        }
+    }
+}
+
+impl Alert {
+    fn read(s: &mut Section<'_, '_>, place: Place) -> Self {
+        let when = s.table("when", |s| (s.text("severity"), s.list("kind")));
+        let (severity, kinds) = when.unwrap_or_default();
+        Self {
+            place,
+            severity,
+            kinds,
+            to: s.tables("to", AlertTarget::read),
+            escalate_after: s.text("escalate_after"),
+        }
+    }
+}
+
+impl AlertTarget {
+    fn read(s: &mut Section<'_, '_>, place: Place) -> Self {
+        Self {
+            place,
+            name: s.text("name"),
+            webhook: s.given("webhook"),
+            format: s.text("format"),
+            token: s.given("token"),
+            routing_key: s.given("routing_key"),
+            command: s.command("command"),
+            timeout: s.text("timeout"),
         }
     }
 }

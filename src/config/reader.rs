@@ -6,8 +6,10 @@
 
 use super::error::{ConfigError, Place, Problems};
 use super::suggest::nearest;
+use crate::core::{Given, Secret};
 use std::collections::BTreeSet;
 use std::ops::Range;
+use std::path::PathBuf;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
@@ -68,6 +70,8 @@ pub(super) struct Document<'i> {
     broken: BTreeSet<usize>,
     known: Vec<(String, String)>,
     unknown: Vec<(String, String, Place)>,
+    /// Sections that there may be several of: a key has no one home there.
+    plural: Vec<String>,
 }
 
 /// A section of a document; keys are taken out of it until it is empty.
@@ -88,6 +92,7 @@ impl<'i> Document<'i> {
             broken: BTreeSet::new(),
             known: Vec::new(),
             unknown: Vec::new(),
+            plural: Vec::new(),
         };
         for (i, error) in errors.iter().enumerate() {
             // An array without its end swallows the lines below it and finds no comma in any.
@@ -120,6 +125,29 @@ impl<'i> Document<'i> {
             }
         };
         self.read_table(name.to_owned(), table, read)
+    }
+
+    /// Sections of one name, `[[name]]`, each read with its place.
+    pub fn sections<T>(
+        &mut self,
+        name: &str,
+        mut read: impl FnMut(&mut Section<'_, 'i>, Place) -> T,
+    ) -> Vec<T> {
+        self.known.push((String::new(), name.to_owned()));
+        self.plural.push(name.to_owned());
+        let tables = match self.root.remove_entry(name) {
+            // Read all the same, so that its keys are known.
+            None => {
+                self.read_table(name.to_owned(), DeTable::new(), |s| read(s, Place::Nowhere));
+                return Vec::new();
+            }
+            Some((key, value)) => {
+                let place = self.place(&key.span());
+                self.tables(place, name, value, format!("must be sections, [[{name}]]"))
+            }
+        };
+        let read = |(place, table)| self.read_table(name.to_owned(), table, |s| read(s, place));
+        tables.into_iter().map(read).collect()
     }
 
     /// A section whose feature is not built yet.
@@ -172,7 +200,11 @@ impl<'i> Document<'i> {
 
     /// The section in which a key of this name would be known: `[memory] soft_limit`.
     fn home_of(&self, key: &str) -> Option<String> {
-        let mut homes = self.known.iter().filter(|(of, name)| !of.is_empty() && name == key);
+        let one = |of: &str| {
+            let top = of.split('.').next().unwrap_or_default();
+            !of.is_empty() && !self.plural.iter().any(|plural| plural == top)
+        };
+        let mut homes = self.known.iter().filter(|(of, name)| one(of) && name == key);
         let (section, _) = homes.next()?;
         homes.next().is_none().then(|| format!("[{section}] {key}"))
     }
@@ -186,6 +218,42 @@ impl<'i> Document<'i> {
                 DeTable::new()
             }
         }
+    }
+
+    /// The tables of an array, with their places; one alone is an array of one where it stands in a
+    /// section.
+    fn tables(
+        &mut self,
+        place: Place,
+        name: &str,
+        value: Spanned<DeValue<'i>>,
+        must: String,
+    ) -> Vec<(Place, DeTable<'i>)> {
+        let inside = name.contains('.');
+        let items = match value.get_ref() {
+            DeValue::Array(_) => match value.into_inner() {
+                DeValue::Array(items) => items.into_iter().collect(),
+                _ => Vec::new(),
+            },
+            DeValue::Table(_) if inside => vec![value],
+            other => {
+                let message = format!("{must}, not {}", article(other));
+                self.problem(place, name, message.into());
+                return Vec::new();
+            }
+        };
+        let mut tables = Vec::new();
+        for item in items {
+            let place = self.place(&item.span());
+            match item.into_inner() {
+                DeValue::Table(table) => tables.push((place, table)),
+                other => {
+                    let message = format!("{must}, not {}", article(&other));
+                    self.problem(place, name, message.into());
+                }
+            }
+        }
+        tables
     }
 
     fn read_table<T>(
@@ -322,6 +390,47 @@ impl<'i> Section<'_, 'i> {
         let place = self.document.place(&value.span());
         let table = self.document.table(place, &name, value);
         Some(self.document.read_table(name, table, read))
+    }
+
+    /// A table, or an array of them, each read like a section, with its place.
+    pub fn tables<T>(
+        &mut self,
+        key: &str,
+        mut read: impl FnMut(&mut Section<'_, 'i>, Place) -> T,
+    ) -> Option<Vec<T>> {
+        let name = self.key(key);
+        let Some(value) = self.take(key) else {
+            // So that its keys are known.
+            self.document.read_table(name, DeTable::new(), |s| read(s, Place::Nowhere));
+            return None;
+        };
+        let place = self.document.place(&value.span());
+        let must = "must be a table, { … }, or an array of tables".to_owned();
+        let tables = self.document.tables(place, &name, value, must);
+        let read =
+            |(place, table)| self.document.read_table(name.clone(), table, |s| read(s, place));
+        Some(tables.into_iter().map(read).collect())
+    }
+
+    /// A text, or where a secret is: `{ file = "PATH" }` or `{ env = "NAME" }`.
+    pub fn given(&mut self, key: &str) -> Option<Typed<Given>> {
+        let value = self.table.get(key);
+        let Some(DeValue::Table(table)) = value.map(Spanned::get_ref) else {
+            let Typed { value, key, place } = self.text::<String>(key)?;
+            return Some(Typed { value: Given::Plain(value), key, place });
+        };
+        let one = table.contains_key("file") != table.contains_key("env");
+        let place = self.document.place(&value?.span());
+        let (file, variable) =
+            self.table(key, |s| (s.text::<PathBuf>("file"), s.text::<String>("env")))?;
+        if !one {
+            let message =
+                "must name a file or a variable: { file = \"PATH\" } or { env = \"NAME\" }";
+            self.wrong(place, key, message.to_owned().into());
+        }
+        let secret = file.map(|file| Secret::File(file.value));
+        let secret = secret.or(variable.map(|name| Secret::Variable(name.value)))?;
+        Some(Typed { value: Given::Secret(secret), key: self.key(key), place })
     }
 
     /// A table of strings under names that the user chooses. Its values may be secrets: no message

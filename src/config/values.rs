@@ -4,7 +4,7 @@ use super::checked::{ListenMode, LogFormat, ReadyWhen, Rlimit};
 use super::reader::{FromText, LATER, Wrong};
 use super::suggest::nearest;
 use crate::core::units::{Bytes, Period, UnitError};
-use crate::core::{LeakAction, QuietWindow};
+use crate::core::{Format, LeakAction, QuietWindow, Severity, Topic};
 use nix::sys::resource::Resource;
 use nix::sys::signal::Signal;
 use std::fmt;
@@ -98,6 +98,34 @@ impl FromText for LeakAction {
         ];
         word(text, &words, &[])
     }
+}
+
+impl FromText for Severity {
+    const WHAT: &'static str = "a word like \"major\"";
+
+    fn from_text(text: &str) -> Result<Self, Wrong> {
+        word(text, &pairs(Severity::ALL, Severity::as_str), &[])
+    }
+}
+
+impl FromText for Topic {
+    const WHAT: &'static str = "a word like \"leak\"";
+
+    fn from_text(text: &str) -> Result<Self, Wrong> {
+        word(text, &pairs(Topic::ALL, Topic::as_str), &[])
+    }
+}
+
+impl FromText for Format {
+    const WHAT: &'static str = "a word like \"slack\"";
+
+    fn from_text(text: &str) -> Result<Self, Wrong> {
+        word(text, &pairs(Format::ALL, Format::as_str), &[])
+    }
+}
+
+fn pairs<T: Copy>(all: &[T], name: impl Fn(T) -> &'static str) -> Vec<(&'static str, T)> {
+    all.iter().map(|value| (name(*value), *value)).collect()
 }
 
 impl FromText for QuietWindow {

@@ -1,6 +1,6 @@
 //! What the core wants done.
 
-use super::{Incident, Intent, Record, Reply, Ticket, Weight, WorkerId};
+use super::{Alert, Incident, Intent, Record, Reply, Ticket, Weight, WorkerId};
 
 /// One step for the executor. Steps are carried out in the order given; a step that holds an
 /// [`Intent`] waits until that record is on disk (a kill does not wait, see design section 7).
@@ -10,6 +10,9 @@ pub enum Action {
     Record(Record),
     /// Write the new state of this incident.
     Incident(Incident),
+    /// Tell somebody. Answered by `Alerted` when it was done, when it failed for the first time, and when
+    /// it is given up; perhaps in a later life of the supervisor.
+    Alert(Box<Alert>),
     /// Start the worker's command, outside the traffic. Answered by `Spawned` or `SpawnFailed`, then
     /// by `Ready` and `Probed` as long as it lives, and by `Exited` and `Gone`.
     Start {

@@ -1,6 +1,6 @@
 //! What the core is told.
 
-use super::{Bounds, Makeup, Sample, Slot, WorkerId};
+use super::{AlertFailure, AlertId, Bounds, Makeup, Sample, Slot, WorkerId};
 use std::fmt;
 
 /// Something that happened, told to the core together with the time.
@@ -127,6 +127,15 @@ pub enum Event {
         /// Records that had been written to a file that is not there any more.
         gone: u64,
     },
+    /// Somebody was told, or was not.
+    Alerted {
+        /// Of what; it may have been decided in an earlier life of the supervisor.
+        alert: AlertId,
+        /// How often it was tried.
+        attempts: u32,
+        /// What the receiver said, or why it was not told.
+        outcome: Result<String, AlertFailure>,
+    },
     /// An operator asks for something; the answer carries the ticket back.
     Command {
         /// Names the question.
@@ -200,6 +209,13 @@ pub enum Command {
     },
     /// Drain all workers and end; a second one hurries.
     Stop,
+    /// Somebody looks at an incident: nobody else need be told.
+    Acknowledge {
+        /// Its name, the beginning of it, or `last`.
+        incident: String,
+        /// Who, where that is another than who asked.
+        by: Option<String>,
+    },
     /// Stop all automatic action but restarts of crashed workers.
     Pause,
     /// Allow automatic action again.

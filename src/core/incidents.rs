@@ -1,41 +1,34 @@
 //! The book of open incidents: which one a new fact belongs to, and when one is over.
 
+use super::record::{Acknowledged, words};
 use super::{Figures, Incident, IncidentId, IncidentState, Moment, Now, Severity, Slot};
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use std::collections::VecDeque;
+use std::fmt;
 use std::time::Duration;
 
-/// What an incident is about; at most one of each is open.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Topic {
-    /// A worker's memory grows without end.
-    Leak,
-    /// A worker, or all together, went over a limit without a leak having been confirmed.
-    MemoryLimit,
-    /// Workers ended unasked.
-    Crash,
-    /// A slot is held.
-    CrashLoop,
-    /// A worker stopped answering.
-    Hang,
-    /// Workers could not be started.
-    StartFailure,
-    /// A roll stopped half way.
-    RollFailure,
+words! {
+    /// What an incident is about; at most one of each is open.
+    Topic {
+        /// A worker's memory grows without end.
+        Leak => "leak",
+        /// A worker, or all together, went over a limit without a leak having been confirmed.
+        MemoryLimit => "memory_limit",
+        /// Workers ended unasked.
+        Crash => "crash",
+        /// A slot is held.
+        CrashLoop => "crash_loop",
+        /// A worker stopped answering.
+        Hang => "hang",
+        /// Workers could not be started.
+        StartFailure => "start_failure",
+        /// A roll stopped half way.
+        RollFailure => "roll_failure",
+    }
 }
 
 impl Topic {
-    /// The word in JSON.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Topic::Leak => "leak",
-            Topic::MemoryLimit => "memory_limit",
-            Topic::Crash => "crash",
-            Topic::CrashLoop => "crash_loop",
-            Topic::Hang => "hang",
-            Topic::StartFailure => "start_failure",
-            Topic::RollFailure => "roll_failure",
-        }
-    }
-
     fn severity(self) -> Severity {
         match self {
             Topic::Crash => Severity::Minor,
@@ -44,6 +37,9 @@ impl Topic {
         }
     }
 }
+
+/// So many that are over are remembered, for those who ask for one of them.
+const REMEMBERED: usize = 64;
 
 /// The shortest quiet time after which an incident is over.
 const QUIET: Duration = Duration::from_secs(600);
@@ -65,6 +61,8 @@ pub struct Book {
     entries: Vec<Entry>,
     last_id: Option<IncidentId>,
     same_second: u32,
+    /// The last ones that are over, and since when.
+    over: VecDeque<(IncidentId, Timestamp)>,
 }
 
 /// What [`Book::see`] did.
@@ -112,6 +110,7 @@ impl Book {
                 interventions: 0,
                 impact: Figures::new(),
                 summary: summary.to_owned(),
+                acknowledged: None,
             },
             last_seen: now.mono,
             period: age,
@@ -131,6 +130,44 @@ impl Book {
         let entry = self.entry(id)?;
         entry.incident.severity = Severity::Critical;
         Some(entry.incident.clone())
+    }
+
+    /// Somebody looks at it. Gives its new form.
+    pub fn acknowledge(&mut self, now: Now, id: &IncidentId, by: &str) -> Option<Incident> {
+        let entry = self.entry(id)?;
+        entry.incident.acknowledged = Some(Acknowledged { at: now.wall, by: by.to_owned() });
+        Some(entry.incident.clone())
+    }
+
+    /// The one that is meant by its name, the beginning of it, or `last`; the error says why it cannot
+    /// be told.
+    pub fn named(&self, text: &str) -> Result<&Incident, String> {
+        let all = || self.incidents();
+        let found: Vec<&Incident> = match text {
+            "last" => all().max_by_key(|incident| incident.opened_at).into_iter().collect(),
+            text => match all().find(|incident| incident.id.0 == text) {
+                Some(exact) => vec![exact],
+                None => all().filter(|incident| incident.id.0.starts_with(text)).collect(),
+            },
+        };
+        let over = self.over.iter().rev().find(|(id, _)| id.0.starts_with(text));
+        match (found.as_slice(), over) {
+            ([one], _) => Ok(one),
+            ([], _) if text == "last" => Err("no incident is open".to_owned()),
+            ([], Some((id, at))) => Err(format!("incident {id} was resolved at {at:.0}")),
+            ([], None) => Err(format!(
+                "no incident {text} is open here; `stanch incidents list` names all that were"
+            )),
+            (several, _) => {
+                let names: Vec<_> = several.iter().map(|incident| incident.id.0.as_str()).collect();
+                Err(format!("{text} can be any of {}", names.join(", ")))
+            }
+        }
+    }
+
+    /// All that are not over, as they are now.
+    pub fn incidents(&self) -> impl Iterator<Item = &Incident> {
+        self.entries.iter().map(|entry| &entry.incident)
     }
 
     /// Adds to a counter of the incident's impact and gives its new form.
@@ -183,7 +220,11 @@ impl Book {
                 entry.incident.resolved_at = (state == IncidentState::Resolved).then_some(now.wall);
                 changed.push(entry.incident.clone());
             }
+            if state == IncidentState::Resolved {
+                self.over.push_back((entry.incident.id.clone(), now.wall));
+            }
         }
+        self.over.drain(..self.over.len().saturating_sub(REMEMBERED));
         self.entries.retain(|entry| entry.incident.state != IncidentState::Resolved);
         changed
     }

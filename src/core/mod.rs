@@ -2,6 +2,8 @@
 //! incidents. Pure: no clock, no I/O, no randomness of its own.
 
 mod action;
+mod alert;
+mod alerting;
 mod event;
 mod holding;
 mod id;
@@ -26,12 +28,18 @@ pub mod words;
 mod worker;
 
 pub use action::Action;
+pub use alert::{
+    Alert, AlertFailure, AlertId, AlertRule, Forecast, Format, Given, Occasion, Secret, Target, Way,
+};
 pub use event::{Command, Event, ExitStatus, Left, OomKiller, Refusal, Reply, Ticket};
 pub use id::{Generation, Slot, WorkerId};
+pub use incidents::Topic;
 pub use makeup::Makeup;
 pub use moment::{Moment, Now};
 pub use quiet::QuietWindow;
-pub use record::{Figures, Incident, IncidentId, IncidentState, Intent, Kind, Record, Severity};
+pub use record::{
+    Acknowledged, Figures, Incident, IncidentId, IncidentState, Intent, Kind, Record, Severity,
+};
 pub use sample::Sample;
 pub use settings::{
     HealthSettings, LeakAction, LeakSettings, MemorySettings, RestartSettings, RollingSettings,

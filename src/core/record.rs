@@ -73,6 +73,8 @@ macro_rules! words {
     };
 }
 
+pub(super) use words;
+
 words! {
     /// What a record tells.
     Kind {
@@ -224,10 +226,26 @@ pub struct Incident {
     pub impact: Figures,
     /// One sentence.
     pub summary: String,
+    /// Whether somebody looks at it.
+    #[serde(default)]
+    pub acknowledged: Option<Acknowledged>,
+}
+
+/// Who looks at an incident.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Acknowledged {
+    /// Since when, UTC; to the millisecond in JSON.
+    #[serde(serialize_with = "milliseconds")]
+    pub at: Timestamp,
+    /// Who.
+    pub by: String,
 }
 
 /// Always three digits (`2026-11-21T15:30:12.120Z`), so that the text sorts as the time does.
-fn milliseconds<S: Serializer>(at: &Timestamp, serializer: S) -> Result<S::Ok, S::Error> {
+pub(super) fn milliseconds<S: Serializer>(
+    at: &Timestamp,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
     serializer.collect_str(&format_args!("{at:.3}"))
 }
 

@@ -1,6 +1,6 @@
 //! What the core needs of a checked configuration.
 
-use super::QuietWindow;
+use super::{AlertRule, QuietWindow, Secret, Target};
 use std::time::Duration;
 
 /// Everything the decisions depend on. Made by `config`, in defaults by [`Settings::default`].
@@ -22,6 +22,8 @@ pub struct Settings {
     pub rolling: RollingSettings,
     /// How crashed workers are started again.
     pub restart: RestartSettings,
+    /// Who is told of incidents.
+    pub alerts: Vec<AlertRule>,
 }
 
 /// Liveness: how many failed probes in a row make a worker hung.
@@ -105,6 +107,19 @@ impl Settings {
     /// The most slots there can be: more is a slip of the finger.
     pub const WORKERS_MAX: u32 = 1024;
 
+    /// Everybody who can be told of an incident.
+    pub fn alert_targets(&self) -> impl Iterator<Item = &Target> {
+        self.alerts.iter().flat_map(|rule| &rule.to)
+    }
+
+    /// The variables of the environment that hold secrets of alerts.
+    pub fn alert_variables(&self) -> impl Iterator<Item = &str> {
+        self.alert_targets().flat_map(Target::secrets).filter_map(|secret| match secret {
+            Secret::Variable(name) => Some(name.as_str()),
+            Secret::File(_) => None,
+        })
+    }
+
     /// The limit that a forecast for one worker aims at: its soft limit, else its hard limit, else
     /// its share of the total limit, else its share of nine tenths of the host's memory.
     pub fn forecast_limit_kib(&self) -> Option<u64> {
@@ -147,6 +162,7 @@ impl Default for Settings {
                 within: Duration::from_secs(60),
                 held_pause: Duration::from_secs(600),
             },
+            alerts: Vec::new(),
         }
     }
 }

@@ -7,6 +7,7 @@
 //! | `POST /v1/drain` | `{"slot": 3}` | the same |
 //! | `POST /v1/scale` | `{"workers": 8}` | the same |
 //! | `POST /v1/stop`, `/v1/pause`, `/v1/resume` | none needed | the same |
+//! | `POST /v1/incidents/ack` | `{"incident": "last", "by": "ada"}`, `by` optional | the same |
 //!
 //! `wait` is true unless given: the answer comes when the command is done (200) or refused (409).
 //! With `"wait": false` it comes at once (202), and what becomes of the command is in the audit log.

@@ -36,11 +36,13 @@ const MAX_BYTES: usize = 64 * 1024;
 const PATIENCE: Duration = Duration::from_secs(5);
 /// How long answers may take on their way out once the server is to end.
 const GRACE: Duration = Duration::from_secs(3);
+/// The longest name of somebody who looks at an incident, in bytes.
+const NAME: usize = 200;
 /// The pause after a failed `accept`: when descriptors run out it would fail again at once.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Everything that can be asked.
-const ROUTES: [&str; 7] = [
+const ROUTES: [&str; 8] = [
     "GET /v1/status",
     "POST /v1/restart",
     "POST /v1/drain",
@@ -48,6 +50,7 @@ const ROUTES: [&str; 7] = [
     "POST /v1/stop",
     "POST /v1/pause",
     "POST /v1/resume",
+    "POST /v1/incidents/ack",
 ];
 
 /// Why the control API could not be served.
@@ -198,6 +201,7 @@ fn routes(desk: Desk) -> Router {
         .route("/v1/stop", plain(Command::Stop))
         .route("/v1/pause", plain(Command::Pause))
         .route("/v1/resume", plain(Command::Resume))
+        .route("/v1/incidents/ack", post(acknowledge))
         .fallback(|| async { lost(StatusCode::NOT_FOUND, "there is no such route") })
         .method_not_allowed_fallback(|| async {
             lost(StatusCode::METHOD_NOT_ALLOWED, "this route has another method")
@@ -222,6 +226,17 @@ async fn drain(State(desk): State<Desk>, Sent(order): Sent<wire::Drain>) -> Resp
 
 async fn scale(State(desk): State<Desk>, Sent(order): Sent<wire::Scale>) -> Response {
     desk.carry_out(Command::Scale { workers: order.workers }, order.wait).await
+}
+
+async fn acknowledge(State(desk): State<Desk>, Sent(order): Sent<wire::Acknowledge>) -> Response {
+    let wire::Acknowledge { incident, by } = order;
+    let by = by.map(|by| by.trim().to_owned()).filter(|by| !by.is_empty());
+    let presentable = |text: &String| text.len() <= NAME && !text.chars().any(char::is_control);
+    if !presentable(&incident) || !by.iter().all(presentable) {
+        let message = format!("a name has {NAME} bytes at most, and no control characters");
+        return no(StatusCode::BAD_REQUEST, message);
+    }
+    desk.carry_out(Command::Acknowledge { incident, by }, true).await
 }
 
 impl Desk {

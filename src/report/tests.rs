@@ -64,6 +64,7 @@ fn leak(times: u64) -> Dossier {
         interventions: times,
         impact: Figures::new(),
         summary: "worker 0 leaks".into(),
+        acknowledged: None,
     };
     let made_at = at(60.0 * times as f64);
     Dossier { incident, records, curves, earlier: Vec::new(), made_at, zone: TimeZone::UTC }

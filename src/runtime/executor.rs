@@ -1,5 +1,6 @@
 //! Carries out what the core decided. No policy here: an `if` about whether to act belongs in core.
 
+use super::alerts::Alerts;
 use super::drainer::Drain;
 use super::host::OomKills;
 use super::launch::Surroundings;
@@ -53,6 +54,7 @@ pub(super) struct Executor {
     pub replies: HashMap<Ticket, oneshot::Sender<Reply>>,
     /// Records that an action may yet wait for.
     pub durables: BTreeMap<u64, Durable>,
+    pub alerts: Alerts,
     pub finished: bool,
 }
 
@@ -64,6 +66,7 @@ impl Executor {
             match action {
                 Action::Record(record) => self.record(record),
                 Action::Incident(incident) => self.store.put_incident(incident),
+                Action::Alert(alert) => events.extend(self.alerts.send(*alert)),
                 Action::Start { worker } => {
                     if let Err(LaunchFailure { stage, error }) = self.start(worker) {
                         events.push(Event::SpawnFailed { worker, stage, error });
@@ -388,7 +391,8 @@ fn log(record: &Record) {
         | Kind::LeakSuspected
         | Kind::LeakConfirmed
         | Kind::DrainCutConnections
-        | Kind::RollAborted => {
+        | Kind::RollAborted
+        | Kind::AlertFailed => {
             tracing::warn!(slot, generation, pid, incident, "{kind}: {reason}");
         }
         Kind::WorkerHeld | Kind::StoreDegraded | Kind::LeakUnsustainable => {

@@ -81,6 +81,9 @@ impl Surroundings {
         let account = Account::resolve(app.user.as_deref(), app.group.as_deref())
             .map_err(|error| failure("user", chain(&error)))?;
         let mut environment = Environment::inherited();
+        for name in settings.alert_variables() {
+            environment.remove(name);
+        }
         if let Some(account) = &account {
             environment.set_account(account);
         }

@@ -1,10 +1,11 @@
 //! The engine and what surrounds it: executor, sampler, prober, log pipes.
 //!
 //! One task owns the state ([`run`]). Everything that may take time is outside of it and tells it
-//! through one bounded queue: the sampler and the store have a thread each, a worker's launch, its
+//! through one bounded queue: the sampler, the store and alerts have a thread each, a worker's launch, its
 //! takeover and its probes are tasks. The engine itself waits for the disk only, before an
 //! intervention, and 50 ms at most.
 
+mod alerts;
 mod clock;
 mod connections;
 mod drainer;
@@ -34,6 +35,7 @@ use crate::linux::pressure;
 use crate::linux::procfs::Procfs;
 use crate::linux::spawn::Launcher;
 use crate::store::{EventFilter, Store, StoreError};
+use alerts::Alerts;
 use clock::Clock;
 use engine::Engine;
 use executor::Executor;
@@ -47,7 +49,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::sync::{Arc, Mutex};
-use tokio::sync::mpsc;
+use tokio::sync::{broadcast, mpsc};
 
 /// Messages that may wait for the engine.
 const QUEUE: usize = 1024;
@@ -130,6 +132,9 @@ pub async fn run(
     let oom_kills = OomKills::new(&procfs);
     tokio::spawn(host::watch(procfs.clone(), oom_kills.clone(), surroundings.events.clone()));
     let workers_oom_score = oom_scores(&procfs);
+    // So many children may end while a command's task looks elsewhere.
+    let (ends, _) = broadcast::channel(256);
+    let alerts = Alerts::start(&surroundings, &writer, &ends);
     let executor = Executor {
         surroundings,
         launcher: Launcher::default(),
@@ -141,9 +146,10 @@ pub async fn run(
         sampler,
         store: writer,
         store_is_well: true,
-        roster: roster::Roster::default(),
+        roster: roster::Roster::new(ends),
         replies: HashMap::new(),
         durables: BTreeMap::new(),
+        alerts,
         finished: false,
     };
     let clock = Clock::start();

@@ -9,6 +9,7 @@ use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
+use tokio::sync::broadcast;
 use tokio::task::AbortHandle;
 
 /// One live worker.
@@ -55,12 +56,18 @@ impl Drop for Live {
 }
 
 /// All of them.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Roster {
     live: BTreeMap<WorkerId, Live>,
+    others: broadcast::Sender<(i32, ExitStatus)>,
 }
 
 impl Roster {
+    /// An empty one; `others` gets the ends of children that lead no worker.
+    pub fn new(others: broadcast::Sender<(i32, ExitStatus)>) -> Self {
+        Self { live: BTreeMap::new(), others }
+    }
+
     pub fn add(&mut self, worker: WorkerId, live: Live) {
         self.live.insert(worker, live);
     }
@@ -88,7 +95,11 @@ impl Roster {
             let leader = self.live.values_mut().find(|live| live.pid == pid.as_raw());
             match leader {
                 Some(live) if live.exit.is_none() => live.exit = Some(status),
-                Some(_) | None => tracing::debug!(%pid, %status, "reaped an orphan"),
+                Some(_) | None => {
+                    tracing::debug!(%pid, %status, "reaped a child that leads no worker");
+                    // Mostly nobody waits for one.
+                    let _ = self.others.send((pid.as_raw(), status));
+                }
             }
         }
     }

@@ -26,13 +26,22 @@ pub struct Place {
     directory: TempDir,
     /// The world that its supervisor lives in.
     world: Option<&'static str>,
+    /// More variables for its commands.
+    variables: Vec<(&'static str, String)>,
 }
 
 impl Place {
     /// An empty one.
     pub fn new() -> Self {
         let directory = tempfile::Builder::new().prefix("stanch-").tempdir();
-        Self { directory: directory.expect("a temporary folder can be made"), world: None }
+        let directory = directory.expect("a temporary folder can be made");
+        Self { directory, world: None, variables: Vec::new() }
+    }
+
+    /// The same with a variable in the environment of all its commands.
+    pub fn with(mut self, name: &'static str, value: impl Into<String>) -> Self {
+        self.variables.push((name, value.into()));
+        self
     }
 
     /// One whose supervisor lives in this [`world`], and is a copy of the program that this user can
@@ -85,6 +94,7 @@ impl Place {
     fn marked(&self, mut command: Command, arguments: &[&str]) -> Command {
         command.args(arguments).stdin(Stdio::null());
         command.env(MARK, self.path()).env("NO_COLOR", "1");
+        command.envs(self.variables.iter().map(|(name, value)| (name, value)));
         command
     }
 

@@ -3,8 +3,8 @@
 
 use jiff::Timestamp;
 use stanch::core::{
-    Action, Event, ExitStatus, Incident, IncidentId, Kind, Left, Moment, Now, Record, Sample,
-    Settings, Supervisor, WorkerId,
+    Action, Alert, Event, ExitStatus, Incident, IncidentId, Kind, Left, Moment, Now, Record,
+    Sample, Settings, Supervisor, WorkerId,
 };
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -32,6 +32,7 @@ pub struct Calm {
     sequence: u64,
     pub records: Vec<(f64, Record)>,
     pub incidents: BTreeMap<IncidentId, Incident>,
+    pub alerts: Vec<(f64, Alert)>,
 }
 
 impl Calm {
@@ -47,6 +48,7 @@ impl Calm {
             sequence: 0,
             records: Vec::new(),
             incidents: BTreeMap::new(),
+            alerts: Vec::new(),
         };
         let actions = calm.supervisor.start(calm.reading());
         calm.act(actions);
@@ -111,6 +113,7 @@ impl Calm {
                 Action::Incident(incident) => {
                     self.incidents.insert(incident.id.clone(), incident);
                 }
+                Action::Alert(alert) => self.alerts.push((self.now.as_secs_f64(), *alert)),
                 Action::Start { worker } => {
                     self.born.insert(worker, self.now);
                     self.after(0, Due::Tell(Event::Spawned { worker, pid: 7 }));

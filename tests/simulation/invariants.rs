@@ -1,5 +1,6 @@
 //! What must hold after every single action.
 
+use crate::alerts::Alerts;
 use stanch::core::{Action, Command, Kind, Moment, Record, Settings, Slot, Ticket, WorkerId};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -7,6 +8,7 @@ use std::time::Duration;
 pub struct Invariants {
     pub seed: u64,
     pub kinds: BTreeMap<Kind, u64>,
+    pub alerts: Alerts,
     settings: Settings,
     records: BTreeMap<u64, Record>,
     live: BTreeSet<WorkerId>,
@@ -40,6 +42,7 @@ impl Invariants {
         Self {
             seed,
             kinds: BTreeMap::new(),
+            alerts: Alerts::new(seed, settings),
             settings: settings.clone(),
             records: BTreeMap::new(),
             live: BTreeSet::new(),
@@ -77,8 +80,15 @@ impl Invariants {
                 self.held.retain(|slot, _| slot.0 < *workers);
                 self.settings.workers = *workers;
             }
-            Command::Stop => self.stopping = true,
-            Command::Drain { .. } | Command::Scale { .. } | Command::Pause | Command::Resume => {}
+            Command::Stop => {
+                self.stopping = true;
+                self.alerts.stopping();
+            }
+            Command::Drain { .. }
+            | Command::Scale { .. }
+            | Command::Acknowledge { .. }
+            | Command::Pause
+            | Command::Resume => {}
         }
     }
 
@@ -166,7 +176,9 @@ impl Invariants {
                 }
                 assert!(self.unanswered.remove(ticket), "seed {seed}: {ticket:?} answered twice");
             }
-            Action::Incident(_) | Action::CloseListeners | Action::Finish => {}
+            Action::Incident(incident) => self.alerts.incident(now, incident),
+            Action::Alert(alert) => self.alerts.alert(alert),
+            Action::CloseListeners | Action::Finish => {}
         }
     }
 

@@ -1,6 +1,7 @@
 //! The whole supervisor in a simulated world: a fake clock, fake workers and injected faults, all
 //! from one seed. A seed that breaks an invariant is printed; `STANCH_SEED=N` runs it alone.
 
+mod alerts;
 mod calm;
 mod incidents;
 mod invariants;
@@ -39,6 +40,7 @@ fn settings(seed: u64) -> Settings {
     settings.memory.soft_limit_kib = random.chance(0.8).then_some(200 * 1024);
     settings.memory.hard_limit_kib = random.chance(0.5).then_some(300 * 1024);
     settings.memory.total_limit_kib = random.chance(0.5).then_some(350 * 1024);
+    settings.alerts = alerts::rules(&mut random);
     settings.memory.host_kib = random.chance(0.5).then_some(2_000_000);
     settings
 }
@@ -50,9 +52,13 @@ fn run(seed: u64) -> World {
     let mut world = World::new(seed, settings);
     world.start();
     let mut operator = random::Random::new(seed ^ 0x09e7);
+    let mut on_call = random::Random::new(seed ^ 0xca11);
     for _ in 0..15 {
         world.run_for(Duration::from_secs(60));
         let slot = Slot(operator.below(u64::from(workers) + 1) as u32);
+        if on_call.chance(0.2) {
+            world.command(Command::Acknowledge { incident: "last".to_owned(), by: None });
+        }
         match operator.below(14) {
             0 => world.command(Command::Restart { slot: None }),
             1 => world.command(Command::Restart { slot: Some(slot) }),
@@ -103,6 +109,9 @@ fn the_worlds_are_not_boring() {
         "roll_aborted",
         "drain_cut_connections",
         "incident_resolved",
+        "incident_acknowledged",
+        "alert_sent",
+        "alert_failed",
         "supervisor_stopped",
     ] {
         assert!(seen.get(kind).is_some_and(|count| *count > 10), "{kind} is rare: {seen:?}");

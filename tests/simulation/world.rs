@@ -4,8 +4,8 @@ use crate::invariants::Invariants;
 use crate::random::Random;
 use jiff::Timestamp;
 use stanch::core::{
-    Action, Command, Event, ExitStatus, Kind, Left, Moment, Now, OomKiller, Sample, Settings,
-    Supervisor, Ticket, WorkerId,
+    Action, AlertFailure, AlertId, Command, Event, ExitStatus, Kind, Left, Moment, Now, OomKiller,
+    Sample, Settings, Supervisor, Ticket, WorkerId,
 };
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -31,6 +31,7 @@ enum Due {
     Look(WorkerId, Left),
     Exit(WorkerId, i32),
     Gone(WorkerId),
+    Alerted(AlertId),
 }
 
 pub struct World {
@@ -150,6 +151,13 @@ impl World {
                 }
             }
             Due::Tick(worker) => self.tick(worker),
+            Due::Alerted(alert) => {
+                let given_up = self.random.chance(0.5);
+                let failure = AlertFailure { error: "connection refused".into(), given_up };
+                let outcome =
+                    if self.random.chance(0.2) { Err(failure) } else { Ok(String::new()) };
+                self.tell(Event::Alerted { alert, attempts: 1, outcome });
+            }
             Due::Look(worker, left) => {
                 if self.fakes.contains_key(&worker) {
                     self.tell(Event::Draining { worker, left });
@@ -235,6 +243,10 @@ impl World {
                     self.after_ms(ms, Due::Exit(worker, 9));
                     self.after_ms(ms + 1, Due::Gone(worker));
                 }
+                Action::Alert(alert) => {
+                    let ms = self.random.below(20_000);
+                    self.after_ms(ms, Due::Alerted(alert.id));
+                }
                 Action::Record(_)
                 | Action::Incident(_)
                 | Action::Admit { .. }
@@ -247,6 +259,7 @@ impl World {
             }
         }
         self.invariants.check_traffic();
+        self.invariants.alerts.check_told();
     }
 
     fn start_fake(&mut self, worker: WorkerId) {

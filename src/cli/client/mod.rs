@@ -11,7 +11,7 @@ use crate::wire::{self, Status};
 use call::CallError;
 use serde::Serialize;
 use std::io::{self, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use target::Target;
 
 /// Show the workers, their memory and what the leak detector says of them
@@ -167,6 +167,15 @@ pub fn pause(args: PauseArgs) -> Result<(), Failure> {
 /// Runs `stanch resume`.
 pub fn resume(args: ResumeArgs) -> Result<(), Failure> {
     send(&args.target, "/v1/resume", &wire::Plain { wait: true })
+}
+
+/// Runs `stanch incidents ack`.
+pub(super) fn acknowledge(
+    socket: Option<PathBuf>,
+    config: Option<PathBuf>,
+    order: &wire::Acknowledge,
+) -> Result<(), Failure> {
+    send(&Target { config, socket }, "/v1/incidents/ack", order)
 }
 
 fn send(target: &Target, route: &str, order: &impl Serialize) -> Result<(), Failure> {

@@ -58,8 +58,8 @@ const MISTAKES: &[(&str, &str)] = &[
     ),
     // Known, but later.
     (
-        "[evidence]\nx = 1\n[release]\nfile = ''\n[[alert]]\nto = 1",
-        "2:2: evidence: known, but not available in this version of stanch\n4:2: release: known, but not available in this version of stanch\n6:3: alert: known, but not available in this version of stanch",
+        "[evidence]\nx = 1\n[release]\nfile = ''",
+        "2:2: evidence: known, but not available in this version of stanch\n4:2: release: known, but not available in this version of stanch",
     ),
     (
         "control.http = 1\nlog.rotate = 1\nlog.worker_output = 'files'",

@@ -1,5 +1,6 @@
 //! Whole configurations: the documented defaults, what is typed is meant, flags, damage.
 
+mod alerts;
 mod mistakes;
 
 use super::reader::Document;
@@ -34,6 +35,9 @@ fn uncommented(marks: &[&str]) -> String {
     let live = |line: &str| {
         marks.iter().find_map(|mark| {
             let rest = line.strip_prefix(mark)?;
+            if rest.starts_with("[[") {
+                return Some(rest.to_owned());
+            }
             let (key, _) = rest.split_once(" = ")?;
             let bare = key.chars().all(|c| c.is_ascii_lowercase() || c == '_');
             (bare || key == "NODE_ENV").then(|| rest.to_owned())
@@ -75,12 +79,20 @@ fn every_key_is_documented() {
         errors(&text).contains(reader::LATER)
     };
     for (section, key) in document.known() {
-        let mut at = Some(&table);
+        let mut at = vec![&table];
         for part in section.split('.').filter(|part| !part.is_empty()) {
-            at = at.and_then(|table| table.get(part)?.as_table());
+            at = at.into_iter().filter_map(|table| table.get(part)).flat_map(tables).collect();
         }
-        let documented = at.is_some_and(|table| table.contains_key(key));
+        let documented = at.iter().any(|table| table.contains_key(key));
         assert!(documented != later(section, key), "{section}.{key}");
+    }
+}
+
+/// A table, or those of an array.
+fn tables(value: &toml::Value) -> Vec<&toml::Table> {
+    match value {
+        toml::Value::Array(items) => items.iter().flat_map(tables).collect(),
+        value => value.as_table().into_iter().collect(),
     }
 }
 
@@ -91,6 +103,7 @@ fn examples_are_accepted() {
         ("gunicorn", include_str!("../../../config/gunicorn.toml")),
         ("uvicorn", include_str!("../../../config/uvicorn.toml")),
         ("go", include_str!("../../../config/go.toml")),
+        ("alerts", include_str!("../../../config/alerts.toml")),
     ] {
         let config = parse(text, Path::new(name)).unwrap_or_else(|e| panic!("{e}"));
         assert!(config.settings.workers >= 2, "{name}");
@@ -255,6 +268,8 @@ fn everything_that_is_typed_is_meant() {
                 within: Duration::from_secs(10),
                 held_pause: Settings::default().restart.held_pause,
             },
+            // They have tests of their own.
+            alerts: Vec::new(),
         },
     };
     let config = parse(text, Path::new("/etc/stanch/shop.toml")).unwrap_or_else(|e| panic!("{e}"));

@@ -39,6 +39,10 @@ impl Supervisor {
             Command::Drain { slot } => self.drain(now, ticket, slot),
             Command::Scale { workers } => self.scale(now, ticket, workers),
             Command::Stop => self.stop(now, ticket),
+            Command::Acknowledge { incident, by: name } => {
+                let reply = self.acknowledge(now, &incident, name.as_deref(), by);
+                self.reply(ticket, reply);
+            }
             Command::Pause => {
                 self.phase = Phase::Paused;
                 self.reply(ticket, Ok("automatic action is paused".to_owned()));
@@ -251,6 +255,10 @@ fn describe(command: &Command) -> String {
         Command::Drain { slot } => format!("drain {slot}"),
         Command::Scale { workers } => format!("scale {workers}"),
         Command::Stop => "stop".to_owned(),
+        Command::Acknowledge { incident, by: None } => format!("acknowledge {incident}"),
+        Command::Acknowledge { incident, by: Some(by) } => {
+            format!("acknowledge {incident} by {by}")
+        }
         Command::Pause => "pause".to_owned(),
         Command::Resume => "resume".to_owned(),
     }

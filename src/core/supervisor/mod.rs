@@ -4,6 +4,7 @@
 //! become due (deadlines, the next step of a roll, ends of commands and incidents), so that no order
 //! of events can leave something undone. `poll_timeout` says when to call again if nothing happens.
 
+mod alerts;
 mod commands;
 mod host;
 mod leaks;
@@ -15,6 +16,7 @@ mod view;
 
 pub use view::{LeakView, SlotView, View};
 
+use super::alerting::Alerting;
 use super::holding::{Costs, Holding};
 use super::incidents::{Book, Topic};
 use super::leak::Quantity;
@@ -77,6 +79,7 @@ pub struct Supervisor {
     /// The last worker that got the stop signal while answers were awaited gave them before it ended.
     finishes: bool,
     book: Book,
+    alerting: Alerting,
     waiters: Vec<Waiter>,
     actions: Vec<Action>,
     records: u64,
@@ -107,6 +110,7 @@ impl Supervisor {
             host: host::Host::default(),
             finishes: false,
             book: Book::default(),
+            alerting: Alerting::default(),
             waiters: Vec::new(),
             actions: Vec::new(),
             records: 0,
@@ -202,6 +206,9 @@ impl Supervisor {
                 ]);
                 self.note(now, Kind::StoreRestored, &reason, figures);
             }
+            Event::Alerted { alert, attempts, outcome } => {
+                self.on_alerted(now, alert, attempts, outcome);
+            }
             Event::Command { ticket, by, command } => self.on_command(now, ticket, &by, command),
         }
     }
@@ -228,7 +235,8 @@ impl Supervisor {
         let roll = self.roll_deadline();
         let stopping = matches!(self.phase, Phase::Stopping | Phase::Finished);
         let book = if stopping { None } else { self.book.deadline() };
-        workers.chain(slots).chain([roll, book]).flatten().min()
+        let alerts = if stopping { None } else { self.alerting.deadline(&self.settings.alerts) };
+        workers.chain(slots).chain([roll, book, alerts]).flatten().min()
     }
 
     /// Whether everything has ended.
@@ -246,6 +254,7 @@ impl Supervisor {
         self.settle_traffic(now);
         self.settle_waiters(now);
         self.settle_incidents(now);
+        self.settle_alerts(now);
         self.settle_finish(now);
         std::mem::take(&mut self.actions)
     }
@@ -300,6 +309,7 @@ impl Supervisor {
                     &reason,
                     Figures::new(),
                 );
+                self.tell_end(now, &incident);
             }
             self.actions.push(Action::Incident(incident));
         }
@@ -398,6 +408,9 @@ impl Supervisor {
         figures: Figures,
     ) -> Intent {
         self.records += 1;
+        if let (Kind::EvidenceCaptured, Some(id)) = (kind, &incident) {
+            self.alerting.evidence(id, reason);
+        }
         let (worker, slot, cause) = match about {
             About::Supervisor => (None, None, None),
             About::Slot(slot, cause) => (None, Some(slot), cause),

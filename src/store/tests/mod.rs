@@ -57,6 +57,7 @@ fn incident(id: &str, summary: &str) -> Incident {
         interventions: 1,
         impact: Figures::new(),
         summary: summary.into(),
+        acknowledged: None,
     }
 }
 

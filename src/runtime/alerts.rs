@@ -1,0 +1,107 @@
+//! From the core's alerts to letters, and from what becomes of them to events.
+
+use super::launch::Surroundings;
+use super::message::Message;
+use crate::alert::{Courier, Letter, Setup, read_secret};
+use crate::core::words::chain;
+use crate::core::{Alert, AlertFailure, Event, ExitStatus};
+use crate::linux::launch::Environment;
+use crate::report::runbook;
+use crate::store::Writer;
+use std::io;
+use std::path::PathBuf;
+use tokio::sync::{broadcast, mpsc};
+
+/// Outcomes that may wait for the engine.
+const QUEUE: usize = 64;
+
+/// Sends alerts; costs nothing where none is configured.
+pub(super) struct Alerts {
+    courier: Option<Courier>,
+    app: String,
+    host: String,
+    store: Writer,
+}
+
+impl Alerts {
+    /// Begins, if there is anybody to tell. Supervision goes on without, and says so.
+    pub fn start(
+        surroundings: &Surroundings,
+        store: &Writer,
+        ends: &broadcast::Sender<(i32, ExitStatus)>,
+    ) -> Self {
+        let config = &surroundings.config;
+        let host = nix::unistd::gethostname().unwrap_or_else(|_| "localhost".into());
+        let courier = (!config.settings.alerts.is_empty())
+            .then(|| courier(surroundings, ends))
+            .transpose()
+            .inspect_err(|error| tracing::error!(%error, "nobody will be told of incidents"));
+        Self {
+            courier: courier.ok().flatten(),
+            app: config.app.name.clone(),
+            host: host.to_string_lossy().into_owned(),
+            store: store.clone(),
+        }
+    }
+
+    /// Has somebody told; if that cannot even begin, says so.
+    pub fn send(&self, alert: Alert) -> Option<Event> {
+        let id = alert.id.clone();
+        let page = runbook::of(&alert.incident.kind);
+        let items = |heading| page.map(|page| runbook::items(page, heading)).unwrap_or_default();
+        let letter = Letter {
+            app: self.app.clone(),
+            host: self.host.clone(),
+            head: self.store.head().hash,
+            runbook: runbook::LISTS.into_iter().flat_map(items).collect(),
+            alert,
+        };
+        let error = match self.courier.as_ref().map(|courier| courier.send(letter)) {
+            Some(Ok(())) => return None,
+            Some(Err(_)) => "too many alerts at once".to_owned(),
+            None => "the thread that sends alerts could not be started".to_owned(),
+        };
+        let outcome = Err(AlertFailure { error, given_up: true });
+        Some(Event::Alerted { alert: id, attempts: 0, outcome })
+    }
+}
+
+fn courier(
+    surroundings: &Surroundings,
+    ends: &broadcast::Sender<(i32, ExitStatus)>,
+) -> io::Result<Courier> {
+    let config = &surroundings.config;
+    let targets: Vec<_> = config.settings.alert_targets().cloned().collect();
+    for secret in targets.iter().flat_map(|target| target.secrets()) {
+        if let Err(error) = read_secret(secret) {
+            tracing::warn!(error = chain(&error), "an alert could not be sent now");
+        }
+    }
+    let mut environment = Environment::inherited();
+    config.settings.alert_variables().for_each(|name| environment.remove(name));
+    let environment = environment.iter().map(|(name, value)| (name.into(), value.into()));
+    let (events, outcomes) = mpsc::channel(QUEUE);
+    tokio::spawn(forward(outcomes, surroundings.events.clone()));
+    Courier::start(Setup {
+        targets,
+        spool: spool(config.store.path.clone().unwrap_or_default()),
+        environment: environment.collect(),
+        ends: ends.clone(),
+        events,
+    })
+}
+
+async fn forward(mut outcomes: mpsc::Receiver<Event>, events: mpsc::Sender<Message>) {
+    while let Some(outcome) = outcomes.recv().await {
+        if events.send(outcome.into()).await.is_err() {
+            return;
+        }
+    }
+}
+
+/// The spool's folder, beside the store.
+fn spool(store: PathBuf) -> PathBuf {
+    let mut name = store.into_os_string();
+    name.push(".alerts");
+    name.into()
+}
