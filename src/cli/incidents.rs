@@ -1,6 +1,7 @@
 //! `stanch incidents`: reads the audit store, whether or not a supervisor is running.
 
 mod events;
+mod evidence;
 mod export;
 mod report;
 
@@ -74,6 +75,8 @@ enum Question {
         #[arg(long)]
         json: bool,
     },
+    /// List what is kept of workers that had to go, and extract it
+    Evidence(evidence::Of),
     /// Write events for other programs, or the samples of one worker as CSV for `stanch replay`
     Export {
         /// How to write events
@@ -102,7 +105,8 @@ struct Part {
 
 /// Runs `stanch incidents`.
 pub fn run(args: Args) -> Result<(), Failure> {
-    let reader = Reader::open(&store_path(args.store, args.config)?)?;
+    let store = store_path(args.store, args.config)?;
+    let reader = Reader::open(&store)?;
     match args.question {
         Question::List { part: Part { last, since }, json } => {
             let incidents = reader.incidents(&IncidentFilter { since, last })?;
@@ -113,6 +117,7 @@ pub fn run(args: Args) -> Result<(), Failure> {
             events(&reader, which, if json { Format::Json } else { Format::Table })
         }
         Question::Report { id, format } => report::report(&reader, &id, format),
+        Question::Evidence(of) => evidence::run(&reader, &store, &of),
         Question::Verify { head, json } => verify(&reader, head.as_deref(), json),
         Question::Export { samples: false, format, which, .. } => events(&reader, which, format),
         Question::Export { samples: true, generation, which, .. } => {

@@ -3,6 +3,7 @@
 
 mod action;
 mod event;
+pub mod evidence;
 mod holding;
 mod id;
 mod incidents;
@@ -27,6 +28,7 @@ mod worker;
 
 pub use action::Action;
 pub use event::{Command, Event, ExitStatus, Left, OomKiller, Refusal, Reply, Ticket};
+pub use evidence::{Captured, Grown, Growth, Inquiry};
 pub use id::{Generation, Slot, WorkerId};
 pub use makeup::Makeup;
 pub use moment::{Moment, Now};
@@ -34,8 +36,8 @@ pub use quiet::QuietWindow;
 pub use record::{Figures, Incident, IncidentId, IncidentState, Intent, Kind, Record, Severity};
 pub use sample::Sample;
 pub use settings::{
-    HealthSettings, LeakAction, LeakSettings, MemorySettings, RestartSettings, RollingSettings,
-    Settings,
+    EvidenceSettings, HealthSettings, LeakAction, LeakSettings, MemorySettings, RestartSettings,
+    RollingSettings, Settings,
 };
 pub use supervisor::{LeakView, SlotView, Supervisor, View};
 pub use trend::Bounds;

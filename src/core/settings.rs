@@ -22,6 +22,8 @@ pub struct Settings {
     pub rolling: RollingSettings,
     /// How crashed workers are started again.
     pub restart: RestartSettings,
+    /// What is learned of a worker before it goes.
+    pub evidence: EvidenceSettings,
 }
 
 /// Liveness: how many failed probes in a row make a worker hung.
@@ -101,6 +103,14 @@ pub struct RestartSettings {
     pub held_pause: Duration,
 }
 
+/// What is learned of a worker before it goes.
+#[derive(Clone, Debug, PartialEq, Default)]
+pub struct EvidenceSettings {
+    /// How long the command of the configuration may keep a worker from being told to stop; `None`
+    /// without one.
+    pub command_timeout: Option<Duration>,
+}
+
 impl Settings {
     /// The most slots there can be: more is a slip of the finger.
     pub const WORKERS_MAX: u32 = 1024;
@@ -147,6 +157,7 @@ impl Default for Settings {
                 within: Duration::from_secs(60),
                 held_pause: Duration::from_secs(600),
             },
+            evidence: EvidenceSettings::default(),
         }
     }
 }

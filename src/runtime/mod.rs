@@ -9,6 +9,7 @@ mod clock;
 mod connections;
 mod drainer;
 mod engine;
+mod evidence;
 mod executor;
 mod handle;
 mod host;
@@ -20,6 +21,7 @@ mod prober;
 mod roster;
 mod sampler;
 mod status;
+mod tail;
 
 pub use handle::{Ended, Handle, Request};
 pub use output::Output;
@@ -36,6 +38,7 @@ use crate::linux::spawn::Launcher;
 use crate::store::{EventFilter, Store, StoreError};
 use clock::Clock;
 use engine::Engine;
+use evidence::Collector;
 use executor::Executor;
 use host::OomKills;
 use launch::Surroundings;
@@ -46,6 +49,7 @@ use signal_hook_tokio::Signals;
 use std::collections::{BTreeMap, HashMap};
 use std::hash::{BuildHasher, RandomState};
 use std::io;
+use std::path::Path;
 use std::sync::{Arc, Mutex};
 use tokio::sync::mpsc;
 
@@ -127,6 +131,12 @@ pub async fn run(
     let surroundings = Surroundings { config, plane, events, output, takeover, hasher };
     let sampler = Sampler::start(pace, surroundings.clone(), procfs.clone(), writer.clone())
         .map_err(|error| RunError::Thread("sampler", error))?;
+    let evidence = Collector::new(
+        store.locker(surroundings.config.evidence.keep.0),
+        procfs.clone(),
+        Path::new(executor::CGROUPS),
+        surroundings.events.clone(),
+    );
     let oom_kills = OomKills::new(&procfs);
     tokio::spawn(host::watch(procfs.clone(), oom_kills.clone(), surroundings.events.clone()));
     let workers_oom_score = oom_scores(&procfs);
@@ -139,6 +149,7 @@ pub async fn run(
         oom_kills,
         workers_oom_score,
         sampler,
+        evidence,
         store: writer,
         store_is_well: true,
         roster: roster::Roster::default(),

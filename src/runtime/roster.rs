@@ -1,12 +1,15 @@
 //! The live workers: their processes, their tasks, and when nothing is left of them.
 
 use super::drainer::Drain;
+use super::evidence::{Baseline, Subject};
+use super::tail::Tail;
 use crate::core::{ExitStatus, WorkerId};
 use crate::linux::cgroup::MemoryGroup;
 use crate::linux::tree::Tree;
 use crate::store::Life;
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use std::collections::BTreeMap;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 use tokio::task::AbortHandle;
@@ -22,6 +25,10 @@ pub(super) struct Live {
     pub started: Instant,
     /// Its memory, where the kernel counts it.
     pub memory: Option<MemoryGroup>,
+    /// Its last lines of output.
+    pub tail: Arc<Tail>,
+    /// What it was like in good order.
+    pub baseline: Baseline,
     /// Waits for the OOM killer to come to it.
     pub oom_watch: Option<AbortHandle>,
     /// Attends to its launch, then probes it.
@@ -44,6 +51,12 @@ impl Live {
     pub fn tree(&self) -> MutexGuard<'_, Tree> {
         self.tree.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    /// What evidence is taken of.
+    pub fn subject(&self) -> Subject {
+        let (tree, tail) = (Arc::clone(&self.tree), Arc::clone(&self.tail));
+        Subject { pid: self.pid, tree, tail, baseline: Arc::clone(&self.baseline) }
+    }
 }
 
 impl Drop for Live {
@@ -58,6 +71,14 @@ impl Drop for Live {
 #[derive(Debug, Default)]
 pub(super) struct Roster {
     live: BTreeMap<WorkerId, Live>,
+    helpers: BTreeMap<i32, Helper>,
+}
+
+/// A child that is no worker.
+#[derive(Debug)]
+struct Helper {
+    tree: Arc<Mutex<Tree>>,
+    exit: SyncSender<ExitStatus>,
 }
 
 impl Roster {
@@ -67,6 +88,20 @@ impl Roster {
 
     pub fn get_mut(&mut self, worker: WorkerId) -> Option<&mut Live> {
         self.live.get_mut(&worker)
+    }
+
+    /// Waits for another child; gives its end.
+    pub fn add_helper(&mut self, pid: i32, tree: Arc<Mutex<Tree>>) -> Receiver<ExitStatus> {
+        let (exit, end) = sync_channel(1);
+        self.helpers.insert(pid, Helper { tree, exit });
+        end
+    }
+
+    /// Nobody will wait for the others.
+    pub fn kill_helpers(&mut self) {
+        for helper in std::mem::take(&mut self.helpers).into_values() {
+            helper.tree.lock().unwrap_or_else(PoisonError::into_inner).kill_all();
+        }
     }
 
     /// Collects all children that have ended: leaders of workers, and orphans that the sub-reaper
@@ -85,6 +120,10 @@ impl Roster {
                     return;
                 }
             };
+            if let Some(helper) = self.helpers.remove(&pid.as_raw()) {
+                let _ = helper.exit.try_send(status);
+                continue;
+            }
             let leader = self.live.values_mut().find(|live| live.pid == pid.as_raw());
             match leader {
                 Some(live) if live.exit.is_none() => live.exit = Some(status),

@@ -39,6 +39,8 @@ fn settings(seed: u64) -> Settings {
     settings.memory.soft_limit_kib = random.chance(0.8).then_some(200 * 1024);
     settings.memory.hard_limit_kib = random.chance(0.5).then_some(300 * 1024);
     settings.memory.total_limit_kib = random.chance(0.5).then_some(350 * 1024);
+    settings.evidence.command_timeout =
+        random.chance(0.5).then(|| Duration::from_secs(1 + random.below(60)));
     settings.memory.host_kib = random.chance(0.5).then_some(2_000_000);
     settings
 }
@@ -102,6 +104,7 @@ fn the_worlds_are_not_boring() {
         "roll_finished",
         "roll_aborted",
         "drain_cut_connections",
+        "evidence_captured",
         "incident_resolved",
         "supervisor_stopped",
     ] {

@@ -4,8 +4,8 @@ use crate::invariants::Invariants;
 use crate::random::Random;
 use jiff::Timestamp;
 use stanch::core::{
-    Action, Command, Event, ExitStatus, Kind, Left, Moment, Now, OomKiller, Sample, Settings,
-    Supervisor, Ticket, WorkerId,
+    Action, Captured, Command, Event, ExitStatus, Inquiry, Kind, Left, Moment, Now, OomKiller,
+    Sample, Settings, Supervisor, Ticket, WorkerId,
 };
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -22,7 +22,7 @@ struct Fake {
     exited: bool,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 enum Due {
     Spawned(WorkerId),
     SpawnFailed(WorkerId),
@@ -31,6 +31,7 @@ enum Due {
     Look(WorkerId, Left),
     Exit(WorkerId, i32),
     Gone(WorkerId),
+    Captured(Inquiry),
 }
 
 pub struct World {
@@ -156,6 +157,14 @@ impl World {
                 }
             }
             Due::Exit(worker, signal) => self.exit(worker, signal),
+            Due::Captured(Inquiry { worker, incident, part, .. }) => {
+                let outcome = match self.random.chance(0.8) {
+                    true => Ok(Captured { files: 2, bytes: 4096, ..Captured::default() }),
+                    false => Err("no space left on the device".to_owned()),
+                };
+                self.invariants.captured(worker, part, incident.clone());
+                self.tell(Event::EvidenceCaptured { worker, incident, part, outcome });
+            }
             Due::Gone(worker) => {
                 if self.fakes.remove(&worker).is_some() {
                     let cut = self.random.chance(0.2).then(|| self.random.below(9));
@@ -235,7 +244,16 @@ impl World {
                     self.after_ms(ms, Due::Exit(worker, 9));
                     self.after_ms(ms + 1, Due::Gone(worker));
                 }
+                Action::CaptureEvidence(inquiry) => {
+                    // Some never answer, some too late.
+                    if self.random.chance(0.9) {
+                        let most = 2 * inquiry.within.as_millis() as u64;
+                        let ms = self.random.below(most);
+                        self.after_ms(ms, Due::Captured(*inquiry));
+                    }
+                }
                 Action::Record(_)
+                | Action::TakeBaseline { .. }
                 | Action::Incident(_)
                 | Action::Admit { .. }
                 | Action::Abandon { .. }
