@@ -370,3 +370,25 @@ server.serve("127.0.0.1", {})
     assert!(said.contains("serve_forever") && said.contains("asked:"), "{said}");
     stanch.stop_clean();
 }
+
+#[test]
+fn evidence_that_cannot_be_saved_harms_nobody() {
+    let address = free_address();
+    let place = Place::new();
+    fs::write(place.file("store.evidence"), "not a folder").unwrap();
+    let app = Server::NodeHttp.app(address).toml("evidence", 1);
+    let config = format!(
+        "{app}\n[listen]\naddress = [\"{address}\"]\n[memory]\nsoft_limit = \"128MiB\"\n\
+         [leak]\naction = \"off\"\n[evidence]\ncommand = [\"true\"]"
+    );
+    let mut stanch = Stanch::start_in(place, &config, Output::Log);
+    stanch.wait_ready(1);
+    grow(address, 160);
+    for part in ["look", "command"] {
+        let told = captured(&mut stanch, part);
+        assert!(told["reason"].as_str().unwrap().contains("could not be saved"), "{told}");
+    }
+    event(&mut stanch, "worker_retired");
+    stanch.wait_until("its replacement", |stanch| stanch.ready_after(0, 1));
+    stanch.stop_clean();
+}

@@ -290,6 +290,7 @@ fn show(
         ("slots", slots(incident)),
         ("workers", format!("{} acted on", incident.interventions)),
         ("impact", figures(&incident.impact)),
+        ("evidence", evidence::of_events(incident, events)),
         ("summary", clean(&incident.summary)),
     ] {
         let mut lines = wrap(&value, 80 - 12).into_iter();

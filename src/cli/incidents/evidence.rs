@@ -2,10 +2,10 @@
 
 use super::super::Failure;
 use super::super::output::{Cell, Paint, Stop, Table, clean, print};
-use super::{day, find, second};
-use crate::core::IncidentId;
+use super::{Line, day, find, second};
 use crate::core::units::Bytes;
-use crate::store::{Kept, KeptFile, Reader, kept};
+use crate::core::{Incident, IncidentId, Kind};
+use crate::store::{Entry, Kept, KeptFile, Reader, kept};
 use serde_json::json;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -37,8 +37,28 @@ pub(super) fn run(reader: &Reader, store: &Path, of: &Of) -> Result<(), Failure>
     })
 }
 
+/// How much there is, as the events tell; some of it may have made room for newer.
+pub(super) fn of_events(incident: &Incident, events: &[Entry]) -> String {
+    let saved: Vec<Line> = events
+        .iter()
+        .map(Line::of)
+        .filter(|line| line.kind == Kind::EvidenceCaptured.as_str())
+        .collect();
+    let sum = |key: &str| -> u64 {
+        saved.iter().filter_map(|line| line.figures.get(key)?.as_u64()).sum()
+    };
+    match sum("files") {
+        0 => "none".to_owned(),
+        files => format!(
+            "{files} file(s), {:.1}; `stanch incidents evidence {}` lists them",
+            Bytes(sum("bytes")),
+            incident.id
+        ),
+    }
+}
+
 /// What is kept, of one incident or of all.
-pub(super) fn parts(store: &Path, incident: Option<&IncidentId>) -> Result<Vec<Kept>, Failure> {
+fn parts(store: &Path, incident: Option<&IncidentId>) -> Result<Vec<Kept>, Failure> {
     let mut parts = kept(store).map_err(|error| {
         Failure::Fault(format!("cannot read the evidence beside {}: {error}", store.display()))
     })?;
