@@ -170,11 +170,16 @@ impl<'i> Document<'i> {
         self.known.iter().filter(|(of, _)| of == section).map(|(_, key)| key.as_str()).collect()
     }
 
-    /// The section in which a key of this name would be known: `[memory] soft_limit`.
+    /// The section in which a key of this name would be known: `[memory] soft_limit`. Of several it is
+    /// `[app]`, the one that people forget to open, or none.
     fn home_of(&self, key: &str) -> Option<String> {
-        let mut homes = self.known.iter().filter(|(of, name)| !of.is_empty() && name == key);
-        let (section, _) = homes.next()?;
-        homes.next().is_none().then(|| format!("[{section}] {key}"))
+        let homes = self.known.iter().filter(|(of, name)| !of.is_empty() && name == key);
+        let homes: Vec<&str> = homes.map(|(section, _)| section.as_str()).collect();
+        let section = match homes[..] {
+            [only] => only,
+            _ => homes.into_iter().find(|section| *section == "app")?,
+        };
+        Some(format!("[{section}] {key}"))
     }
 
     fn table(&mut self, place: Place, name: &str, value: Spanned<DeValue<'i>>) -> DeTable<'i> {

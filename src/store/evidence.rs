@@ -100,7 +100,7 @@ impl Locker {
     pub fn new(store: &Path, keep_bytes: u64) -> Self {
         let folder = evidence_folder(store);
         for entry in fs::read_dir(&folder).into_iter().flatten().flatten() {
-            if entry.file_name().to_string_lossy().starts_with(DRAFT) {
+            if is_left_behind(&entry.file_name().to_string_lossy()) {
                 let _ = fs::remove_dir_all(entry.path());
             }
         }
@@ -286,6 +286,15 @@ impl KeptFile {
         file.read_exact(&mut size).ok()?;
         Some(Self { name, bytes: u32::from_le_bytes(size).into(), stored_bytes })
     }
+}
+
+/// Whether this is a draft, `.draft-PID-NUMBER`, of a process that is not there any more. One that has our
+/// own pid is from before: in a container it is always the same.
+fn is_left_behind(name: &str) -> bool {
+    let pid = name.strip_prefix(DRAFT).and_then(|rest| rest.split('-').next()?.parse::<u32>().ok());
+    pid.is_some_and(|pid| {
+        pid == std::process::id() || !Path::new("/proc").join(pid.to_string()).exists()
+    })
 }
 
 /// The folders of all parts.

@@ -236,6 +236,26 @@ fn many_names_are_told_together() {
     assert_eq!(sum, (0..5000u64).sum::<u64>());
 }
 
+/// What a look costs; `cargo test --release --lib cost_of_a_look -- --ignored --nocapture`.
+#[test]
+#[ignore = "a measurement"]
+fn cost_of_a_look() {
+    let memory = vec![1u8; 1 << 30];
+    let open: Vec<_> = (0..900).map(|_| std::fs::File::open("/dev/null").unwrap()).collect();
+    let procfs = Procfs::default();
+    let id = procfs.identify(getpid()).unwrap();
+    let mut took: Vec<Duration> = (0..20)
+        .map(|_| {
+            let begun = Instant::now();
+            Look::take(&procfs, Path::new("/sys/fs/cgroup"), &[id], budget());
+            begun.elapsed()
+        })
+        .collect();
+    took.sort();
+    let (mib, descriptors) = (memory.len() >> 20, open.len());
+    println!("{mib} MiB, {descriptors} descriptors: median {:?}, most {:?}", took[10], took[19]);
+}
+
 proptest! {
     #[test]
     fn garbage_does_no_harm(text in "(?s)([0-9a-f]{1,4}-[0-9a-f]{1,4} [rwxps-]{4} .{0,30}\n|[A-Z][a-z]{1,6}:.{0,20}kB\n|.{0,40}\n?){0,20}") {

@@ -22,6 +22,8 @@ use std::time::{Duration, Instant};
 
 /// From one look at the size of its files to the next.
 const LOOK_PAUSE: u16 = 50;
+/// Files of a command that are kept.
+const FILES_MAX: usize = 100;
 /// After its end its output is there; a child that keeps the pipe open is not waited for longer.
 const LAST_WORDS: Duration = Duration::from_millis(500);
 
@@ -259,7 +261,12 @@ fn save_files(
     problems: &mut Vec<String>,
 ) -> io::Result<()> {
     let mut room = terms.max_size.0.saturating_sub(printed);
-    for found in terms.folder.list() {
+    let mut files = terms.folder.list();
+    if files.len() > FILES_MAX {
+        problems.push(format!("of {} files {FILES_MAX} are kept", files.len()));
+        files.truncate(FILES_MAX);
+    }
+    for found in files {
         let name = &found.name;
         if let Some(why) = found.refused {
             problems.push(format!("{name} is {why}: left out"));
@@ -271,8 +278,14 @@ fn save_files(
         }
         match terms.folder.open(&found) {
             Ok(from) => {
+                let mut file = match draft.create(name) {
+                    Err(error) if error.kind() == ErrorKind::AlreadyExists => {
+                        problems.push(format!("there is another {name}: left out"));
+                        continue;
+                    }
+                    created => created?,
+                };
                 // It may be growing still.
-                let mut file = draft.create(name)?;
                 let copied = io::copy(&mut from.take(room), &mut file)?;
                 file.finish()?;
                 room -= copied;

@@ -24,6 +24,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::{Semaphore, mpsc};
+use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
 /// Looks, commands and baselines at once.
@@ -37,6 +38,9 @@ const SAVING: u32 = 4;
 
 /// What a look is compared with, and since when.
 pub(super) type Baseline = Arc<Mutex<Option<(Instant, Look)>>>;
+
+/// What the cgroups of a worker count, by folder and file.
+type Counters = BTreeMap<PathBuf, BTreeMap<String, String>>;
 
 /// The worker that an inquiry is about.
 pub(super) struct Subject {
@@ -68,7 +72,7 @@ struct Told<'a> {
     #[serde(flatten)]
     look: Option<&'a Look>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    cgroups: Option<BTreeMap<PathBuf, BTreeMap<String, String>>>,
+    cgroups: Option<Counters>,
 }
 
 impl Collector {
@@ -86,11 +90,19 @@ impl Collector {
     pub fn take(&self, inquiry: Inquiry, subject: Subject) {
         let this = self.clone();
         tokio::spawn(async move {
+            let asked = Instant::now();
+            let mut counters = None;
             if inquiry.part == Part::Remains {
+                // The cgroup goes with the worker's last process: at once.
+                let baseline = Arc::clone(&subject.baseline);
+                let read = spawn_blocking(move || {
+                    lock(&baseline).as_ref().map(|(_, then)| Look::counters_of(then))
+                });
+                counters = read.await.ok().flatten();
                 subject.tail.ended(LAST_WORDS).await;
             }
-            let asked = Instant::now();
-            this.spawn(inquiry, move |this, inquiry| this.look(inquiry, &subject, asked)).await;
+            this.spawn(inquiry, move |this, inquiry| this.look(inquiry, &subject, counters, asked))
+                .await;
         });
     }
 
@@ -172,20 +184,13 @@ impl Collector {
         &self,
         inquiry: &Inquiry,
         subject: &Subject,
+        cgroups: Option<Counters>,
         asked: Instant,
     ) -> Result<Captured, String> {
         let baseline = lock(&subject.baseline).clone();
-        let (mut look, mut cgroups) = (None, None);
-        match inquiry.part {
-            Part::Look => {
-                let within = inquiry.within.saturating_sub(asked.elapsed());
-                look = Some(self.look_at(subject, within - within / SAVING));
-            }
-            Part::Remains => {
-                cgroups = baseline.as_ref().map(|(_, then)| Look::counters_of(then));
-            }
-            Part::Command => return Err("a command is no look".to_owned()),
-        }
+        let within = inquiry.within.saturating_sub(asked.elapsed());
+        let look =
+            (inquiry.part == Part::Look).then(|| self.look_at(subject, within - within / SAVING));
         let look = look.filter(|look| !look.processes.is_empty());
         if look.is_none() && inquiry.part == Part::Look {
             return Err("nothing of the worker could be read any more".to_owned());
