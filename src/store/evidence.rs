@@ -226,8 +226,7 @@ pub fn kept(store: &Path) -> io::Result<Vec<Kept>> {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
         other => drop(other?),
     }
-    let mut found: Vec<Kept> =
-        parts(&folder).into_iter().filter_map(|path| Kept::of(path)).collect();
+    let mut found: Vec<Kept> = parts(&folder).into_iter().filter_map(Kept::of).collect();
     found.sort_by(|a, b| (a.at, &a.path).cmp(&(b.at, &b.path)));
     Ok(found)
 }
