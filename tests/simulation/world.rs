@@ -31,7 +31,7 @@ enum Due {
     Look(WorkerId, Left),
     Exit(WorkerId, i32),
     Gone(WorkerId),
-    Captured(Inquiry),
+    Captured(Box<Inquiry>),
 }
 
 pub struct World {
@@ -157,7 +157,8 @@ impl World {
                 }
             }
             Due::Exit(worker, signal) => self.exit(worker, signal),
-            Due::Captured(Inquiry { worker, incident, part, .. }) => {
+            Due::Captured(inquiry) => {
+                let Inquiry { worker, incident, part, .. } = *inquiry;
                 let outcome = match self.random.chance(0.8) {
                     true => Ok(Captured { files: 2, bytes: 4096, ..Captured::default() }),
                     false => Err("no space left on the device".to_owned()),
@@ -249,7 +250,7 @@ impl World {
                     if self.random.chance(0.9) {
                         let most = 2 * inquiry.within.as_millis() as u64;
                         let ms = self.random.below(most);
-                        self.after_ms(ms, Due::Captured(*inquiry));
+                        self.after_ms(ms, Due::Captured(inquiry));
                     }
                 }
                 Action::Record(_)
