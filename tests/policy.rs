@@ -2,9 +2,10 @@
 //! seen not to help, what a pause is not, how a new worker comes into the traffic.
 
 use jiff::Timestamp;
+use stanch::core::evidence::Part;
 use stanch::core::{
-    Action, Command, Event, ExitStatus, Kind, Left, Moment, Now, OomKiller, Record, Sample,
-    Settings, Severity, Supervisor, Ticket, Weight, WorkerId,
+    Action, Captured, Command, Event, ExitStatus, Inquiry, Kind, Left, Moment, Now, OomKiller,
+    Record, Sample, Settings, Severity, Supervisor, Ticket, Weight, WorkerId,
 };
 use std::time::Duration;
 
@@ -15,6 +16,8 @@ const DRAIN_TIMEOUT: Duration = Duration::from_secs(30);
 
 struct Paper {
     supervisor: Supervisor,
+    /// What is asked about a worker is answered at once.
+    answers: bool,
     now: Moment,
     generation: u64,
 }
@@ -41,7 +44,7 @@ impl Paper {
         settings.workers = 1;
         settings.rolling.drain_timeout = DRAIN_TIMEOUT;
         let supervisor = Supervisor::new(settings, 1);
-        let mut paper = Self { supervisor, now: Moment::default(), generation: 1 };
+        let mut paper = Self { supervisor, answers: true, now: Moment::default(), generation: 1 };
         paper.supervisor.start(paper.reading());
         paper.becomes_ready(paper.worker());
         paper
@@ -56,7 +59,24 @@ impl Paper {
     }
 
     fn tell(&mut self, event: Event) -> Vec<Action> {
-        self.supervisor.handle(event, self.reading())
+        let actions = self.supervisor.handle(event, self.reading());
+        self.answer(actions)
+    }
+
+    /// The actions, and those that follow from the answers to what they ask.
+    fn answer(&mut self, mut actions: Vec<Action>) -> Vec<Action> {
+        let asked: Vec<Inquiry> =
+            inquiries(&actions).into_iter().filter(|_| self.answers).collect();
+        for inquiry in asked {
+            actions.extend(self.captured(inquiry));
+        }
+        actions
+    }
+
+    fn captured(&mut self, inquiry: Inquiry) -> Vec<Action> {
+        let Inquiry { worker, incident, part, .. } = inquiry;
+        let outcome = Ok(Captured::default());
+        self.tell(Event::EvidenceCaptured { worker, incident, part, outcome })
     }
 
     fn becomes_ready(&mut self, worker: WorkerId) {
@@ -88,7 +108,8 @@ impl Paper {
     }
 
     fn settle_now(&mut self) -> Vec<Action> {
-        self.supervisor.handle_timeout(self.reading())
+        let actions = self.supervisor.handle_timeout(self.reading());
+        self.answer(actions)
     }
 
     /// How long that takes, and whether it is the stop signal.
@@ -124,6 +145,14 @@ impl Paper {
         self.tell(Event::Exited { worker, status });
         self.tell(Event::Gone { worker, stragglers: 0, connections_cut: None });
     }
+}
+
+fn inquiries(actions: &[Action]) -> Vec<Inquiry> {
+    let inquiry = |action: &Action| match action {
+        Action::CaptureEvidence(inquiry) => Some((**inquiry).clone()),
+        _ => None,
+    };
+    actions.iter().filter_map(inquiry).collect()
 }
 
 fn starts(actions: &[Action]) -> bool {
@@ -417,4 +446,129 @@ fn under_pressure_a_leak_does_not_wait_for_its_forecast() {
     assert!(starts(&actions), "{actions:?}");
     let roll = record(&actions, Kind::RollStarted).expect("a roll");
     assert_eq!(roll.cause.as_deref(), Some("host_pressure"));
+}
+
+/// One that is over its soft limit, with a replacement that is ready and warm. Nothing is answered.
+fn over_the_soft_limit(command: Option<Duration>) -> (Paper, WorkerId, Vec<Action>) {
+    let mut settings = Settings::default();
+    settings.rolling.slow_start = Duration::ZERO;
+    settings.memory.soft_limit_kib = Some(100_000);
+    settings.evidence.command_timeout = command;
+    let mut paper = Paper::with(settings);
+    paper.answers = false;
+    let old = paper.worker();
+    let mut actions = reading(&mut paper, 110_000);
+    assert!(starts(&actions), "{actions:?}");
+    paper.generation += 1;
+    let new = paper.worker();
+    actions.extend(paper.tell(Event::Spawned { worker: new, pid: 101 }));
+    actions.extend(paper.tell(Event::Ready { worker: new }));
+    (paper, old, actions)
+}
+
+fn told_to_stop(actions: &[Action], old: WorkerId) -> bool {
+    actions.iter().any(|a| matches!(a, Action::Stop { worker, .. } if *worker == old))
+}
+
+#[test]
+fn only_the_stop_signal_waits_for_the_look() {
+    let (mut paper, old, actions) = over_the_soft_limit(None);
+    let asked = inquiries(&actions);
+    let [look] = &asked[..] else { panic!("{asked:?}") };
+    assert_eq!((look.worker, look.part), (old, Part::Look));
+    assert_eq!(look.scene.sample.rss_anon_kib, Some(110_000));
+    assert!(drains(&actions, old), "its replacement is ready: {actions:?}");
+    let left = Left { queued: 0, awaiting: 0, connections: 0 };
+    let actions = paper.tell(Event::Draining { worker: old, left });
+    assert!(!told_to_stop(&actions, old), "{actions:?}");
+    let actions = paper.captured(look.clone());
+    assert!(told_to_stop(&actions, old), "{actions:?}");
+    let record = record(&actions, Kind::EvidenceCaptured).unwrap();
+    assert_eq!((record.slot, record.cause.as_deref()), (Some(old.slot), Some("look")));
+}
+
+#[test]
+fn a_look_that_never_answers_does_not_keep_the_worker() {
+    let (mut paper, old, _) = over_the_soft_limit(None);
+    let before = paper.now;
+    paper.stops(old, 0, 0, 0);
+    let actions = loop {
+        let actions = paper.settle();
+        if told_to_stop(&actions, old) {
+            break actions;
+        }
+    };
+    assert_eq!(paper.now.since(before), Duration::from_secs(3));
+    let record = record(&actions, Kind::EvidenceCaptured).unwrap();
+    assert!(record.reason.contains("waits no longer"), "{}", record.reason);
+    assert_eq!(record.figures["complete"], false);
+}
+
+#[test]
+fn the_command_comes_when_nothing_is_awaited_and_takes_nothing_from_the_drain() {
+    let (mut paper, old, actions) = over_the_soft_limit(Some(Duration::from_secs(40)));
+    let look = inquiries(&actions).remove(0);
+    paper.captured(look);
+    let left = Left { queued: 0, awaiting: 1, connections: 1 };
+    assert!(inquiries(&paper.tell(Event::Draining { worker: old, left })).is_empty());
+    let left = Left { awaiting: 0, ..left };
+    let asked = inquiries(&paper.tell(Event::Draining { worker: old, left }));
+    assert_eq!((asked[0].part, asked[0].within), (Part::Command, Duration::from_secs(40)));
+    // What comes meanwhile does not stop it.
+    assert!(!paper.stops(old, 0, 0, 0));
+    paper.now = paper.now + Duration::from_secs(35);
+    let actions = paper.captured(asked[0].clone());
+    assert!(told_to_stop(&actions, old), "{actions:?}");
+    let until = loop {
+        let actions = paper.settle();
+        if actions.iter().any(|a| matches!(a, Action::HangUp { worker, .. } if *worker == old)) {
+            break paper.now;
+        }
+    };
+    assert!(until.0 > Duration::from_secs(35) + DRAIN_TIMEOUT / 2, "{until:?}");
+}
+
+#[test]
+fn a_kill_waits_for_nothing_and_an_operator_gets_no_evidence() {
+    let mut paper = limited();
+    paper.answers = false;
+    let actions = reading(&mut paper, 210_000);
+    let kill = actions.iter().position(|action| matches!(action, Action::Kill { .. }));
+    let asked = actions.iter().position(|a| matches!(a, Action::CaptureEvidence(_)));
+    assert!(asked < kill && asked.is_some(), "{actions:?}");
+    assert_eq!(inquiries(&actions)[0].part, Part::Remains);
+
+    let mut paper = Paper::new();
+    paper.answers = false;
+    let old = paper.roll();
+    assert!(paper.stops(old, 0, 0, 0));
+}
+
+#[test]
+fn a_crash_leaves_its_remains() {
+    let mut paper = Paper::new();
+    paper.answers = false;
+    let worker = paper.worker();
+    let actions = paper.tell(Event::Exited { worker, status: ExitStatus::Signal(11) });
+    assert_eq!(inquiries(&actions)[0].part, Part::Remains);
+    paper.tell(Event::Gone { worker, stragglers: 0, connections_cut: None });
+    // The answer comes later than the end.
+    let actions = paper.captured(inquiries(&actions).remove(0));
+    let record = record(&actions, Kind::EvidenceCaptured).unwrap();
+    assert_eq!(record.generation, Some(worker.generation));
+    assert!(record.incident.is_some());
+}
+
+#[test]
+fn a_worker_is_seen_in_good_order_when_ready_and_when_warm() {
+    let mut paper = Paper::new();
+    let warm_up = Settings::default().leak.warm_up;
+    let baseline = |action: &Action| matches!(action, Action::TakeBaseline { .. });
+    let mut taken = Vec::new();
+    while paper.supervisor.poll_timeout().is_some() && taken.len() < 3 {
+        let actions = paper.settle();
+        taken.extend(actions.iter().filter(|a| baseline(a)).map(|_| paper.now.0));
+    }
+    // The first came with the readiness.
+    assert_eq!(taken, [warm_up]);
 }

@@ -2,6 +2,7 @@
 //! the supervisor.
 
 mod events;
+mod evidence;
 mod export;
 mod report;
 
@@ -95,6 +96,8 @@ enum Question {
         #[arg(long)]
         json: bool,
     },
+    /// List what is kept of workers that had to go, and extract it
+    Evidence(evidence::Of),
     /// Write events for other programs, or the samples of one worker as CSV for `stanch replay`
     Export {
         /// How to write events
@@ -125,7 +128,8 @@ struct Part {
 pub fn run(args: Args) -> Result<(), Failure> {
     match args.wish {
         Wish::Read(question) => {
-            answer(&Reader::open(&store_path(args.store, args.config)?)?, question)
+            let store = store_path(args.store, args.config)?;
+            answer(&Reader::open(&store)?, &store, question)
         }
         Wish::Ack { .. } if args.store.is_some() => Err(Failure::Usage(
             "a store acknowledges nothing: name the supervisor by --config or --socket".into(),
@@ -137,7 +141,7 @@ pub fn run(args: Args) -> Result<(), Failure> {
     }
 }
 
-fn answer(reader: &Reader, question: Question) -> Result<(), Failure> {
+fn answer(reader: &Reader, store: &Path, question: Question) -> Result<(), Failure> {
     match question {
         Question::List { part: Part { last, since }, json } => {
             let incidents = reader.incidents(&IncidentFilter { since, last })?;
@@ -148,6 +152,7 @@ fn answer(reader: &Reader, question: Question) -> Result<(), Failure> {
             events(reader, which, if json { Format::Json } else { Format::Table })
         }
         Question::Report { id, format } => report::report(reader, &id, format),
+        Question::Evidence(of) => evidence::run(reader, store, &of),
         Question::Verify { head, json } => verify(reader, head.as_deref(), json),
         Question::Export { samples: false, format, which, .. } => events(reader, which, format),
         Question::Export { samples: true, generation, which, .. } => {
@@ -327,6 +332,7 @@ fn show(
         ("slots", slots(incident)),
         ("workers", format!("{} acted on", incident.interventions)),
         ("impact", figures(&incident.impact)),
+        ("evidence", evidence::of_events(incident, events)),
         ("summary", clean(&incident.summary)),
     ] {
         let mut lines = wrap(&value, 80 - 12).into_iter();

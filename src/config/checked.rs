@@ -4,6 +4,7 @@
 //! them, and a test compares the two.
 
 use super::address::ListenAddress;
+use crate::core::units::Bytes;
 use crate::core::{Settings, Slot};
 use nix::sys::resource::Resource;
 use nix::sys::signal::Signal;
@@ -28,6 +29,8 @@ pub struct Config {
     pub memory: Memory,
     /// Resource limits of the workers, at most one of a resource; others are inherited.
     pub limits: Vec<Rlimit>,
+    /// What is kept of a worker that goes in an incident.
+    pub evidence: Evidence,
     /// What is written while running.
     pub log: Log,
     /// The audit store.
@@ -227,6 +230,27 @@ pub struct Rlimit {
     pub soft: Option<u64>,
     /// How far a worker may raise the soft one; `None` is unlimited.
     pub hard: Option<u64>,
+}
+
+/// What is kept of a worker that goes in an incident.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Evidence {
+    /// Run with a worker that is about to be told to stop: the program and its arguments, with
+    /// placeholders. Empty without one. How long it may take is in [`Settings::evidence`].
+    pub command: Vec<String>,
+    /// What the command may write: files and output together.
+    pub max_size: Bytes,
+    /// What all evidence may take on disk, compressed.
+    pub keep: Bytes,
+    /// Lines of a worker's output that are remembered, none with 0.
+    pub log_lines: u32,
+}
+
+impl Default for Evidence {
+    fn default() -> Self {
+        let (max_size, keep) = (Bytes(256 << 20), Bytes(1 << 30));
+        Self { command: Vec::new(), max_size, keep, log_lines: 100 }
+    }
 }
 
 /// What is written while running. The workers' output is passed through.

@@ -4,8 +4,8 @@ mod alerts;
 
 use super::address::{ListenAddress, Named};
 use super::checked::{
-    App, Config, Control, Environment, Health, Listen, ListenMode, Log, Memory, Ready, ReadyWhen,
-    Store,
+    App, Config, Control, Environment, Evidence, Health, Listen, ListenMode, Log, Memory, Ready,
+    ReadyWhen, Store,
 };
 use super::error::{ConfigError, Place, Problems};
 use super::name;
@@ -13,7 +13,8 @@ use super::raw::{self, Raw};
 use super::reader::{At, Typed};
 use crate::core::units::{Bytes, Period};
 use crate::core::{
-    LeakAction, LeakSettings, MemorySettings, RestartSettings, RollingSettings, Settings,
+    EvidenceSettings, LeakAction, LeakSettings, MemorySettings, RestartSettings, RollingSettings,
+    Settings,
 };
 use std::fmt::Display;
 use std::ops::RangeInclusive;
@@ -27,6 +28,10 @@ const BACKLOG: RangeInclusive<u32> = 1..=65_535;
 /// Sampling costs some microseconds a process; rarer than a minute, no leak is seen in time.
 const SAMPLE_INTERVAL: RangeInclusive<Period> =
     Period(Duration::from_millis(50))..=Period(Duration::from_secs(60));
+/// A heap snapshot of a gigabyte takes about so long.
+const COMMAND_TIMEOUT: Duration = Duration::from_secs(30);
+/// They are kept in memory, of each worker.
+const LOG_LINES: RangeInclusive<u32> = 0..=10_000;
 /// A roll takes as long for each worker, and cannot be undone meanwhile.
 const SLOW_START_MOST: Duration = Duration::from_secs(600);
 /// No process of a server lives in less.
@@ -53,6 +58,8 @@ pub(super) fn judge(raw: Raw, folder: &Path, problems: &mut Problems) -> Config 
     settings.rolling = judge.rolling(&raw.rolling, settings.workers, &listen, settings.rolling);
     settings.restart = judge.restart(&raw.restart, settings.restart);
     settings.alerts = judge.alerts(raw.alerts);
+    let evidence;
+    (settings.evidence, evidence) = judge.evidence(&raw.evidence);
     let sampled = Period(defaults.memory.sample_interval);
     let sampled = judge.within(&raw.memory.sample_interval, &SAMPLE_INTERVAL, sampled);
     Config {
@@ -61,6 +68,7 @@ pub(super) fn judge(raw: Raw, folder: &Path, problems: &mut Problems) -> Config 
         health: judge.health(&raw.health, probed),
         memory: Memory { sample_interval: sampled.0 },
         limits: raw.limits,
+        evidence,
         log: Log { format: given(&raw.log_format).unwrap_or(defaults.log.format) },
         store: Store {
             path: judge.path(&raw.store_path),
@@ -103,6 +111,30 @@ impl Judge<'_> {
             umask: given(&raw.umask).map(|umask| umask.0),
             stop_signal: given(&raw.stop_signal).map_or(defaults.stop_signal, |signal| signal.0),
         }
+    }
+
+    fn evidence(&mut self, raw: &raw::Evidence) -> (EvidenceSettings, Evidence) {
+        let defaults = Evidence::default();
+        let timeout = self.positive(&raw.timeout, COMMAND_TIMEOUT);
+        let command = raw.command.as_ref().map(|typed| {
+            if typed.value.first().is_none_or(String::is_empty) {
+                let message = "names no program; leave the key out to run none";
+                self.conclude(typed.at(), &[], message.to_owned());
+            }
+            typed.value.clone()
+        });
+        let max_size = given(&raw.max_size).unwrap_or(defaults.max_size);
+        let keep = given(&raw.keep).unwrap_or(defaults.keep);
+        if let Some(typed) = &raw.max_size
+            && max_size > keep
+        {
+            let message =
+                format!("is more than evidence.keep ({keep}): nothing would be left of it");
+            self.conclude(typed.at(), &["evidence.keep"], message);
+        }
+        let log_lines = self.within(&raw.log_lines, &LOG_LINES, defaults.log_lines);
+        let settings = EvidenceSettings { command_timeout: command.as_ref().map(|_| timeout) };
+        (settings, Evidence { command: command.unwrap_or_default(), max_size, keep, log_lines })
     }
 
     fn command(&mut self, typed: Option<Typed<Vec<String>>>) -> Vec<String> {

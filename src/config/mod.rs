@@ -29,8 +29,8 @@ mod values;
 
 pub use address::{ListenAddress, UNIX_PATH_MAX};
 pub use checked::{
-    App, Config, Control, Environment, Health, Listen, ListenMode, Log, LogFormat, Memory, Ready,
-    ReadyWhen, Rlimit, Store,
+    App, Config, Control, Environment, Evidence, Health, Listen, ListenMode, Log, LogFormat,
+    Memory, Ready, ReadyWhen, Rlimit, Store,
 };
 pub use error::{ConfigError, ConfigErrors, Place};
 pub use overrides::Overrides;

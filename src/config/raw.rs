@@ -22,6 +22,7 @@ pub(super) struct Raw {
     pub leak: Leak,
     pub rolling: Rolling,
     pub restart: Restart,
+    pub evidence: Evidence,
     pub limits: Vec<Rlimit>,
     pub log_format: Option<Typed<LogFormat>>,
     pub store_path: Option<Typed<PathBuf>>,
@@ -101,6 +102,16 @@ pub(super) struct Rolling {
     pub max_age: Option<Typed<Period>>,
 }
 
+/// `[evidence]`
+#[derive(Default)]
+pub(super) struct Evidence {
+    pub command: Option<Typed<Vec<String>>>,
+    pub timeout: Option<Typed<Period>>,
+    pub max_size: Option<Typed<Bytes>>,
+    pub keep: Option<Typed<Bytes>>,
+    pub log_lines: Option<Typed<u32>>,
+}
+
 /// `[restart]`
 #[derive(Default)]
 pub(super) struct Restart {
@@ -164,6 +175,13 @@ impl Raw {
                 max_age: s.text("max_age"),
             }),
             restart: document.section("restart", Restart::read),
+            evidence: document.section("evidence", |s| Evidence {
+                command: s.command("command"),
+                timeout: s.text("timeout"),
+                max_size: s.text("max_size"),
+                keep: s.text("keep"),
+                log_lines: s.integer("log_lines"),
+            }),
             limits: document.section("limits", limits),
             ..Raw::default()
         };
@@ -182,9 +200,7 @@ impl Raw {
             s.later("http");
         });
         raw.alerts = document.sections("alert", Alert::read);
-        for section in ["evidence", "release"] {
-            document.section_later(section);
-        }
+        document.section_later("release");
         raw
     }
 

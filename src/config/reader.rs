@@ -198,15 +198,20 @@ impl<'i> Document<'i> {
         self.known.iter().filter(|(of, _)| of == section).map(|(_, key)| key.as_str()).collect()
     }
 
-    /// The section in which a key of this name would be known: `[memory] soft_limit`.
+    /// The section in which a key of this name would be known: `[memory] soft_limit`. Of several it is
+    /// `[app]`, the one that people forget to open, or none.
     fn home_of(&self, key: &str) -> Option<String> {
         let one = |of: &str| {
             let top = of.split('.').next().unwrap_or_default();
             !of.is_empty() && !self.plural.iter().any(|plural| plural == top)
         };
-        let mut homes = self.known.iter().filter(|(of, name)| one(of) && name == key);
-        let (section, _) = homes.next()?;
-        homes.next().is_none().then(|| format!("[{section}] {key}"))
+        let homes = self.known.iter().filter(|(of, name)| one(of) && name == key);
+        let homes: Vec<&str> = homes.map(|(section, _)| section.as_str()).collect();
+        let section = match homes[..] {
+            [only] => only,
+            _ => homes.into_iter().find(|section| *section == "app")?,
+        };
+        Some(format!("[{section}] {key}"))
     }
 
     fn table(&mut self, place: Place, name: &str, value: Spanned<DeValue<'i>>) -> DeTable<'i> {

@@ -1,5 +1,6 @@
 //! What the core wants done.
 
+use super::evidence::Inquiry;
 use super::{Alert, Incident, Intent, Record, Reply, Ticket, Weight, WorkerId};
 
 /// One step for the executor. Steps are carried out in the order given; a step that holds an
@@ -59,6 +60,13 @@ pub enum Action {
         worker: WorkerId,
         /// The record that explains it.
         intent: Intent,
+    },
+    /// Save what can be learned of the worker. Answered by `EvidenceCaptured`, once.
+    CaptureEvidence(Box<Inquiry>),
+    /// Look at the worker in good order, so that a later look can tell what grew.
+    TakeBaseline {
+        /// Which worker.
+        worker: WorkerId,
     },
     /// No worker comes any more: close the supervisor's own copies of the listening sockets, that of
     /// each worker when it is told to end. Whoever connects when the last has closed its own shall be

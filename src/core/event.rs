@@ -1,6 +1,7 @@
 //! What the core is told.
 
-use super::{AlertFailure, AlertId, Bounds, Makeup, Sample, Slot, WorkerId};
+use super::evidence::{Captured, Part};
+use super::{AlertFailure, AlertId, Bounds, IncidentId, Makeup, Sample, Slot, WorkerId};
 use std::fmt;
 
 /// Something that happened, told to the core together with the time.
@@ -100,6 +101,17 @@ pub enum Event {
         worker: WorkerId,
         /// The reading.
         sample: Sample,
+    },
+    /// A part of the evidence was saved, or could not be: then the error says why.
+    EvidenceCaptured {
+        /// Of which worker; it may be gone.
+        worker: WorkerId,
+        /// In which incident.
+        incident: IncidentId,
+        /// Which part.
+        part: Part,
+        /// What was saved.
+        outcome: Result<Captured, String>,
     },
     /// A reading of the host's memory.
     HostMemory {

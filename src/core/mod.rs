@@ -5,6 +5,7 @@ mod action;
 mod alert;
 mod alerting;
 mod event;
+pub mod evidence;
 mod holding;
 mod id;
 mod incidents;
@@ -32,6 +33,7 @@ pub use alert::{
     Alert, AlertFailure, AlertId, AlertRule, Forecast, Format, Given, Occasion, Secret, Target, Way,
 };
 pub use event::{Command, Event, ExitStatus, Left, OomKiller, Refusal, Reply, Ticket};
+pub use evidence::{Captured, Grown, Growth, Inquiry};
 pub use id::{Generation, Slot, WorkerId};
 pub use incidents::Topic;
 pub use makeup::Makeup;
@@ -42,8 +44,8 @@ pub use record::{
 };
 pub use sample::Sample;
 pub use settings::{
-    HealthSettings, LeakAction, LeakSettings, MemorySettings, RestartSettings, RollingSettings,
-    Settings,
+    EvidenceSettings, HealthSettings, LeakAction, LeakSettings, MemorySettings, RestartSettings,
+    RollingSettings, Settings,
 };
 pub use supervisor::{LeakView, SlotView, Supervisor, View};
 pub use trend::Bounds;

@@ -24,6 +24,8 @@ pub struct Settings {
     pub restart: RestartSettings,
     /// Who is told of incidents.
     pub alerts: Vec<AlertRule>,
+    /// What is learned of a worker before it goes.
+    pub evidence: EvidenceSettings,
 }
 
 /// Liveness: how many failed probes in a row make a worker hung.
@@ -103,6 +105,14 @@ pub struct RestartSettings {
     pub held_pause: Duration,
 }
 
+/// What is learned of a worker before it goes.
+#[derive(Clone, Debug, PartialEq, Default)]
+pub struct EvidenceSettings {
+    /// How long the command of the configuration may keep a worker from being told to stop; `None`
+    /// without one.
+    pub command_timeout: Option<Duration>,
+}
+
 impl Settings {
     /// The most slots there can be: more is a slip of the finger.
     pub const WORKERS_MAX: u32 = 1024;
@@ -163,6 +173,7 @@ impl Default for Settings {
                 held_pause: Duration::from_secs(600),
             },
             alerts: Vec::new(),
+            evidence: EvidenceSettings::default(),
         }
     }
 }

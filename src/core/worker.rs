@@ -10,19 +10,21 @@
 //! | `Ready` | → ready, admit | - | - | - | - |
 //! | `Probed` ok | - | streak ends, admit | - | - | - |
 //! | `Probed` failed | - | divert; at the limit: hung, abandon, replace | - | - | - |
-//! | `Draining` | - | - | when it can be told to stop: stop signal → stopping | leader gone, no connection left: kill → exited | - |
+//! | `Draining` | - | - | when it can be told to stop, and evidence is not awaited: stop signal → stopping | leader gone, no connection left: kill → exited | - |
 //! | `Exited` | start failed → exited | crashed → exited | retired → exited | retired → exited; waits while the rest of the tree has connections | - |
 //! | `Gone` | start failed, remove | crashed, remove | retired, remove | retired, remove | remove |
 //! | `OomKilled` at its limit | kill → stopping | kill → stopping | kill → stopping | kill → stopping; once killed - | - |
 //! | `OomKilled` by the host | note | note | note | note | - |
+//! | `EvidenceCaptured` | note | note | note; stop signal → stopping, if that was all | note | note |
 //! | `Sampled` | hard limit; its curve begins | judge: limits, leak | hard limit | hard limit | - |
 //! | deadline | not ready in time: kill → stopping | - | stop signal or hang up → stopping | asked: hang up; then kill, again every 5 s | - |
-//! | retire | stop signal → stopping | divert → draining | - | - | - |
+//! | retire | as one that hangs | divert → draining; one that hangs, evidence awaited: → draining; else stop signal → stopping | - | - | - |
 //! | kill | → stopping | → stopping | → stopping | again | - |
 //!
 //! A slot without a live worker waits in `backoff` or is `held`; that is the slot's state, not a
 //! worker's (`core/slot.rs`).
 
+use super::evidence::Evidence;
 use super::leak::Quantity;
 use super::trend::{Bounds, Trend};
 use super::{ExitStatus, IncidentId, Intent, Left, Makeup, Moment, Sample, Weight, WorkerId};
@@ -45,7 +47,7 @@ pub enum State {
     Draining {
         /// Why.
         intent: Intent,
-        /// The stop signal is sent by then, whatever is awaited.
+        /// The stop signal is sent by then, whatever is awaited but evidence (`core/evidence.rs`).
         stop_at: Moment,
         /// Its connections are hung up then.
         hang_up_at: Moment,
@@ -200,6 +202,8 @@ pub struct Worker {
     pub bounds: Bounds,
     /// What of it is judged: memory, and counts that come near their limit.
     pub trends: Vec<Trend>,
+    /// What is being learned of it before it goes.
+    pub evidence: Evidence,
 }
 
 impl Worker {
@@ -240,7 +244,9 @@ impl Worker {
     pub fn deadline(&self) -> Option<Moment> {
         match self.state {
             State::Starting { deadline } => Some(deadline),
-            State::Draining { stop_at, .. } => Some(stop_at),
+            State::Draining { stop_at, .. } => {
+                Some(self.evidence.awaited_until().map_or(stop_at, |until| until.max(stop_at)))
+            }
             State::Stopping { until, .. } => Some(until),
             State::Ready { .. } | State::Exited => None,
         }

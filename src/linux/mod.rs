@@ -2,6 +2,7 @@
 
 pub mod bounds;
 pub mod cgroup;
+pub mod evidence;
 pub mod launch;
 mod pidfd;
 pub mod plane;

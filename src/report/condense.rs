@@ -51,6 +51,7 @@ fn is_step(record: &Record, replaced: &[Replacement]) -> bool {
         Kind::DrainStarted
         | Kind::WorkerRetired
         | Kind::DrainCutConnections
+        | Kind::EvidenceCaptured
         | Kind::MemoryHardLimit => {
             let of = worker(record);
             replaced.iter().any(|one| Some(one.worker) == of)

@@ -7,6 +7,7 @@
 pub mod chart;
 mod condense;
 mod document;
+mod evidence;
 mod html;
 mod markdown;
 mod replacements;

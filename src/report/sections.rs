@@ -2,6 +2,7 @@
 
 use super::chart::{memory, serving};
 use super::condense::timeline;
+use super::evidence::rows;
 use super::replacements::{Replacement, replacements};
 use super::ruled_out::{steepest, suspects};
 use super::words::{between, both, count, series, size, span};
@@ -16,6 +17,7 @@ pub fn post_mortem(dossier: &Dossier) -> Document {
         section("Issue summary", summary(dossier, &replaced)),
         section("Impact", impact(dossier)),
         section("Root cause", root_cause(dossier, &replaced)),
+        section("Evidence", evidence(dossier)),
         section("Timeline", timeline_blocks(dossier, &replaced)),
         section("What it was not", ruled_out(dossier)),
         section("Resolution", resolution(dossier, &replaced)),
@@ -143,6 +145,20 @@ fn root_cause(dossier: &Dossier, replaced: &[Replacement]) -> Vec<Block> {
     }
     blocks.extend(memory(dossier, replaced));
     blocks
+}
+
+/// What grew, by what was seen of each worker before it went.
+fn evidence(dossier: &Dossier) -> Vec<Block> {
+    let rows = rows(dossier);
+    if rows.is_empty() {
+        return Vec::new();
+    }
+    let told = format!(
+        "Taken before each worker went; the whole of it: `stanch incidents evidence {}`.",
+        dossier.incident.id
+    );
+    let header = vec!["When", "Worker", "What grew most", "Within"];
+    vec![Block::Table(header, rows), Block::Text(told)]
 }
 
 fn timeline_blocks(dossier: &Dossier, replaced: &[Replacement]) -> Vec<Block> {

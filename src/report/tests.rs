@@ -258,3 +258,26 @@ fn a_hang_begins_with_the_first_probe_that_failed() {
     dossier.records.push(record(0.0, Kind::WorkerHung, who, json!({ "failing_s": 20.0 })));
     assert!(markdown(&post_mortem(&dossier)).contains("2023-11-14 22:13:00 UTC"));
 }
+
+#[test]
+fn what_grew_in_each_worker_is_told() {
+    let text = |dossier: &Dossier| markdown(&post_mortem(dossier));
+    let mut dossier = leak(20);
+    assert!(!text(&dossier).contains("## Evidence"), "there is none");
+    for generation in 1..=20 {
+        let figures = json!({
+            "grew_most": "heap", "grew_most_kib": 1024 * generation, "baseline_age_s": 90,
+            "descriptors_grew_most": "pipe", "descriptors_grew_most_by": 12
+        });
+        let worker = Some(WorkerId::new(0, generation));
+        let at = 60.0 * generation as f64 - 58.5;
+        let mut look = record(at, Kind::EvidenceCaptured, worker, figures);
+        look.cause = Some("look".into());
+        dossier.records.push(look);
+    }
+    let text = text(&dossier);
+    assert!(text.contains("heap by 20 MiB, descriptors (pipe) by 12"), "{text}");
+    assert!(text.contains("10 more looks"), "{text}");
+    assert!(text.contains("1 min 30 s"), "{text}");
+    assert!(!text.contains("evidence captured"), "part of the replacement: {text}");
+}

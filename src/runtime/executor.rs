@@ -2,11 +2,14 @@
 
 use super::alerts::Alerts;
 use super::drainer::Drain;
+use super::evidence::{Baseline, Collector, Errand, prepare};
 use super::host::OomKills;
 use super::launch::Surroundings;
 use super::message::{LaunchFailure, Message};
 use super::roster::{Live, Roster};
 use super::sampler::{Holds, Sampler};
+use super::tail::Tail;
+use crate::core::evidence::{Inquiry, Part};
 use crate::core::words::chain;
 use crate::core::{Action, Event, Intent, Kind, OomKiller, Record, Reply, Ticket, WorkerId};
 use crate::linux::bounds::bounds;
@@ -35,7 +38,7 @@ use tokio::time::timeout;
 const INTENT_PATIENCE: Duration = Duration::from_millis(50);
 
 /// Where cgroup v2 is mounted on all distributions; elsewhere `pids.max` is not known.
-const CGROUPS: &str = "/sys/fs/cgroup";
+pub(super) const CGROUPS: &str = "/sys/fs/cgroup";
 
 /// The hands of the engine.
 pub(super) struct Executor {
@@ -48,6 +51,7 @@ pub(super) struct Executor {
     /// The workers' `oom_score_adj`.
     pub workers_oom_score: Option<i32>,
     pub sampler: Sampler,
+    pub evidence: Collector,
     pub store: Writer,
     pub store_is_well: bool,
     pub roster: Roster,
@@ -95,6 +99,18 @@ impl Executor {
                 }
                 // A kill does not wait for its record.
                 Action::Kill { worker, .. } => self.kill(worker),
+                Action::CaptureEvidence(inquiry) => {
+                    let Inquiry { worker, incident, part, .. } = (*inquiry).clone();
+                    if let Err(error) = self.capture(*inquiry) {
+                        let outcome = Err(error);
+                        events.push(Event::EvidenceCaptured { worker, incident, part, outcome });
+                    }
+                }
+                Action::TakeBaseline { worker } => {
+                    if let Some(live) = self.roster.get_mut(worker) {
+                        self.evidence.take_baseline(worker, live.subject());
+                    }
+                }
                 Action::CloseListeners => {
                     if let Err(error) = self.plane().close() {
                         tracing::error!(error = chain(&error), "close failed");
@@ -105,7 +121,10 @@ impl Executor {
                         let _ = sender.send(reply);
                     }
                 }
-                Action::Finish => self.finished = true,
+                Action::Finish => {
+                    self.roster.kill_helpers();
+                    self.finished = true;
+                }
             }
         }
         // What no action waited for is the store's own business.
@@ -222,9 +241,12 @@ impl Executor {
             Ok(plan) => (Some(plan), Ok(())),
             Err(failure) => (None, Err(failure)),
         };
+        let tail = Tail::new(self.surroundings.config.evidence.log_lines);
         // Without a plan the launcher ends by itself.
-        let task = plan
-            .map(|plan| tokio::spawn(self.surroundings.clone().attend(worker, launching, plan)));
+        let task = plan.map(|plan| {
+            let tail = Arc::clone(&tail);
+            tokio::spawn(self.surroundings.clone().attend(worker, launching, plan, tail))
+        });
         let live = Live {
             pid: pid.as_raw(),
             tree: Arc::new(Mutex::new(tree)),
@@ -232,6 +254,8 @@ impl Executor {
             started,
             oom_watch: memory.as_ref().and_then(|memory| self.watch_oom(worker, memory)),
             memory,
+            tail,
+            baseline: Baseline::default(),
             task: task.map(|task| task.abort_handle()),
             launching: outcome.is_ok(),
             exit: None,
@@ -324,6 +348,32 @@ impl Executor {
         if let Some(live) = self.roster.get_mut(worker) {
             live.drain = Some(Drain::start(worker, Arc::clone(&live.tree), surroundings));
         }
+    }
+
+    /// Begins to take evidence; the error is why not.
+    fn capture(&mut self, inquiry: Inquiry) -> Result<(), String> {
+        let worker = inquiry.worker;
+        let live = self.roster.get_mut(worker).ok_or("the worker is gone")?;
+        if inquiry.part != Part::Command {
+            self.evidence.take(inquiry, live.subject());
+            return Ok(());
+        }
+        let mut pids: Vec<i32> = live.tree().last_seen().iter().map(|pid| pid.as_raw()).collect();
+        pids.retain(|pid| *pid != live.pid);
+        pids.insert(0, live.pid);
+        let (plan, terms) = prepare(&self.surroundings.config, &inquiry, &pids)?;
+        let title = format!("stanch: evidence of worker {worker}");
+        let launching =
+            self.launcher.spawn(&title, Output::Pipes, None).map_err(|error| chain(&error))?;
+        let pid = Pid::from_raw(launching.pid());
+        // Without a plan the launcher ends by itself.
+        let leader = self.procfs.identify(pid).ok_or("it cannot be seen in /proc")?;
+        let tree = Tree::new(self.procfs.clone(), leader, plan.mark.clone(), None);
+        let tree = Arc::new(Mutex::new(tree));
+        let exit = self.roster.add_helper(pid.as_raw(), Arc::clone(&tree));
+        launching.proceed(&plan, &[]).map_err(|error| chain(&error))?;
+        self.evidence.run(inquiry, Errand { launching, tree, exit, terms });
+        Ok(())
     }
 
     fn kill(&mut self, worker: WorkerId) {

@@ -4,6 +4,7 @@ use super::makeup::Hasher;
 use super::message::{LaunchFailure, Message};
 use super::output::{Output, Stream};
 use super::prober::Prober;
+use super::tail::Tail;
 use crate::config::{Config, ListenAddress, ListenMode};
 use crate::core::words::chain;
 use crate::core::{Event, Slot, WorkerId};
@@ -124,12 +125,19 @@ impl Surroundings {
     }
 
     /// Sees a launch through to its end and tells it; then probes the worker. Runs until aborted.
-    pub async fn attend(self, worker: WorkerId, mut launching: Launching, plan: Plan) {
+    /// `tail` remembers its last lines.
+    pub async fn attend(
+        self,
+        worker: WorkerId,
+        mut launching: Launching,
+        plan: Plan,
+        tail: Arc<Tail>,
+    ) {
         let hasher = Arc::clone(&self.hasher);
         let makeup = spawn_blocking(move || hasher.of(&plan));
         if let Some(pipes) = launching.take_pipes() {
-            self.output.attach(worker, Stream::Stdout, pipes.stdout);
-            self.output.attach(worker, Stream::Stderr, pipes.stderr);
+            self.output.attach(worker, Stream::Stdout, pipes.stdout, tail.writer());
+            self.output.attach(worker, Stream::Stderr, pipes.stderr, tail.writer());
         }
         let (said, bound) = watch::channel(false);
         let deadline = Instant::now() + self.config.settings.ready_timeout;

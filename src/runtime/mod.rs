@@ -10,6 +10,7 @@ mod clock;
 mod connections;
 mod drainer;
 mod engine;
+mod evidence;
 mod executor;
 mod handle;
 mod host;
@@ -21,6 +22,7 @@ mod prober;
 mod roster;
 mod sampler;
 mod status;
+mod tail;
 
 pub use handle::{Ended, Handle, Request};
 pub use output::Output;
@@ -38,6 +40,7 @@ use crate::store::{EventFilter, Store, StoreError};
 use alerts::Alerts;
 use clock::Clock;
 use engine::Engine;
+use evidence::Collector;
 use executor::Executor;
 use host::OomKills;
 use launch::Surroundings;
@@ -48,6 +51,7 @@ use signal_hook_tokio::Signals;
 use std::collections::{BTreeMap, HashMap};
 use std::hash::{BuildHasher, RandomState};
 use std::io;
+use std::path::Path;
 use std::sync::{Arc, Mutex};
 use tokio::sync::{broadcast, mpsc};
 
@@ -129,6 +133,12 @@ pub async fn run(
     let surroundings = Surroundings { config, plane, events, output, takeover, hasher };
     let sampler = Sampler::start(pace, surroundings.clone(), procfs.clone(), writer.clone())
         .map_err(|error| RunError::Thread("sampler", error))?;
+    let evidence = Collector::new(
+        store.locker(surroundings.config.evidence.keep.0),
+        procfs.clone(),
+        Path::new(executor::CGROUPS),
+        surroundings.events.clone(),
+    );
     let oom_kills = OomKills::new(&procfs);
     tokio::spawn(host::watch(procfs.clone(), oom_kills.clone(), surroundings.events.clone()));
     let workers_oom_score = oom_scores(&procfs);
@@ -144,6 +154,7 @@ pub async fn run(
         oom_kills,
         workers_oom_score,
         sampler,
+        evidence,
         store: writer,
         store_is_well: true,
         roster: roster::Roster::new(ends),

@@ -6,6 +6,7 @@
 //! for a moment, which makes the worker wait; then it drops lines and counts them, and says how many as
 //! soon as a line gets through again. A line longer than [`LINE_MAX`] is cut into several.
 
+use super::tail::TailWriter;
 use crate::config::LogFormat;
 use crate::core::WorkerId;
 use std::io::{self, Write};
@@ -38,7 +39,7 @@ pub(super) enum Stream {
 }
 
 impl Stream {
-    fn as_str(self) -> &'static str {
+    pub fn as_str(self) -> &'static str {
         match self {
             Stream::Stdout => "stdout",
             Stream::Stderr => "stderr",
@@ -111,9 +112,9 @@ impl Output {
     }
 
     /// Passes on what a worker writes to one of its pipes, until the last writer has closed it.
-    pub(super) fn attach(&self, worker: WorkerId, stream: Stream, pipe: OwnedFd) {
-        let relay =
-            Relay { source: Source { worker, stream }, queue: self.queue.clone(), dropped: 0 };
+    pub(super) fn attach(&self, worker: WorkerId, stream: Stream, pipe: OwnedFd, tail: TailWriter) {
+        let source = Source { worker, stream };
+        let relay = Relay { source, queue: self.queue.clone(), dropped: 0, tail };
         match pipe::Receiver::from_owned_fd(pipe) {
             Ok(pipe) => drop(tokio::spawn(relay.run(pipe))),
             Err(error) => tracing::warn!(%worker, %error, "cannot read the output of a worker"),
@@ -143,6 +144,7 @@ struct Relay {
     queue: mpsc::Sender<Item>,
     /// Lines dropped and not yet told.
     dropped: u64,
+    tail: TailWriter,
 }
 
 impl Relay {
@@ -187,6 +189,7 @@ impl Relay {
     }
 
     async fn pass_on(&mut self, text: Vec<u8>) {
+        self.tail.push(self.source.stream, &text);
         let line = Item::Line { source: self.source, text };
         if self.dropped > 0 {
             // Once lines are being dropped, waiting for each would only slow the worker down.

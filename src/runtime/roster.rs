@@ -1,12 +1,15 @@
 //! The live workers: their processes, their tasks, and when nothing is left of them.
 
 use super::drainer::Drain;
+use super::evidence::{Baseline, Subject};
+use super::tail::Tail;
 use crate::core::{ExitStatus, WorkerId};
 use crate::linux::cgroup::MemoryGroup;
 use crate::linux::tree::Tree;
 use crate::store::Life;
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use std::collections::BTreeMap;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 use tokio::sync::broadcast;
@@ -23,6 +26,10 @@ pub(super) struct Live {
     pub started: Instant,
     /// Its memory, where the kernel counts it.
     pub memory: Option<MemoryGroup>,
+    /// Its last lines of output.
+    pub tail: Arc<Tail>,
+    /// What it was like in good order.
+    pub baseline: Baseline,
     /// Waits for the OOM killer to come to it.
     pub oom_watch: Option<AbortHandle>,
     /// Attends to its launch, then probes it.
@@ -45,6 +52,12 @@ impl Live {
     pub fn tree(&self) -> MutexGuard<'_, Tree> {
         self.tree.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    /// What evidence is taken of.
+    pub fn subject(&self) -> Subject {
+        let (tree, tail) = (Arc::clone(&self.tree), Arc::clone(&self.tail));
+        Subject { pid: self.pid, tree, tail, baseline: Arc::clone(&self.baseline) }
+    }
 }
 
 impl Drop for Live {
@@ -60,12 +73,20 @@ impl Drop for Live {
 pub(super) struct Roster {
     live: BTreeMap<WorkerId, Live>,
     others: broadcast::Sender<(i32, ExitStatus)>,
+    helpers: BTreeMap<i32, Helper>,
+}
+
+/// A child that is no worker.
+#[derive(Debug)]
+struct Helper {
+    tree: Arc<Mutex<Tree>>,
+    exit: SyncSender<ExitStatus>,
 }
 
 impl Roster {
     /// An empty one; `others` gets the ends of children that lead no worker.
     pub fn new(others: broadcast::Sender<(i32, ExitStatus)>) -> Self {
-        Self { live: BTreeMap::new(), others }
+        Self { live: BTreeMap::new(), others, helpers: BTreeMap::new() }
     }
 
     pub fn add(&mut self, worker: WorkerId, live: Live) {
@@ -74,6 +95,20 @@ impl Roster {
 
     pub fn get_mut(&mut self, worker: WorkerId) -> Option<&mut Live> {
         self.live.get_mut(&worker)
+    }
+
+    /// Waits for another child; gives its end.
+    pub fn add_helper(&mut self, pid: i32, tree: Arc<Mutex<Tree>>) -> Receiver<ExitStatus> {
+        let (exit, end) = sync_channel(1);
+        self.helpers.insert(pid, Helper { tree, exit });
+        end
+    }
+
+    /// Nobody will wait for the others.
+    pub fn kill_helpers(&mut self) {
+        for helper in std::mem::take(&mut self.helpers).into_values() {
+            helper.tree.lock().unwrap_or_else(PoisonError::into_inner).kill_all();
+        }
     }
 
     /// Collects all children that have ended: leaders of workers, and orphans that the sub-reaper
@@ -92,6 +127,10 @@ impl Roster {
                     return;
                 }
             };
+            if let Some(helper) = self.helpers.remove(&pid.as_raw()) {
+                let _ = helper.exit.try_send(status);
+                continue;
+            }
             let leader = self.live.values_mut().find(|live| live.pid == pid.as_raw());
             match leader {
                 Some(live) if live.exit.is_none() => live.exit = Some(status),

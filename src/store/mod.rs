@@ -48,6 +48,7 @@
 mod chain;
 mod disk;
 mod error;
+mod evidence;
 mod lock;
 mod place;
 mod queue;
@@ -61,6 +62,7 @@ mod thread;
 
 pub use chain::Head;
 pub use error::StoreError;
+pub use evidence::{Draft, DraftFile, Kept, KeptFile, Locker, Sealed, evidence_folder, kept};
 pub use place::{default_path, stores};
 pub use queue::{Durable, EVENT_CAPACITY, Health, SAMPLE_CAPACITY, Writer};
 pub use reader::{Break, Entry, EventFilter, IncidentFilter, Reader, Verified};

@@ -2,6 +2,7 @@
 
 use super::chain::Link;
 use super::disk::Disk;
+use super::evidence::Locker;
 use super::queue::{Batch, Health, Pending, Shared, Writer};
 use super::retire::Segment;
 use super::{Head, Reader, StoreError};
@@ -85,6 +86,11 @@ impl Store {
     /// Reads what it holds; a store that is being written can be read.
     pub fn reader(&self) -> Result<Reader, StoreError> {
         Reader::open(&self.path)
+    }
+
+    /// Keeps so many bytes of evidence beside the store.
+    pub fn locker(&self, keep_bytes: u64) -> Locker {
+        Locker::new(&self.path, keep_bytes)
     }
 
     /// A handle for the engine.

@@ -113,9 +113,14 @@ impl Stanch {
         self.list("list")
     }
 
+    /// `stanch incidents` with these arguments.
+    pub fn ask_store(&self, arguments: &[&str]) -> Answer {
+        let mut command = self.place.stanch(&["incidents"]);
+        answer(command.args(arguments).arg("--store").arg(self.place.store()))
+    }
+
     fn list(&self, what: &str) -> Vec<Value> {
-        let mut command = self.place.stanch(&["incidents", what, "--json", "--store"]);
-        let answer = answer(command.arg(self.place.store()));
+        let answer = self.ask_store(&[what, "--json"]);
         let lines = answer.stdout.lines();
         lines.map(|line| serde_json::from_str(line).expect("one JSON object a line")).collect()
     }

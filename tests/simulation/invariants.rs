@@ -1,7 +1,10 @@
 //! What must hold after every single action.
 
 use crate::alerts::Alerts;
-use stanch::core::{Action, Command, Kind, Moment, Record, Settings, Slot, Ticket, WorkerId};
+use stanch::core::evidence::Part;
+use stanch::core::{
+    Action, Command, IncidentId, Kind, Moment, Record, Settings, Slot, Ticket, WorkerId,
+};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
@@ -26,6 +29,9 @@ pub struct Invariants {
     operators_roll: bool,
     stopping: bool,
     unanswered: BTreeSet<Ticket>,
+    /// Evidence that was asked for, and until when it may keep a worker.
+    awaited: BTreeMap<(WorkerId, Part, IncidentId), Moment>,
+    asked: BTreeSet<WorkerId>,
     /// What was wanted before the last command, in case it is refused.
     before: Option<Before>,
 }
@@ -56,6 +62,8 @@ impl Invariants {
             operators_roll: false,
             stopping: false,
             unanswered: BTreeSet::new(),
+            awaited: BTreeMap::new(),
+            asked: BTreeSet::new(),
             before: None,
         }
     }
@@ -108,6 +116,10 @@ impl Invariants {
         self.serving.remove(&worker);
     }
 
+    pub fn captured(&mut self, worker: WorkerId, part: Part, incident: IncidentId) {
+        self.awaited.remove(&(worker, part, incident));
+    }
+
     pub fn gone(&mut self, worker: WorkerId) {
         self.live.remove(&worker);
         self.serving.remove(&worker);
@@ -150,7 +162,11 @@ impl Invariants {
                     record.unwrap_or_else(|| panic!("seed {seed}: {worker}: no record before"));
                 assert_eq!(record.slot, Some(worker.slot), "seed {seed}: {record:?}");
                 assert_eq!(record.generation, Some(worker.generation), "seed {seed}: {record:?}");
-                self.check_floor(*worker, &record.clone());
+                let record = record.clone();
+                if matches!(action, Action::Stop { .. }) {
+                    self.check_evidence(now, *worker, &record);
+                }
+                self.check_floor(*worker, &record);
             }
             Action::Divert { worker, drain } => {
                 self.check_ours(*worker);
@@ -165,7 +181,16 @@ impl Invariants {
                 self.check_ours(*worker);
                 self.admitted.insert(*worker);
             }
-            Action::Abandon { worker } => self.check_ours(*worker),
+            Action::Abandon { worker } | Action::TakeBaseline { worker } => {
+                self.check_ours(*worker);
+            }
+            Action::CaptureEvidence(inquiry) => {
+                self.check_ours(inquiry.worker);
+                assert!(!self.stopping, "seed {seed}: {inquiry:?} while stopping");
+                let key = (inquiry.worker, inquiry.part, inquiry.incident.clone());
+                self.awaited.insert(key, now + inquiry.within + Duration::from_secs(1));
+                self.asked.insert(inquiry.worker);
+            }
             Action::Reply { ticket, reply } => {
                 let before =
                     self.before.take_if(|before| before.ticket == *ticket && reply.is_err());
@@ -179,6 +204,23 @@ impl Invariants {
             Action::Incident(incident) => self.alerts.incident(now, incident),
             Action::Alert(alert) => self.alerts.alert(alert),
             Action::CloseListeners | Action::Finish => {}
+        }
+    }
+
+    /// A worker that goes in an incident was looked at, and neither sooner nor later told to stop than
+    /// that allows.
+    fn check_evidence(&self, now: Moment, worker: WorkerId, record: &Record) {
+        let seed = self.seed;
+        if self.stopping {
+            return;
+        }
+        let looked = self.asked.contains(&worker);
+        assert!(record.incident.is_none() || looked, "seed {seed}: {worker} was not looked at");
+        for ((of, part, incident), until) in &self.awaited {
+            assert!(
+                *of != worker || *part == Part::Remains || *until <= now,
+                "seed {seed}: {worker} was told to stop while {part} of {incident} was awaited"
+            );
         }
     }
 

@@ -41,6 +41,8 @@ fn settings(seed: u64) -> Settings {
     settings.memory.hard_limit_kib = random.chance(0.5).then_some(300 * 1024);
     settings.memory.total_limit_kib = random.chance(0.5).then_some(350 * 1024);
     settings.alerts = alerts::rules(&mut random);
+    settings.evidence.command_timeout =
+        random.chance(0.5).then(|| Duration::from_secs(1 + random.below(60)));
     settings.memory.host_kib = random.chance(0.5).then_some(2_000_000);
     settings
 }
@@ -108,6 +110,7 @@ fn the_worlds_are_not_boring() {
         "roll_finished",
         "roll_aborted",
         "drain_cut_connections",
+        "evidence_captured",
         "incident_resolved",
         "incident_acknowledged",
         "alert_sent",

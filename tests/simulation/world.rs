@@ -4,8 +4,8 @@ use crate::invariants::Invariants;
 use crate::random::Random;
 use jiff::Timestamp;
 use stanch::core::{
-    Action, AlertFailure, AlertId, Command, Event, ExitStatus, Kind, Left, Moment, Now, OomKiller,
-    Sample, Settings, Supervisor, Ticket, WorkerId,
+    Action, AlertFailure, AlertId, Captured, Command, Event, ExitStatus, Inquiry, Kind, Left,
+    Moment, Now, OomKiller, Sample, Settings, Supervisor, Ticket, WorkerId,
 };
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -22,7 +22,7 @@ struct Fake {
     exited: bool,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 enum Due {
     Spawned(WorkerId),
     SpawnFailed(WorkerId),
@@ -32,6 +32,7 @@ enum Due {
     Exit(WorkerId, i32),
     Gone(WorkerId),
     Alerted(AlertId),
+    Captured(Box<Inquiry>),
 }
 
 pub struct World {
@@ -164,6 +165,15 @@ impl World {
                 }
             }
             Due::Exit(worker, signal) => self.exit(worker, signal),
+            Due::Captured(inquiry) => {
+                let Inquiry { worker, incident, part, .. } = *inquiry;
+                let outcome = match self.random.chance(0.8) {
+                    true => Ok(Captured { files: 2, bytes: 4096, ..Captured::default() }),
+                    false => Err("no space left on the device".to_owned()),
+                };
+                self.invariants.captured(worker, part, incident.clone());
+                self.tell(Event::EvidenceCaptured { worker, incident, part, outcome });
+            }
             Due::Gone(worker) => {
                 if self.fakes.remove(&worker).is_some() {
                     let cut = self.random.chance(0.2).then(|| self.random.below(9));
@@ -247,7 +257,16 @@ impl World {
                     let ms = self.random.below(20_000);
                     self.after_ms(ms, Due::Alerted(alert.id));
                 }
+                Action::CaptureEvidence(inquiry) => {
+                    // Some never answer, some too late.
+                    if self.random.chance(0.9) {
+                        let most = 2 * inquiry.within.as_millis() as u64;
+                        let ms = self.random.below(most);
+                        self.after_ms(ms, Due::Captured(inquiry));
+                    }
+                }
                 Action::Record(_)
+                | Action::TakeBaseline { .. }
                 | Action::Incident(_)
                 | Action::Admit { .. }
                 | Action::Abandon { .. }

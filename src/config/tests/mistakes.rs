@@ -56,11 +56,16 @@ const MISTAKES: &[(&str, &str)] = &[
         "restart.intensity = { restart = 5 }",
         "2:23: restart.intensity.restart: unknown key (did you mean restarts?)",
     ),
-    // Known, but later.
     (
-        "[evidence]\nx = 1\n[release]\nfile = ''",
-        "2:2: evidence: known, but not available in this version of stanch\n4:2: release: known, but not available in this version of stanch",
+        "evidence.command = []",
+        "2:20: evidence.command: names no program; leave the key out to run none",
     ),
+    (
+        "evidence.max_size = '2GiB'",
+        "2:21: evidence.max_size: is more than evidence.keep (1GiB): nothing would be left of it",
+    ),
+    // Known, but later.
+    ("[release]\nfile = ''", "2:2: release: known, but not available in this version of stanch"),
     (
         "control.http = 1\nlog.rotate = 1\nlog.worker_output = 'files'",
         "2:9: control.http: known, but not available in this version of stanch\n3:5: log.rotate: known, but not available in this version of stanch\n4:21: log.worker_output: \"files\" is known, but not available in this version of stanch",

@@ -5,9 +5,10 @@ mod mistakes;
 
 use super::reader::Document;
 use super::*;
+use crate::core::units::Bytes;
 use crate::core::{
-    HealthSettings, LeakAction, LeakSettings, MemorySettings, RestartSettings, RollingSettings,
-    Settings,
+    EvidenceSettings, HealthSettings, LeakAction, LeakSettings, MemorySettings, RestartSettings,
+    RollingSettings, Settings,
 };
 use nix::sys::resource::Resource;
 use nix::sys::signal::Signal;
@@ -188,6 +189,12 @@ fn everything_that_is_typed_is_meant() {
         [limits]
         nofile = 1024
         core = "0B:unlimited"
+        [evidence]
+        command = ["py-spy", "dump", "--pid", "{pid}"]
+        timeout = "7s"
+        max_size = "1MiB"
+        keep = "2MiB"
+        log_lines = 0
         [log]
         format = "json"
         [store]
@@ -230,6 +237,12 @@ fn everything_that_is_typed_is_meant() {
             Rlimit { resource: Resource::RLIMIT_NOFILE, soft: Some(1024), hard: Some(1024) },
             Rlimit { resource: Resource::RLIMIT_CORE, soft: Some(0), hard: None },
         ],
+        evidence: Evidence {
+            command: ["py-spy", "dump", "--pid", "{pid}"].map(owned).to_vec(),
+            max_size: Bytes(1 << 20),
+            keep: Bytes(2 << 20),
+            log_lines: 0,
+        },
         log: Log { format: LogFormat::Json },
         store: Store {
             path: Some(PathBuf::from("/etc/stanch/shop.db")),
@@ -270,6 +283,7 @@ fn everything_that_is_typed_is_meant() {
             },
             // They have tests of their own.
             alerts: Vec::new(),
+            evidence: EvidenceSettings { command_timeout: Some(Duration::from_secs(7)) },
         },
     };
     let config = parse(text, Path::new("/etc/stanch/shop.toml")).unwrap_or_else(|e| panic!("{e}"));

@@ -162,6 +162,9 @@ impl Supervisor {
         }
         self.actions.push(Action::CloseListeners);
         for id in ids {
+            if let Some(worker) = self.workers.get_mut(&id) {
+                worker.evidence.give_up();
+            }
             self.retire(now, id, None, "operator", "stanch is stopping");
         }
     }

@@ -63,6 +63,7 @@ impl Supervisor {
         match worker.state {
             State::Starting { .. } => {
                 worker.state = State::Ready { since: now.mono };
+                worker.evidence.baseline_at = Some(now.mono);
                 let took_ms = now.mono.since(worker.started).as_millis() as u64;
                 let incident = worker.incident.clone();
                 let figures = figures([("start_ms", took_ms.into())]);
@@ -145,9 +146,11 @@ impl Supervisor {
         let Some(worker) = self.workers.get_mut(&id) else { return };
         worker.left = Some(left);
         match worker.state {
+            // From then on it only waits for evidence.
+            State::Draining { stop_at, .. } if stop_at <= now.mono => {}
             State::Draining { intent, hang_up_at, .. } => {
                 if left.queued == 0 && (left.awaiting == 0 || self.finishes) {
-                    self.stop_worker(now, id, intent, hang_up_at);
+                    self.let_stop(now, id, intent, hang_up_at);
                 }
             }
             State::Stopping { told, .. } => {
@@ -268,6 +271,7 @@ impl Supervisor {
         let about = About::Worker(id, Some(cause));
         let intent =
             self.record(now, Kind::WorkerCrashed, about, Some(incident.clone()), &reason, figures);
+        self.look_at_remains(now, id, &incident);
         self.lost(now, id, incident, true, &reason);
         intent
     }
@@ -285,6 +289,7 @@ impl Supervisor {
         let about = About::Worker(id, Some(stage));
         let some = Some(incident.clone());
         let intent = self.record(now, Kind::WorkerStartFailed, about, some, reason, Figures::new());
+        self.look_at_remains(now, id, &incident);
         self.lost(now, id, incident, false, reason);
         intent
     }
@@ -403,7 +408,8 @@ impl Supervisor {
         ]);
         self.count_intervention(&incident);
         let about = About::Worker(id, Some(cause));
-        let intent = self.record(now, Kind::DrainStarted, about, incident, why, figures);
+        let intent = self.record(now, Kind::DrainStarted, about, incident.clone(), why, figures);
+        self.look_at(now, id, incident.as_ref());
         let hang_up_at = now.mono + drain_timeout.saturating_sub(self.hang_up_grace());
         if serves {
             let stop_at = now.mono + drain_timeout / 2;
@@ -412,7 +418,16 @@ impl Supervisor {
             }
             self.actions.push(Action::Divert { worker: id, drain: true });
         } else {
+            self.let_stop(now, id, intent, hang_up_at);
+        }
+    }
+
+    /// Tells a worker to stop as soon as all is known of it that shall be.
+    fn let_stop(&mut self, now: Now, id: WorkerId, intent: Intent, hang_up_at: Moment) {
+        if !self.awaits_evidence(now, id) {
             self.stop_worker(now, id, intent, hang_up_at);
+        } else if let Some(worker) = self.workers.get_mut(&id) {
+            worker.state = State::Draining { intent, stop_at: now.mono, hang_up_at };
         }
     }
 
@@ -465,7 +480,9 @@ impl Supervisor {
                     self.kill(now, id, intent);
                 }
                 State::Draining { intent, stop_at, hang_up_at } if stop_at < hang_up_at => {
-                    self.stop_worker(now, id, intent, hang_up_at);
+                    // What it waited for evidence is not taken from the time that it has to finish.
+                    let hang_up_at = hang_up_at + now.mono.since(stop_at);
+                    self.let_stop(now, id, intent, hang_up_at);
                 }
                 State::Draining { intent, .. }
                 | State::Stopping { intent, told: Told::Asked, .. } => {

@@ -108,6 +108,7 @@ impl Supervisor {
         let about = About::Worker(id, Some("hard_limit"));
         let some = Some(incident.clone());
         let intent = self.record(now, kind, about, some, reason, figures);
+        self.look_at_remains(now, id, &incident);
         self.add_impact(&incident, "workers_killed", 1);
         let some = Some(incident.clone());
         self.make_due(id, Due { cause: Cause::HardLimit, incident: some, reason: reason.into() });

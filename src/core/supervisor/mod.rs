@@ -6,6 +6,7 @@
 
 mod alerts;
 mod commands;
+mod evidence;
 mod host;
 mod leaks;
 mod lifecycle;
@@ -17,6 +18,7 @@ mod view;
 pub use view::{LeakView, SlotView, View};
 
 use super::alerting::Alerting;
+use super::evidence::Evidence;
 use super::holding::{Costs, Holding};
 use super::incidents::{Book, Topic};
 use super::leak::Quantity;
@@ -184,6 +186,9 @@ impl Supervisor {
             Event::OomKilled { worker, by, peak_kib } => {
                 self.on_oom_killed(now, worker, by, peak_kib);
             }
+            Event::EvidenceCaptured { worker, incident, part, outcome } => {
+                self.on_evidence_captured(now, worker, incident, part, outcome);
+            }
             Event::Sampled { worker, sample } => self.on_sampled(now, worker, sample),
             Event::ConnectionsDropped { attempts } => self.on_connections_dropped(attempts),
             Event::StoreDegraded { error } => {
@@ -226,6 +231,7 @@ impl Supervisor {
                 self.max_age_deadline(worker),
                 self.healthy_deadline(worker),
                 self.warmth_deadline(worker),
+                self.baseline_deadline(worker),
             ]
         });
         let slots = self.slots.values().map(|slot| match slot.wait {
@@ -247,6 +253,7 @@ impl Supervisor {
     /// Does all that is due and hands out the queued actions.
     fn settle(&mut self, now: Now) -> Vec<Action> {
         self.settle_deadlines(now);
+        self.settle_baselines(now);
         self.settle_slots(now);
         // Before a roll takes the old one out, and after.
         self.settle_traffic(now);
@@ -381,6 +388,7 @@ impl Supervisor {
             ticks: None,
             bounds: Bounds::default(),
             trends: vec![Trend::new(Quantity::Memory, limit, warm_up, now.mono)],
+            evidence: Evidence::default(),
         };
         self.workers.insert(id, worker);
         self.actions.push(Action::Start { worker: id });
@@ -411,11 +419,13 @@ impl Supervisor {
         if let (Kind::EvidenceCaptured, Some(id)) = (kind, &incident) {
             self.alerting.evidence(id, reason);
         }
-        let (worker, slot, cause) = match about {
+        let (id, slot, cause) = match about {
             About::Supervisor => (None, None, None),
             About::Slot(slot, cause) => (None, Some(slot), cause),
-            About::Worker(id, cause) => (self.workers.get(&id), Some(id.slot), cause),
+            About::Worker(id, cause) => (Some(id), Some(id.slot), cause),
         };
+        // It may be gone by now.
+        let worker = id.and_then(|id| self.workers.get(&id));
         self.actions.push(Action::Record(Record {
             number: self.records,
             at: now.wall,
@@ -423,7 +433,7 @@ impl Supervisor {
             incident,
             slot,
             pid: worker.and_then(|worker| worker.pid),
-            generation: worker.map(|worker| worker.id.generation),
+            generation: id.map(|id| id.generation),
             release: match worker {
                 Some(worker) => worker.release.clone(),
                 None => self.settings.release.clone(),

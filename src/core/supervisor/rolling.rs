@@ -211,6 +211,10 @@ impl Supervisor {
         let surge = self.settings.rolling.surge;
         let no_room = old.filter(|_| surge).and_then(|id| self.no_room_beside(id));
         let overlap = old.is_none() || surge && no_room.is_none();
+        if let (Some(old), Some(due)) = (old, &due) {
+            // Beside the start of its replacement.
+            self.look_at(now, old, due.incident.as_ref());
+        }
         if let Some(id) = old.filter(|id| self.workers.get(id).is_some_and(Worker::is_hung)) {
             self.actions.push(Action::Abandon { worker: id });
         }

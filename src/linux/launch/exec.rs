@@ -127,7 +127,7 @@ fn environment(plan: &Plan, listeners: &[String]) -> Result<Vec<CString>, Fault>
     for name in LISTEN {
         environment.remove(name);
     }
-    environment.set("STANCH_WORKER", plan.worker.to_string());
+    environment.set("STANCH_WORKER", &plan.mark);
     environment.set("STANCH_SLOT", plan.worker.slot.to_string());
     environment.set("STANCH_GENERATION", plan.worker.generation.to_string());
     if !listeners.is_empty() {

@@ -10,9 +10,12 @@ use std::fmt;
 /// them: they need not be UTF-8.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Plan {
-    /// Who it will be; the launcher adds it to the environment as `STANCH_WORKER` (`SLOT.GENERATION`),
-    /// `STANCH_SLOT` and `STANCH_GENERATION`.
+    /// Who it will be, or whom it is for; the launcher adds it to the environment as `STANCH_SLOT` and
+    /// `STANCH_GENERATION`.
     pub worker: WorkerId,
+    /// By which the processes of its tree are known, in the environment as `STANCH_WORKER`; of a worker
+    /// `SLOT.GENERATION`.
+    pub mark: String,
     /// The command: a path when it holds a slash (relative to `directory`), else a name that is
     /// searched in the `PATH` of `environment`. Also the worker's `argv[0]`.
     pub program: OsString,
@@ -39,6 +42,7 @@ impl Plan {
     pub fn new(worker: WorkerId, program: impl Into<OsString>) -> Self {
         Self {
             worker,
+            mark: worker.to_string(),
             program: program.into(),
             arguments: Vec::new(),
             environment: Environment::default(),

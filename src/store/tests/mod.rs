@@ -2,6 +2,7 @@
 
 mod chain;
 mod child;
+mod evidence;
 mod file;
 mod flow;
 mod migration;

@@ -1,0 +1,43 @@
+//! The evidence: what grew in each worker that had to go.
+
+use super::Dossier;
+use super::replacements::{figure, worker};
+use super::words::{count, second, size, span};
+use crate::core::{Kind, Record};
+
+/// Of more than twice this the middle ones are left out.
+const ENDS: usize = 5;
+
+/// When, of which worker, and what grew most; a row each look.
+pub(super) fn rows(dossier: &Dossier) -> Vec<Vec<String>> {
+    let looks = dossier.own().filter(|record| record.kind == Kind::EvidenceCaptured);
+    let mut rows: Vec<Vec<String>> = looks
+        .filter(|record| record.cause.as_deref() == Some("look"))
+        .map(|record| {
+            let who = worker(record).map(|worker| worker.to_string()).unwrap_or_default();
+            let age = figure(record, "baseline_age_s").map_or("not known".to_owned(), span);
+            vec![second(record.at, &dossier.zone), who, grew(record), age]
+        })
+        .collect();
+    let hidden = rows.len().saturating_sub(2 * ENDS);
+    if hidden > 1 {
+        let more = count(hidden as u64, "more look");
+        rows.splice(
+            ENDS..ENDS + hidden,
+            [vec!["…".to_owned(), String::new(), more, String::new()]],
+        );
+    }
+    rows
+}
+
+fn grew(record: &Record) -> String {
+    let name = |key: &str| record.figures.get(key).and_then(|name| name.as_str());
+    let memory = name("grew_most").zip(figure(record, "grew_most_kib"));
+    let descriptors = name("descriptors_grew_most").zip(figure(record, "descriptors_grew_most_by"));
+    let told: Vec<String> = memory
+        .map(|(what, kib)| format!("{what} by {}", size(kib)))
+        .into_iter()
+        .chain(descriptors.map(|(what, by)| format!("descriptors ({what}) by {by}")))
+        .collect();
+    if told.is_empty() { record.reason.clone() } else { told.join(", ") }
+}
