@@ -16,7 +16,7 @@ use crate::linux::pressure;
 use crate::linux::procfs::Procfs;
 use crate::linux::sockdiag;
 use crate::linux::spawn::{self, Launcher, Launching, Output};
-use crate::linux::tree::Tree;
+use crate::linux::tree::{Orphans, Tree};
 use crate::store::{Durable, Life, Writer};
 use jiff::Timestamp;
 use nix::sys::signal::Signal;
@@ -41,6 +41,7 @@ pub(super) struct Executor {
     pub surroundings: Surroundings,
     pub launcher: Launcher,
     pub procfs: Procfs,
+    pub orphans: Orphans,
     pub leaves: Option<Leaves>,
     pub limits: Limits,
     pub oom_kills: OomKills,
@@ -59,6 +60,10 @@ pub(super) struct Executor {
 impl Executor {
     /// Carries out actions in their order; gives what is known of their effect at once.
     pub async fn carry_out(&mut self, actions: Vec<Action>) -> Vec<Event> {
+        if actions.is_empty() {
+            // Whatever ends by itself says so by SIGCHLD.
+            return Vec::new();
+        }
         let mut events = Vec::new();
         for action in actions {
             match action {
@@ -214,7 +219,8 @@ impl Executor {
         {
             tracing::debug!(%worker, %error, "the worker keeps its oom_score_adj");
         }
-        let tree = Tree::new(self.procfs.clone(), leader, worker.to_string(), leaf);
+        let (procfs, orphans) = (self.procfs.clone(), self.orphans.clone());
+        let tree = Tree::new(procfs, orphans, leader, worker.to_string(), leaf);
         let (plan, outcome) = match self.hand_over(worker, &launching) {
             Ok(plan) => (Some(plan), Ok(())),
             Err(failure) => (None, Err(failure)),

@@ -33,6 +33,7 @@ use crate::linux::plane::{Address, Plane};
 use crate::linux::pressure;
 use crate::linux::procfs::Procfs;
 use crate::linux::spawn::Launcher;
+use crate::linux::tree::Orphans;
 use crate::store::{EventFilter, Store, StoreError};
 use clock::Clock;
 use engine::Engine;
@@ -134,6 +135,7 @@ pub async fn run(
         surroundings,
         launcher: Launcher::default(),
         procfs,
+        orphans: Orphans::default(),
         leaves,
         limits,
         oom_kills,

@@ -2,12 +2,12 @@
 
 use super::Unavailable;
 use crate::linux::procfs::{Procfs, numbers};
+use nix::sys::stat::stat;
 use nix::unistd::{Pid, getpid};
 use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::io::{self, ErrorKind, Write};
 use std::os::unix::ffi::OsStringExt;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 /// The supervisor's own leaf in its folder, see [`Folder::hand_on_memory`].
@@ -260,9 +260,13 @@ pub(super) fn write(path: &Path, text: &[u8]) -> io::Result<()> {
 
 /// The live processes of a cgroup, without those below it; `None` when it is gone.
 pub(super) fn procs(cgroup: &Path) -> Option<Vec<Pid>> {
-    let text = fs::read_to_string(cgroup.join("cgroup.procs")).ok()?;
-    // 0 stands for a process of another pid namespace.
-    Some(numbers(&text).filter(|&pid| pid > 0).map(Pid::from_raw).collect())
+    Some(pids(&fs::read(cgroup.join("cgroup.procs")).ok()?))
+}
+
+/// Those of a list; 0 stands for a process of another pid namespace.
+pub(super) fn pids(list: &[u8]) -> Vec<Pid> {
+    let list = str::from_utf8(list).unwrap_or_default();
+    numbers(list).filter(|&pid| pid > 0).map(Pid::from_raw).collect()
 }
 
 /// All cgroups below one, parents before children.
@@ -280,7 +284,7 @@ pub(super) fn nested(path: &Path) -> Vec<PathBuf> {
 fn child_folders(path: &Path) -> Vec<PathBuf> {
     // A folder has two links and one more for each folder in it (kernfs, `kernfs_refresh_inode`): one
     // call instead of five for the usual case, at each sample.
-    if fs::metadata(path).is_ok_and(|folder| folder.nlink() == 2) {
+    if stat(path).is_ok_and(|folder| folder.st_nlink == 2) {
         return Vec::new();
     }
     let Ok(entries) = fs::read_dir(path) else { return Vec::new() };

@@ -131,7 +131,7 @@ fn the_files_of_a_leaf_are_read() {
     let fixture = Fixture::new(OWN, HYBRID);
     let path = fixture.path("leaf");
     fs::create_dir_all(path.join("own/deeper")).unwrap();
-    let leaf = Leaf { path: path.clone(), _folder: None };
+    let leaf = Leaf { path: path.clone(), procs: OnceLock::new(), _folder: None };
     assert_eq!(leaf.procs(), None);
     assert_eq!(leaf.populated(), None);
     assert!(!leaf.kill());
