@@ -47,6 +47,11 @@ pub fn available_kib(procfs: &Procfs) -> Option<u64> {
     meminfo_kib(procfs, "MemAvailable:")
 }
 
+/// All memory of the host.
+pub fn total_kib(procfs: &Procfs) -> Option<u64> {
+    meminfo_kib(procfs, "MemTotal:")
+}
+
 /// All swap space of the host.
 pub fn swap_kib(procfs: &Procfs) -> Option<u64> {
     meminfo_kib(procfs, "SwapTotal:")

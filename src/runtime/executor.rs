@@ -23,7 +23,6 @@ use nix::sys::signal::Signal;
 use nix::unistd::Pid;
 use std::collections::{BTreeMap, HashMap};
 use std::os::fd::AsFd;
-use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
@@ -32,9 +31,6 @@ use tokio::time::timeout;
 
 /// How long an action waits for its record to be on disk.
 const INTENT_PATIENCE: Duration = Duration::from_millis(50);
-
-/// Where cgroup v2 is mounted on all distributions; elsewhere `pids.max` is not known.
-const CGROUPS: &str = "/sys/fs/cgroup";
 
 /// The hands of the engine.
 pub(super) struct Executor {
@@ -161,7 +157,7 @@ impl Executor {
                 let held = live.memory.as_ref().is_some_and(MemoryGroup::is_limited);
                 let limit = if held { Holds::Kernel } else { Holds::Sampler };
                 self.sampler.watch(life, live.started, tree, limit);
-                let bounds = bounds(self.procfs.root(), Path::new(CGROUPS), Pid::from_raw(pid));
+                let bounds = bounds(&self.procfs, Pid::from_raw(pid));
                 let held = held.then_some(Event::LimitHeld { worker });
                 let begun = [Event::Spawned { worker, pid }, Event::Bounds { worker, bounds }];
                 begun.into_iter().chain(held).collect()

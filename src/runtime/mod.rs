@@ -27,7 +27,7 @@ pub use output::Output;
 use crate::config::{Config, ListenAddress, ListenMode};
 use crate::core::words::chain;
 use crate::core::{Kind, Makeup, Supervisor};
-use crate::linux::cgroup::{Enforcement, Leaves, Limits, Unavailable};
+use crate::linux::cgroup::{Around, Enforcement, Leaves, Limits, Unavailable};
 use crate::linux::launch::Takeover;
 use crate::linux::plane::{Address, Plane};
 use crate::linux::pressure;
@@ -79,9 +79,10 @@ pub async fn run(
     nix::sys::prctl::set_child_subreaper(true)
         .map_err(|errno| RunError::SubReaper(errno.into()))?;
     let mut config = config;
-    config.settings.memory.host_kib = host_memory_kib();
+    let procfs = Procfs::default();
+    let around = Around::supervisor(&procfs);
+    config.settings.memory.host_kib = host_memory_kib(&procfs, &around);
     let config = Arc::new(config);
-    let procfs = Procfs::new("/proc");
     let (events, messages) = mpsc::channel(QUEUE);
     let writer = store.writer();
     let pace = Pace {
@@ -129,7 +130,8 @@ pub async fn run(
     let sampler = Sampler::start(pace, surroundings.clone(), procfs.clone(), writer.clone())
         .map_err(|error| RunError::Thread("sampler", error))?;
     let oom_kills = OomKills::new(&procfs);
-    tokio::spawn(host::watch(procfs.clone(), oom_kills.clone(), surroundings.events.clone()));
+    let events = surroundings.events.clone();
+    tokio::spawn(host::watch(procfs.clone(), around, oom_kills.clone(), events));
     let workers_oom_score = oom_scores(&procfs);
     let executor = Executor {
         surroundings,
@@ -199,10 +201,6 @@ fn oom_scores(procfs: &Procfs) -> Option<i32> {
 }
 
 /// What the host, or the container, has.
-fn host_memory_kib() -> Option<u64> {
-    let mut system = sysinfo::System::new().ok()?;
-    system.refresh_memory();
-    let limit = system.cgroup_limits().map(|limits| limits.total_memory);
-    let total = [Some(system.total_memory()), limit].into_iter().flatten().min()?;
-    (total > 0).then_some(total / 1024)
+fn host_memory_kib(procfs: &Procfs, around: &Around) -> Option<u64> {
+    pressure::total_kib(procfs).into_iter().chain(around.limit_kib()).min()
 }

@@ -39,10 +39,12 @@
 //!   otherwise. A worker that is root can make cgroups of its own below its leaf.
 //! - A process may leave its leaf when it has the rights: `pam_systemd` moves what `su -` starts.
 
+mod around;
 mod limits;
 mod memory;
 mod place;
 
+pub use around::{Around, pids_max};
 pub use limits::{Enforcement, Limits};
 pub use memory::{MemoryGroup, OomWatch};
 
@@ -237,7 +239,7 @@ pub struct Leaf {
 
 /// A folder beside a cgroup that cannot hand on its memory controller because it has processes.
 fn beside(procfs: &Procfs, own: &Own, app: &str) -> Option<Folder> {
-    let above = own.path.parent().filter(|_| !own.topmost)?;
+    let above = own.path.parent().filter(|_| !own.is_topmost())?;
     let folder = Folder::make(procfs, above, app).ok()?;
     folder.hand_on_memory_from(above).ok()?;
     Some(folder)
