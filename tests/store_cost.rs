@@ -56,6 +56,7 @@ fn incident(number: u64, began: Timestamp) -> Incident {
         resolved_at: Some(began + SignedDuration::from_secs(400 * number as i64 + 300)),
         release: Some("2026.11.3".into()),
         slots: vec![Slot(1)],
+        acknowledged: None,
         interventions: EACH,
         impact: Figures::new(),
         summary: "worker 1 leaks memory".into(),

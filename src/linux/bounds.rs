@@ -5,18 +5,19 @@
 //! kernel's admin-guide/cgroup-v2, proc_sys_kernel(5)): the least of them is what all workers together
 //! run into.
 
+use super::cgroup::pids_max;
+use super::procfs::Procfs;
 use crate::core::Bounds;
 use nix::unistd::Pid;
 use std::fs;
 use std::path::Path;
 
-/// Reads them; `proc` is `/proc`, `cgroups` where cgroup v2 is mounted. What is unlimited or cannot be
-/// read is `None`.
-pub fn bounds(proc: &Path, cgroups: &Path, pid: Pid) -> Bounds {
-    let folder = proc.join(pid.to_string());
-    let limits = fs::read_to_string(folder.join("limits")).unwrap_or_default();
-    let threads = number(&proc.join("sys/kernel/threads-max"));
-    let tasks = [soft(&limits, "Max processes"), threads, pids_max(&folder, cgroups)];
+/// Reads them. What is unlimited or cannot be read is `None`.
+pub fn bounds(procfs: &Procfs, pid: Pid) -> Bounds {
+    let limits = procfs.root().join(pid.to_string()).join("limits");
+    let limits = fs::read_to_string(limits).unwrap_or_default();
+    let threads = number(&procfs.root().join("sys/kernel/threads-max"));
+    let tasks = [soft(&limits, "Max processes"), threads, pids_max(procfs, pid)];
     Bounds { fds: soft(&limits, "Max open files"), tasks: tasks.into_iter().flatten().min() }
 }
 
@@ -24,14 +25,6 @@ pub fn bounds(proc: &Path, cgroups: &Path, pid: Pid) -> Bounds {
 fn soft(limits: &str, name: &str) -> Option<u64> {
     let line = limits.lines().find_map(|line| line.strip_prefix(name))?;
     line.split_ascii_whitespace().next()?.parse().ok()
-}
-
-/// The least `pids.max` from the process's own cgroup up to the top that can be seen.
-fn pids_max(folder: &Path, cgroups: &Path) -> Option<u64> {
-    let text = fs::read_to_string(folder.join("cgroup")).ok()?;
-    let own = text.lines().find_map(|line| line.strip_prefix("0::/"))?;
-    let above = Path::new(own).ancestors();
-    above.filter_map(|path| number(&cgroups.join(path).join("pids.max"))).min()
 }
 
 fn number(path: &Path) -> Option<u64> {
@@ -58,14 +51,16 @@ Max pending signals       unlimited            96365                signals
             fs::create_dir_all(path.parent().unwrap()).unwrap();
             fs::write(path, text).unwrap();
         };
-        let read = || bounds(&root.path().join("proc"), &root.path().join("cg"), Pid::from_raw(7));
+        let procfs = Procfs::new(root.path().join("proc"));
+        let read = || bounds(&procfs, Pid::from_raw(7));
         assert_eq!(read(), Bounds::default());
         write("proc/7/limits", LIMITS);
         assert_eq!(read(), Bounds { fds: Some(1024), tasks: Some(96_365) });
         write("proc/sys/kernel/threads-max", "50000\n");
         assert_eq!(read().tasks, Some(50_000));
+        let mount = format!("41 31 0:38 / {}/cg rw - cgroup2 cgroup2 rw\n", root.path().display());
+        write("proc/self/mountinfo", &mount);
         write("proc/7/cgroup", "3:cpu:/x\n0::/system.slice/app.service\n");
-        write("cg/system.slice/app.service/pids.max", "max\n");
         write("cg/system.slice/pids.max", "4915\n");
         assert_eq!(read().tasks, Some(4915));
         write("proc/7/limits", &LIMITS.replace("1024 ", "unlimited "));
@@ -76,7 +71,7 @@ Max pending signals       unlimited            96365                signals
     fn this_kernel_agrees() {
         let (soft, _) =
             nix::sys::resource::getrlimit(nix::sys::resource::Resource::RLIMIT_NOFILE).unwrap();
-        let read = bounds(Path::new("/proc"), Path::new("/sys/fs/cgroup"), nix::unistd::getpid());
+        let read = bounds(&Procfs::default(), nix::unistd::getpid());
         assert_eq!(read.fds, Some(soft));
         assert!(read.tasks.is_some());
     }

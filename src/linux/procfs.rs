@@ -10,7 +10,7 @@
 //! - A descriptor below `/proc/PID` belongs to that very process: once it is reaped, reads fail with
 //!   ESRCH, also when the pid has been given to another. So a kept descriptor needs no identity check.
 //! - `stat` and `status` are single-record files: one `read` into a buffer that is large enough gives
-//!   the whole text, and a read that does not fill the buffer is the last one.
+//!   the whole text. Lists (`cgroup.procs`) come in whole lines, so a read may leave some of the buffer.
 //! - `comm` in `stat` is whatever the program chose, with spaces, parentheses and newlines: the fields
 //!   begin after the *last* `)`.
 //! - The size that `stat(2)` reports of `/proc/PID/fd` is the number of open descriptors since Linux
@@ -22,12 +22,13 @@
 //! - `smaps_rollup` walks the page tables (10.7 ms for 1 GiB) and holds the memory map's lock: it is
 //!   for a slow rate only. It and `environ` need the right to ptrace the process.
 
+use nix::sys::stat::stat;
 use nix::unistd::Pid;
 use std::collections::HashMap;
 use std::fs::{self, File};
 use std::io::Read;
 use std::os::fd::RawFd;
-use std::os::unix::fs::{FileExt, MetadataExt};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
@@ -80,14 +81,17 @@ impl Stat {
         let pid = std::str::from_utf8(pid).ok()?.parse().ok()?;
         let comm_end = text.iter().rposition(|&byte| byte == b')')?;
         let rest = std::str::from_utf8(text.get(comm_end + 1..)?).ok()?;
-        let fields: Vec<&str> = rest.split_ascii_whitespace().collect();
-        // proc(5) numbers the fields from 1; `state` is the third.
-        let field = |number: usize| fields.get(number - 3).copied();
-        let number = |at: usize| field(at)?.parse::<u64>().ok();
-        let other_pid = |at: usize| Some(Pid::from_raw(field(at)?.parse().ok()?));
+        // proc(5) numbers the fields from 1; `state` is the third, start time the last one here.
+        let mut fields = [""; 20];
+        let mut words = rest.split_ascii_whitespace();
+        for field in &mut fields {
+            *field = words.next()?;
+        }
+        let number = |at: usize| fields[at - 3].parse::<u64>().ok();
+        let other_pid = |at: usize| Some(Pid::from_raw(fields[at - 3].parse().ok()?));
         Some(Self {
             id: ProcessId { pid: Pid::from_raw(pid), start_time_ticks: number(22)? },
-            state: field(3)?.chars().next()?,
+            state: fields[0].chars().next()?,
             parent: other_pid(4)?,
             session: other_pid(6)?,
             cpu_ticks: number(14)? + number(15)? + number(16)? + number(17)?,
@@ -116,14 +120,20 @@ pub struct Memory {
 impl Memory {
     fn parse(text: &[u8]) -> Self {
         let mut memory = Self::default();
-        for_each_size(text, |key, kib| match key {
-            b"VmRSS" => memory.rss_kib = Some(kib),
-            b"RssAnon" => memory.rss_anon_kib = Some(kib),
-            b"RssFile" => memory.rss_file_kib = Some(kib),
-            b"RssShmem" => memory.rss_shmem_kib = Some(kib),
-            b"VmSwap" => memory.vm_swap_kib = Some(kib),
-            _ => {}
-        });
+        for (key, kib) in sizes(text) {
+            match key {
+                b"VmRSS" => memory.rss_kib = Some(kib),
+                b"RssAnon" => memory.rss_anon_kib = Some(kib),
+                b"RssFile" => memory.rss_file_kib = Some(kib),
+                b"RssShmem" => memory.rss_shmem_kib = Some(kib),
+                b"VmSwap" => {
+                    memory.vm_swap_kib = Some(kib);
+                    // The last one, halfway through the text.
+                    break;
+                }
+                _ => {}
+            }
+        }
         memory
     }
 }
@@ -143,12 +153,14 @@ pub struct Share {
 impl Share {
     fn parse(text: &[u8]) -> Self {
         let mut share = Self::default();
-        for_each_size(text, |key, kib| match key {
-            b"Pss_Anon" => share.anon_kib = Some(kib),
-            b"Pss_Shmem" => share.shmem_kib = Some(kib),
-            b"SwapPss" => share.swap_kib = Some(kib),
-            _ => {}
-        });
+        for (key, kib) in sizes(text) {
+            match key {
+                b"Pss_Anon" => share.anon_kib = Some(kib),
+                b"Pss_Shmem" => share.shmem_kib = Some(kib),
+                b"SwapPss" => share.swap_kib = Some(kib),
+                _ => {}
+            }
+        }
         share
     }
 }
@@ -201,13 +213,12 @@ impl Procfs {
         let Ok(threads) = std::fs::read_dir(self.folder(pid).join("task")) else {
             return Vec::new();
         };
-        let mut children = Vec::new();
-        for thread in threads.flatten() {
-            if let Ok(text) = std::fs::read_to_string(thread.path().join("children")) {
-                children.extend(numbers(&text).map(Pid::from_raw));
-            }
-        }
-        children
+        threads.flatten().flat_map(|thread| children_of_thread(&thread.path())).collect()
+    }
+
+    /// The same of a process with one thread only, in a third of the time.
+    pub fn children_of_single(&self, pid: Pid) -> Vec<Pid> {
+        children_of_thread(&self.folder(pid).join("task").join(pid.to_string()))
     }
 
     /// The value of a variable in the environment that the process was started with. `None` also
@@ -260,48 +271,55 @@ pub struct ProcessFiles {
 impl ProcessFiles {
     /// State, parent, session, CPU time, threads and start time; `None` when the process is gone.
     pub fn stat(&self) -> Option<Stat> {
-        Stat::parse(&read_record(&self.stat, 1024)?)
+        read_whole(&self.stat, Stat::parse)?
     }
 
     /// Memory; `None` when the process is gone.
     pub fn memory(&self) -> Option<Memory> {
-        Some(Memory::parse(&read_record(&self.status, 4096)?))
+        read_whole(&self.status, Memory::parse)
     }
 
     /// Open descriptors.
     pub fn fd_count(&self) -> Option<u64> {
-        match std::fs::metadata(&self.fd).ok()?.size() {
+        match stat(&self.fd).ok()?.st_size {
             0 => Some(std::fs::read_dir(&self.fd).ok()?.count() as u64),
-            count => Some(count),
+            count => u64::try_from(count).ok(),
         }
     }
 }
 
-/// Reads a single-record file from its start, whatever was read of it before.
-fn read_record(file: &File, size_hint: usize) -> Option<Vec<u8>> {
-    let mut text = vec![0; size_hint];
-    let mut len = 0;
-    loop {
-        let read = file.read_at(&mut text[len..], len as u64).ok()?;
-        len += read;
-        if len < text.len() {
-            text.truncate(len);
-            return (len > 0).then_some(text);
-        }
-        text.resize(2 * len, 0);
+/// Reads a file of the kernel's from its start, whatever was read of it before, and hands its text on.
+/// Nearly all fit into the buffer; a list may be cut short of its end by less than one pid (seq_file).
+pub(super) fn read_whole<T>(file: &File, parse: impl FnOnce(&[u8]) -> T) -> Option<T> {
+    const LONGEST_PID: usize = 16;
+    let mut buffer = [0; 4096];
+    let mut len = file.read_at(&mut buffer, 0).ok()?;
+    if len + LONGEST_PID < buffer.len() {
+        return Some(parse(&buffer[..len]));
     }
+    let mut text = buffer.to_vec();
+    loop {
+        match file.read_at(&mut text[len..], len as u64).ok()? {
+            0 if len < text.len() => return Some(parse(&text[..len])),
+            0 => text.resize(2 * len, 0),
+            read => len += read,
+        }
+    }
+}
+
+fn children_of_thread(folder: &Path) -> Vec<Pid> {
+    let text = std::fs::read_to_string(folder.join("children")).unwrap_or_default();
+    numbers(&text).map(Pid::from_raw).collect()
 }
 
 /// The `Key:  123 kB` lines of a text.
-fn for_each_size<'a>(text: &'a [u8], mut found: impl FnMut(&'a [u8], u64)) {
-    for line in text.split(|&byte| byte == b'\n') {
-        let Some(colon) = line.iter().position(|&byte| byte == b':') else { continue };
-        let Some(value) = line[colon + 1..].strip_suffix(b" kB") else { continue };
-        if let Some(kib) = std::str::from_utf8(value).ok().and_then(|text| text.trim().parse().ok())
-        {
-            found(&line[..colon], kib);
-        }
-    }
+fn sizes(text: &[u8]) -> impl Iterator<Item = (&[u8], u64)> {
+    text.split(|&byte| byte == b'\n').filter_map(|line| {
+        let line = line.strip_suffix(b" kB")?;
+        let colon = line.iter().position(|&byte| byte == b':')?;
+        let kib = std::str::from_utf8(&line[colon + 1..]).ok()?.trim_ascii().parse().ok()?;
+        Some((&line[..colon], kib))
+    })
 }
 
 /// The numbers of a list that is separated by spaces or line ends: `children`, `cgroup.procs`.
@@ -430,6 +448,8 @@ mod tests {
         let mut children = fixture.procfs.children(PID);
         children.sort();
         assert_eq!(children, [4300, 4301, 4302].map(Pid::from_raw));
+        let of_first = fixture.procfs.children_of_single(PID);
+        assert_eq!(of_first, [4300, 4301].map(Pid::from_raw));
     }
 
     #[test]

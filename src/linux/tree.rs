@@ -31,14 +31,18 @@
 //! on top, because it holds against concurrent forks.
 
 mod connections;
+mod orphans;
 mod usage;
+
+pub use orphans::Orphans;
 
 use super::cgroup::Leaf;
 use super::pidfd;
 use super::procfs::{Memory, ProcessFiles, ProcessId, Procfs, Stat};
 use nix::sys::signal::Signal;
 use nix::unistd::{Pid, getpid};
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::time::Duration;
 use usage::{Excess, Usage};
 
 /// The environment variable that carries a worker's mark.
@@ -66,9 +70,7 @@ pub struct Tree {
     members: BTreeMap<Pid, Member>,
     /// The parent that the leader had when last seen; it inherits orphans.
     leader_parent: Pid,
-    /// Orphans that carry another worker's mark, and dead ones of nobody knows whom; they need not
-    /// be asked again.
-    strangers: HashSet<Pid>,
+    orphans: Orphans,
     news: News,
     usage: Usage,
 }
@@ -76,7 +78,7 @@ pub struct Tree {
 /// Whether a look met anybody new: a new member, or a process that had ended before it could be told
 /// whose it was. After such a look there may be more: of a tree whose processes fork and end faster
 /// than one looks, each parent is dead when it is asked, and each child unborn when the list is made.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum News {
     None,
     Some,
@@ -94,7 +96,14 @@ struct Member {
 impl Tree {
     /// The tree of a worker with this leader, whose environment has [`MARK_VARIABLE`] set to `mark`.
     /// `leader` comes from [`Procfs::identify`] while the caller has not reaped it yet.
-    pub fn new(procfs: Procfs, leader: ProcessId, mark: String, leaf: Option<Leaf>) -> Self {
+    /// `orphans` is shared by all trees of the supervisor.
+    pub fn new(
+        procfs: Procfs,
+        orphans: Orphans,
+        leader: ProcessId,
+        mark: String,
+        leaf: Option<Leaf>,
+    ) -> Self {
         let mut tree = Self {
             procfs,
             leader,
@@ -102,7 +111,7 @@ impl Tree {
             leaf,
             members: BTreeMap::new(),
             leader_parent: getpid(),
-            strangers: HashSet::new(),
+            orphans,
             news: News::None,
             usage: Usage::default(),
         };
@@ -110,6 +119,7 @@ impl Tree {
             && stat.id == leader
         {
             tree.leader_parent = stat.parent;
+            tree.orphans.claim(&stat, &tree.mark);
             tree.admit(stat);
         }
         tree
@@ -192,11 +202,16 @@ impl Tree {
 
     /// Finds every member.
     fn look_everywhere(&mut self) -> News {
+        self.look_everywhere_but(Duration::ZERO)
+    }
+
+    /// The same, with what was known of the orphans so long ago.
+    fn look_everywhere_but(&mut self, orphans_age_max: Duration) -> News {
         self.news = News::None;
         self.look_at_members_and_leaf();
         // Children before orphans: who loses its parent in between shows up among the orphans.
-        self.look_for_children(self.live().map(|stat| stat.id).collect());
-        let orphans = self.look_for_orphans();
+        self.look_for_children(self.live().copied().collect());
+        let orphans = self.look_for_orphans(orphans_age_max);
         self.look_for_children(orphans);
         self.news
     }
@@ -241,9 +256,12 @@ impl Tree {
     }
 
     /// Walks down from these members.
-    fn look_for_children(&mut self, mut parents: Vec<ProcessId>) {
-        while let Some(parent) = parents.pop() {
-            let mut listed = self.procfs.children(parent.pid);
+    fn look_for_children(&mut self, mut parents: Vec<Stat>) {
+        while let Some(Stat { id: parent, threads, .. }) = parents.pop() {
+            let mut listed = match threads {
+                1 => self.procfs.children_of_single(parent.pid),
+                _ => self.procfs.children(parent.pid),
+            };
             listed.retain(|pid| !self.members.contains_key(pid));
             if listed.is_empty() {
                 continue;
@@ -258,55 +276,36 @@ impl Tree {
                 continue;
             }
             for stat in seen {
-                parents.push(stat.id);
+                parents.push(stat);
                 self.admit(stat);
             }
         }
     }
 
     /// Admits the orphans of the tree; which they are.
-    fn look_for_orphans(&mut self) -> Vec<ProcessId> {
-        let reapers = HashSet::from([getpid(), self.leader_parent]);
-        let list = || reapers.iter().flat_map(|&reaper| self.procfs.children(reaper)).collect();
-        let (mut children, again): (HashSet<Pid>, HashSet<Pid>) = (list(), list());
-        if children != again {
-            // Somebody was reaped while the list was made, and the next in it may have been skipped.
-            self.news = News::Some;
-            children.extend(again);
-        }
-        self.strangers.retain(|pid| children.contains(pid));
+    fn look_for_orphans(&mut self, age_max: Duration) -> Vec<Stat> {
         let mut admitted = Vec::new();
-        for pid in children {
-            if self.members.contains_key(&pid) || self.strangers.contains(&pid) {
-                continue;
-            }
-            let before = self.procfs.stat(pid);
-            let mark = self.procfs.environment(pid, MARK_VARIABLE);
-            let Some(stat) = self.procfs.stat(pid) else {
+        for reaper in BTreeSet::from([getpid(), self.leader_parent]) {
+            let whose = (&self.mark[..], self.leader.pid);
+            let is_member = |pid: Pid| self.members.contains_key(&pid);
+            let (candidates, news) =
+                self.orphans.of(&self.procfs, reaper, whose, is_member, age_max);
+            self.news = self.news.max(news);
+            for pid in candidates {
                 self.news = News::Some;
-                continue;
-            };
-            if before.map(|before| before.id) != Some(stat.id) || !reapers.contains(&stat.parent) {
-                self.news = News::Some;
-                continue;
-            }
-            let ours = match &mark {
-                Some(mark) => *mark == self.mark,
-                None => stat.session == self.leader.pid,
-            };
-            if ours {
-                admitted.push(stat.id);
-                self.admit(stat);
-            } else if mark.is_some() {
-                self.strangers.insert(pid);
-            } else if !stat.is_alive() {
-                // Its environment is gone. It may have been ours, and its child may have become the
-                // supervisor's after the list was made.
-                self.strangers.insert(pid);
-                self.news = News::Some;
-            } else if stat.is_exiting {
-                // The same, but its child has not become the supervisor's yet.
-                self.news = News::Some;
+                let asked = orphans::ask(&self.procfs, pid);
+                let ours = asked.filter(|(stat, mark)| {
+                    let ours = match mark {
+                        Some(mark) => *mark == self.mark,
+                        None => stat.session == self.leader.pid,
+                    };
+                    ours && stat.parent == reaper
+                });
+                if let Some((stat, _)) = ours {
+                    self.orphans.claim(&stat, &self.mark);
+                    admitted.push(stat);
+                    self.admit(stat);
+                }
             }
         }
         admitted
@@ -358,7 +357,8 @@ mod tests {
         /// A tree whose leader is long gone.
         fn tree(&self) -> Tree {
             let leader = ProcessId { pid: Pid::from_raw(LEADER), start_time_ticks: LEADER as u64 };
-            Tree::new(Procfs::new(self.0.path()), leader, "app:0.1".into(), None)
+            let procfs = Procfs::new(self.0.path());
+            Tree::new(procfs, Orphans::default(), leader, "app:0.1".into(), None)
         }
     }
 

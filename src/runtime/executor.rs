@@ -20,14 +20,13 @@ use crate::linux::pressure;
 use crate::linux::procfs::Procfs;
 use crate::linux::sockdiag;
 use crate::linux::spawn::{self, Launcher, Launching, Output};
-use crate::linux::tree::Tree;
+use crate::linux::tree::{Orphans, Tree};
 use crate::store::{Durable, Life, Writer};
 use jiff::Timestamp;
 use nix::sys::signal::Signal;
 use nix::unistd::Pid;
 use std::collections::{BTreeMap, HashMap};
 use std::os::fd::AsFd;
-use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
@@ -37,14 +36,12 @@ use tokio::time::timeout;
 /// How long an action waits for its record to be on disk.
 const INTENT_PATIENCE: Duration = Duration::from_millis(50);
 
-/// Where cgroup v2 is mounted on all distributions; elsewhere `pids.max` is not known.
-pub(super) const CGROUPS: &str = "/sys/fs/cgroup";
-
 /// The hands of the engine.
 pub(super) struct Executor {
     pub surroundings: Surroundings,
     pub launcher: Launcher,
     pub procfs: Procfs,
+    pub orphans: Orphans,
     pub leaves: Option<Leaves>,
     pub limits: Limits,
     pub oom_kills: OomKills,
@@ -65,6 +62,10 @@ pub(super) struct Executor {
 impl Executor {
     /// Carries out actions in their order; gives what is known of their effect at once.
     pub async fn carry_out(&mut self, actions: Vec<Action>) -> Vec<Event> {
+        if actions.is_empty() {
+            // Whatever ends by itself says so by SIGCHLD.
+            return Vec::new();
+        }
         let mut events = Vec::new();
         for action in actions {
             match action {
@@ -178,7 +179,7 @@ impl Executor {
                 let held = live.memory.as_ref().is_some_and(MemoryGroup::is_limited);
                 let limit = if held { Holds::Kernel } else { Holds::Sampler };
                 self.sampler.watch(life, live.started, tree, limit);
-                let bounds = bounds(self.procfs.root(), Path::new(CGROUPS), Pid::from_raw(pid));
+                let bounds = bounds(&self.procfs, Pid::from_raw(pid));
                 let held = held.then_some(Event::LimitHeld { worker });
                 let begun = [Event::Spawned { worker, pid }, Event::Bounds { worker, bounds }];
                 begun.into_iter().chain(held).collect()
@@ -236,7 +237,8 @@ impl Executor {
         {
             tracing::debug!(%worker, %error, "the worker keeps its oom_score_adj");
         }
-        let tree = Tree::new(self.procfs.clone(), leader, worker.to_string(), leaf);
+        let (procfs, orphans) = (self.procfs.clone(), self.orphans.clone());
+        let tree = Tree::new(procfs, orphans, leader, worker.to_string(), leaf);
         let (plan, outcome) = match self.hand_over(worker, &launching) {
             Ok(plan) => (Some(plan), Ok(())),
             Err(failure) => (None, Err(failure)),
@@ -368,7 +370,8 @@ impl Executor {
         let pid = Pid::from_raw(launching.pid());
         // Without a plan the launcher ends by itself.
         let leader = self.procfs.identify(pid).ok_or("it cannot be seen in /proc")?;
-        let tree = Tree::new(self.procfs.clone(), leader, plan.mark.clone(), None);
+        let orphans = self.orphans.clone();
+        let tree = Tree::new(self.procfs.clone(), orphans, leader, plan.mark.clone(), None);
         let tree = Arc::new(Mutex::new(tree));
         let exit = self.roster.add_helper(pid.as_raw(), Arc::clone(&tree));
         launching.proceed(&plan, &[]).map_err(|error| chain(&error))?;

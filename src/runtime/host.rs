@@ -1,7 +1,8 @@
-//! Watches the host's memory, once a second, and at once when processes begin to wait for it.
+//! Watches the memory of the host and of the cgroups around the supervisor, once a second, and at once when processes begin to wait for it.
 
 use super::message::Message;
 use crate::core::Event;
+use crate::linux::cgroup::Around;
 use crate::linux::pressure::{self, Stalls};
 use crate::linux::procfs::Procfs;
 use std::sync::Arc;
@@ -38,7 +39,12 @@ impl OomKills {
 }
 
 /// Runs until the engine has ended.
-pub(super) async fn watch(procfs: Procfs, oom_kills: OomKills, events: mpsc::Sender<Message>) {
+pub(super) async fn watch(
+    procfs: Procfs,
+    around: Around,
+    oom_kills: OomKills,
+    events: mpsc::Sender<Message>,
+) {
     let stalls = Stalls::watch(&procfs)
         .inspect_err(|error| {
             tracing::info!(%error, "no word from the kernel on stalls for memory (PSI)");
@@ -48,7 +54,9 @@ pub(super) async fn watch(procfs: Procfs, oom_kills: OomKills, events: mpsc::Sen
     let mut newest = pressure::oom_kills(&procfs).unwrap_or(0);
     loop {
         let stalled = stalled_at.is_some_and(|at| at.elapsed() < REMEMBERED);
-        let available_kib = pressure::available_kib(&procfs);
+        // A container is short of memory before the host is.
+        let host_kib = pressure::available_kib(&procfs);
+        let available_kib = host_kib.into_iter().chain(around.room_kib()).min();
         let event = Event::HostMemory { available_kib, stalled };
         if events.send(event.into()).await.is_err() {
             return;

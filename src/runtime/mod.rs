@@ -30,12 +30,13 @@ pub use output::Output;
 use crate::config::{Config, ListenAddress, ListenMode};
 use crate::core::words::chain;
 use crate::core::{Kind, Makeup, Supervisor};
-use crate::linux::cgroup::{Enforcement, Leaves, Limits, Unavailable};
+use crate::linux::cgroup::{Around, Enforcement, Leaves, Limits, Unavailable};
 use crate::linux::launch::Takeover;
 use crate::linux::plane::{Address, Plane};
 use crate::linux::pressure;
 use crate::linux::procfs::Procfs;
 use crate::linux::spawn::Launcher;
+use crate::linux::tree::Orphans;
 use crate::store::{EventFilter, Store, StoreError};
 use alerts::Alerts;
 use clock::Clock;
@@ -51,7 +52,6 @@ use signal_hook_tokio::Signals;
 use std::collections::{BTreeMap, HashMap};
 use std::hash::{BuildHasher, RandomState};
 use std::io;
-use std::path::Path;
 use std::sync::{Arc, Mutex};
 use tokio::sync::{broadcast, mpsc};
 
@@ -84,9 +84,10 @@ pub async fn run(
     nix::sys::prctl::set_child_subreaper(true)
         .map_err(|errno| RunError::SubReaper(errno.into()))?;
     let mut config = config;
-    config.settings.memory.host_kib = host_memory_kib();
+    let procfs = Procfs::default();
+    let around = Around::supervisor(&procfs);
+    config.settings.memory.host_kib = host_memory_kib(&around);
     let config = Arc::new(config);
-    let procfs = Procfs::new("/proc");
     let (events, messages) = mpsc::channel(QUEUE);
     let writer = store.writer();
     let pace = Pace {
@@ -136,11 +137,11 @@ pub async fn run(
     let evidence = Collector::new(
         store.locker(surroundings.config.evidence.keep.0),
         procfs.clone(),
-        Path::new(executor::CGROUPS),
         surroundings.events.clone(),
     );
     let oom_kills = OomKills::new(&procfs);
-    tokio::spawn(host::watch(procfs.clone(), oom_kills.clone(), surroundings.events.clone()));
+    let events = surroundings.events.clone();
+    tokio::spawn(host::watch(procfs.clone(), around, oom_kills.clone(), events));
     let workers_oom_score = oom_scores(&procfs);
     // So many children may end while a command's task looks elsewhere.
     let (ends, _) = broadcast::channel(256);
@@ -149,6 +150,7 @@ pub async fn run(
         surroundings,
         launcher: Launcher::default(),
         procfs,
+        orphans: Orphans::default(),
         leaves,
         limits,
         oom_kills,
@@ -214,10 +216,10 @@ fn oom_scores(procfs: &Procfs) -> Option<i32> {
 }
 
 /// What the host, or the container, has.
-fn host_memory_kib() -> Option<u64> {
-    let mut system = sysinfo::System::new().ok()?;
-    system.refresh_memory();
-    let limit = system.cgroup_limits().map(|limits| limits.total_memory);
-    let total = [Some(system.total_memory()), limit].into_iter().flatten().min()?;
-    (total > 0).then_some(total / 1024)
+fn host_memory_kib(around: &Around) -> Option<u64> {
+    let host = sysinfo::System::new().ok().map(|mut system| {
+        system.refresh_memory();
+        system.total_memory() / 1024
+    });
+    host.filter(|total| *total > 0).into_iter().chain(around.limit_kib()).min()
 }

@@ -14,7 +14,6 @@ use std::collections::BTreeMap;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
-use tokio::sync::mpsc::Sender;
 
 /// Changes of the roster that may wait; each is one start or end of a worker.
 const QUEUE: usize = 1024;
@@ -25,14 +24,6 @@ const SLOW: Duration = Duration::from_secs(1);
 /// Whole readings of a worker near its limit come at least this far apart; between them only the memory
 /// of its known processes is read, 6 µs each.
 const WHOLE: Duration = Duration::from_millis(50);
-
-/// The workers are sampled in so many groups, one after the other within the usual interval. Not each by
-/// itself: every wake costs the engine a look at all workers. Not all at once either: one that nears its
-/// limit must not wait until a thousand others were read.
-const GROUPS: u32 = 8;
-
-/// A sample does not wait longer for the others of its group.
-const FRESH: Duration = Duration::from_millis(10);
 
 /// A round of counting is followed by a pause of so many times its duration.
 const COUNTING_PAUSE: u32 = 50;
@@ -105,6 +96,8 @@ struct Watched {
     tree: Arc<Mutex<Tree>>,
     /// The limit that this thread has to watch.
     hard_limit_kib: Option<u64>,
+    /// How soon its head-room wants the next look.
+    interval: Duration,
     due: Instant,
     whole_due: Instant,
     store_due: Instant,
@@ -142,6 +135,7 @@ impl Thread {
                             .pace
                             .hard_limit_kib
                             .filter(|_| limit == Holds::Sampler),
+                        interval: self.pace.usual,
                         due: now,
                         whole_due: now,
                         store_due: now,
@@ -162,35 +156,43 @@ impl Thread {
         }
     }
 
-    /// The next turn of a worker's group.
-    fn turn(pace: Pace, begun: Instant, worker: WorkerId, now: Instant) -> Instant {
-        let offset = pace.usual / GROUPS * (worker.slot.0 % GROUPS);
-        let passed = (now - begun).saturating_sub(offset).as_nanos() / pace.usual.as_nanos().max(1);
-        begun + offset + pace.usual * (passed as u32 + 1)
+    /// When all are sampled next, unless their head-room asks for more.
+    fn next_turn(&self, now: Instant) -> Instant {
+        let usual = self.pace.usual;
+        let passed = (now - self.begun).as_nanos() / usual.as_nanos().max(1);
+        self.begun + usual * (passed as u32 + 1)
     }
 
+    /// Samples all that are due in one go, because every message costs the engine a look at all workers.
+    /// But who is near its limit does not wait until a thousand others were read: they go on after it.
     fn sample_due(&mut self) {
-        let (mut samples, mut oldest) = (Vec::new(), None);
-        for (worker, watched) in &mut self.watched {
+        let (begun, usual) = (Instant::now(), self.pace.usual);
+        let turn = self.next_turn(begun);
+        let urgent = self.watched.values().filter(|watched| watched.interval < usual);
+        let next_urgent = urgent.map(|watched| watched.due.max(begun + pace::SHORTEST)).min();
+        let mut due: Vec<_> =
+            self.watched.iter_mut().filter(|(_, watched)| watched.due <= begun).collect();
+        due.sort_by_key(|(_, watched)| (watched.interval, watched.due));
+        let mut samples = Vec::with_capacity(due.len());
+        for (worker, watched) in due {
             let now = Instant::now();
-            if watched.due > now {
-                continue;
+            if next_urgent.is_some_and(|due| due <= now) {
+                break;
             }
-            let (usual, limit_kib) = (self.pace.usual, watched.hard_limit_kib);
+            let limit_kib = watched.hard_limit_kib;
             if watched.whole_due > now {
                 let growth_kib = watched.tree().growth_kib();
                 let over = growth_kib.zip(limit_kib).is_some_and(|(growth, limit)| growth > limit);
                 if !over {
-                    let next = now + pace::look_interval(usual, growth_kib, limit_kib);
-                    watched.due = next.min(watched.whole_due);
+                    watched.interval = pace::look_interval(usual, growth_kib, limit_kib);
+                    watched.due = (now + watched.interval).min(watched.whole_due);
                     continue;
                 }
             }
             let sample = watched.sample();
-            let next = pace::look_interval(usual, sample.growth_kib(), limit_kib);
-            let turn = Self::turn(self.pace, self.begun, *worker, now);
-            watched.due = turn.min(now + next);
-            watched.whole_due = turn.min(now + next.max(WHOLE.min(usual)));
+            watched.interval = pace::look_interval(usual, sample.growth_kib(), limit_kib);
+            watched.due = turn.min(now + watched.interval);
+            watched.whole_due = turn.min(now + watched.interval.max(WHOLE.min(usual)));
             if watched.store_due <= now {
                 watched.store_due = turn;
                 // By the clock that does not step: the age is what the trend is judged by.
@@ -198,12 +200,11 @@ impl Thread {
                 self.store.add_sample(&watched.life, at.unwrap_or(Timestamp::MAX), sample);
             }
             samples.push((*worker, sample));
-            if oldest.get_or_insert(now).elapsed() >= FRESH {
-                deliver(&self.surroundings.events, &mut samples);
-                oldest = None;
-            }
         }
-        deliver(&self.surroundings.events, &mut samples);
+        // An engine that cannot keep up needs fewer samples, not older ones.
+        if !samples.is_empty() {
+            let _ = self.surroundings.events.try_send(Message::Sampled(samples));
+        }
     }
 
     /// One round for all workers: their connections, and what was turned away.
@@ -254,13 +255,6 @@ impl Thread {
         if attempts == 0 || self.surroundings.events.try_send(event.into()).is_ok() {
             self.dropped = now;
         }
-    }
-}
-
-/// Tells the engine. One that cannot keep up needs fewer samples, not older ones.
-fn deliver(engine: &Sender<Message>, samples: &mut Vec<(WorkerId, Sample)>) {
-    if !samples.is_empty() {
-        let _ = engine.try_send(Message::Sampled(std::mem::take(samples)));
     }
 }
 

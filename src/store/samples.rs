@@ -20,6 +20,8 @@ const ALL: SignedDuration = SignedDuration::from_hours(1);
 const MINUTES: SignedDuration = SignedDuration::from_hours(24);
 const MINUTE_MS: i64 = 60_000;
 const TEN_MINUTES_MS: i64 = 600_000;
+/// How late a sample may come: twice the longest stretch, and more than fits into the queue.
+const LATEST: SignedDuration = SignedDuration::from_mins(20);
 /// How long after an event of an incident its worker's samples are all kept.
 const AFTER_EVENT: SignedDuration = SignedDuration::from_mins(10);
 
@@ -128,11 +130,12 @@ impl Keeper {
         (at.checked_sub(ALL).unwrap_or(Timestamp::MIN), plus(self.retention))
     }
 
-    /// Forgets what was over a day ago: samples may come late, when the store could not be written.
+    /// Forgets what was over a while ago, else each restart would leave something behind. A sample that
+    /// comes even later, because the store could not be written, is taken for a floor: kept for longer.
     pub fn forget(&mut self, now: Timestamp) {
-        let yesterday = now.checked_sub(MINUTES).unwrap_or(Timestamp::MIN);
-        self.kept.retain(|_, until| *until >= yesterday);
-        self.floors.retain(|_, [_, ten]| ten.is_some_and(|ten| ten.row.at >= yesterday));
+        let past = now.checked_sub(LATEST).unwrap_or(Timestamp::MIN);
+        self.kept.retain(|_, until| *until >= past);
+        self.floors.retain(|_, [_, ten]| ten.is_some_and(|ten| ten.row.at >= past));
     }
 
     fn after(&self, row: Row, keep: SignedDuration) -> Timestamp {
@@ -195,5 +198,25 @@ mod tests {
         // But those that had been displaced before stay as long as they were to, if no longer.
         assert_eq!(whole, (400..=4600).collect::<Vec<_>>());
         assert!(left.len() < 4201 + 6, "{}", left.len());
+    }
+
+    #[test]
+    fn nothing_of_a_worker_that_is_long_gone_is_remembered() {
+        let mut keeper = Keeper::new(Duration::from_secs(30 * 24 * 3600));
+        let at = Timestamp::UNIX_EPOCH;
+        let life = Life {
+            worker: WorkerId::new(0, 1),
+            started: at,
+            limit_kib: None,
+            warm_up: Duration::ZERO,
+        };
+        let (life, sample) = (Arc::new(life), Sample::default());
+        keeper.keep(life.worker, at);
+        let stored = StoredSample { life, at, sample };
+        keeper.place(1, Row { rowid: 1, at: at + SignedDuration::from_hours(1) }, &stored);
+        keeper.forget(at + SignedDuration::from_mins(75));
+        assert_eq!((keeper.kept.len(), keeper.floors.len()), (0, 1));
+        keeper.forget(at + SignedDuration::from_mins(81));
+        assert_eq!(keeper.floors.len(), 0);
     }
 }

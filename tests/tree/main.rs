@@ -9,7 +9,7 @@ use stanch::core::WorkerId;
 use stanch::linux::cgroup::Leaf;
 use stanch::linux::procfs::{ProcessId, Procfs};
 use stanch::linux::spawn::{Launcher, Output};
-use stanch::linux::tree::{MARK_VARIABLE, Tree};
+use stanch::linux::tree::{MARK_VARIABLE, Orphans, Tree};
 use std::collections::BTreeSet;
 use std::os::fd::AsFd;
 use std::process::Command;
@@ -196,7 +196,7 @@ pause()
         assert_eq!(worker.tree.sample().processes, Some(2));
     }
     assert_eq!(worker.pids(), set([worker.leader.pid, unknown]));
-    let mut without = Tree::new(procfs, worker.leader, "test:0.1".into(), None);
+    let mut without = Tree::new(procfs, Orphans::default(), worker.leader, "test:0.1".into(), None);
     assert_eq!(without.members(), [worker.leader]);
 }
 
@@ -434,7 +434,7 @@ fn the_next_owner_of_a_pid_is_not_touched() {
     let mut process = Command::new("sleep").arg("1000").spawn().unwrap();
     let id = Procfs::default().identify(Pid::from_raw(process.id() as i32)).unwrap();
     let past = ProcessId { start_time_ticks: id.start_time_ticks - 1, ..id };
-    let mut tree = Tree::new(Procfs::default(), past, "test:0.1".into(), None);
+    let mut tree = Tree::new(Procfs::default(), Orphans::default(), past, "test:0.1".into(), None);
     assert_eq!(tree.signal_all(Signal::SIGKILL), 0);
     assert_eq!(tree.kill_all(), 0);
     assert!(tree.is_empty());

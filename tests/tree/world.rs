@@ -8,7 +8,7 @@ use nix::unistd::{Pid, getpid};
 use stanch::core::WorkerId;
 use stanch::linux::cgroup::Leaves;
 use stanch::linux::procfs::{ProcessId, Procfs};
-use stanch::linux::tree::{MARK_VARIABLE, Tree};
+use stanch::linux::tree::{MARK_VARIABLE, Orphans, Tree};
 use std::collections::BTreeSet;
 use std::io::Write;
 use std::path::PathBuf;
@@ -49,6 +49,7 @@ def close_all():
 pub struct World {
     pub folder: tempfile::TempDir,
     pub leaves: Option<Leaves>,
+    orphans: Orphans,
     workers: u64,
 }
 
@@ -60,7 +61,8 @@ impl World {
 
     fn new(leaves: Option<Leaves>) -> Self {
         set_child_subreaper(true).unwrap();
-        Self { folder: tempfile::tempdir().unwrap(), leaves, workers: 0 }
+        let folder = tempfile::tempdir().unwrap();
+        Self { folder, leaves, orphans: Orphans::default(), workers: 0 }
     }
 
     /// With cgroups; `None`, and a word why, on a host that has none to give.
@@ -110,7 +112,8 @@ impl World {
         }
         let leader = Procfs::default().identify(leader).unwrap();
         process.stdin.take().unwrap().write_all(b"go\n").unwrap();
-        Worker { leader, tree: Tree::new(Procfs::default(), leader, mark, leaf) }
+        let (procfs, orphans) = (Procfs::default(), self.orphans.clone());
+        Worker { leader, tree: Tree::new(procfs, orphans, leader, mark, leaf) }
     }
 
     /// Waits until a process has said this, and names it.

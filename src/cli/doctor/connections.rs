@@ -7,7 +7,7 @@ use crate::core::WorkerId;
 use crate::core::words::chain;
 use crate::linux::launch::Takeover;
 use crate::linux::sockdiag;
-use crate::linux::tree::Tree;
+use crate::linux::tree::{Orphans, Tree};
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
@@ -90,7 +90,8 @@ async fn hang_up(host: &Host) -> Result<(), String> {
     client.read(&mut answer).await.map_err(failed("no answer"))?;
     let connections = sockdiag::accepted_inodes(&[address]).map_err(failed("not to be seen"))?;
     let leader = host.procfs.identify(worker.process.pid()).ok_or("the server is not in /proc")?;
-    let mut tree = Tree::new(host.procfs.clone(), leader, id.to_string(), None);
+    let (procfs, orphans) = (host.procfs.clone(), Orphans::default());
+    let mut tree = Tree::new(procfs, orphans, leader, id.to_string(), None);
     if connections.is_empty() || tree.hang_up(&connections) != connections {
         return Err("its descriptor could not be had (pidfd_getfd)".to_owned());
     }

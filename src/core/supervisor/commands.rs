@@ -136,7 +136,7 @@ impl Supervisor {
             self.start_worker(now, *slot, None);
         }
         // A drained slot has nothing to be waited for.
-        removed.retain(|slot| self.workers.keys().any(|id| id.slot == *slot));
+        removed.retain(|slot| self.in_slot(*slot).next().is_some());
         let until = if removed.is_empty() { Until::Serving(added) } else { Until::Empty(removed) };
         self.wait(ticket, until);
     }
@@ -170,8 +170,7 @@ impl Supervisor {
     }
 
     fn retire_slot(&mut self, now: Now, slot: Slot, why: &str) {
-        let ids: Vec<WorkerId> =
-            self.workers.keys().copied().filter(|id| id.slot == slot).collect();
+        let ids: Vec<WorkerId> = self.in_slot(slot).map(|worker| worker.id).collect();
         for id in ids {
             self.retire(now, id, None, "operator", why);
         }

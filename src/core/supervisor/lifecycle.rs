@@ -334,8 +334,7 @@ impl Supervisor {
             return;
         }
         let jitter = self.next_jitter();
-        let taken =
-            self.workers.values().any(|w| w.id.slot == id.slot && w.id != id && w.is_current());
+        let taken = self.in_slot(id.slot).any(|w| w.id != id && w.is_current());
         let restart = self.settings.restart.clone();
         let Some(entry) = self.slots.get_mut(&id.slot) else { return };
         if taken || entry.desired != Desired::Up || self.phase == Phase::Stopping {

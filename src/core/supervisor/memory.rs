@@ -31,7 +31,6 @@ impl Supervisor {
             self.judge_trend(now, id);
             self.judge_soft_limit(now, id);
         }
-        self.judge_total_limit(now);
     }
 
     fn over_hard_limit(&mut self, now: Now, id: WorkerId) -> bool {
@@ -145,7 +144,8 @@ impl Supervisor {
         if leaks { Topic::Leak } else { Topic::MemoryLimit }
     }
 
-    fn judge_total_limit(&mut self, now: Now) {
+    /// Once for all samples of a moment: it takes a look at every worker.
+    pub(super) fn settle_total_limit(&mut self, now: Now) {
         let Some(limit_kib) = self.settings.memory.total_limit_kib else { return };
         let total_kib = self.total_growth_kib();
         if total_kib <= limit_kib {

@@ -30,8 +30,8 @@ use super::slot::{Desired, SlotEntry, Wait};
 use super::trend::{Bounds, Trend};
 use super::worker::{Cause, State, Worker};
 use super::{
-    Action, Event, Figures, Incident, IncidentId, IncidentState, Intent, Kind, Makeup, Moment, Now,
-    Record, Settings, Slot, Weight, WorkerId,
+    Action, Event, Figures, Generation, Incident, IncidentId, IncidentState, Intent, Kind, Makeup,
+    Moment, Now, Record, Settings, Slot, Weight, WorkerId,
 };
 use commands::Waiter;
 use jiff::Timestamp;
@@ -254,6 +254,7 @@ impl Supervisor {
     fn settle(&mut self, now: Now) -> Vec<Action> {
         self.settle_deadlines(now);
         self.settle_baselines(now);
+        self.settle_total_limit(now);
         self.settle_slots(now);
         // Before a roll takes the old one out, and after.
         self.settle_traffic(now);
@@ -271,33 +272,24 @@ impl Supervisor {
         if matches!(self.phase, Phase::Stopping | Phase::Finished) {
             return;
         }
-        let leaking = self.workers.values().any(|w| w.is_current() && w.is_leaking());
+        let full = self.slots.keys().all(|slot| self.serves(*slot));
+        self.note_capacity(now, full);
+        // Taken out, because it asks about everything else.
+        let mut book = std::mem::take(&mut self.book);
         let due = |causes: &[Cause]| {
             self.workers
                 .values()
                 .filter(|worker| worker.is_current())
                 .any(|worker| worker.due.as_ref().is_some_and(|due| causes.contains(&due.cause)))
         };
-        let over_limit = self.over_total || due(&[Cause::SoftLimit, Cause::TotalLimit]);
-        let hung = due(&[Cause::Hang]);
-        let serves: BTreeMap<Slot, bool> = self
-            .slots
-            .values()
-            .map(|entry| {
-                (entry.slot, entry.desired != Desired::Up || self.serving_in(entry.slot).is_some())
-            })
-            .collect();
-        self.note_capacity(now, serves.values().all(|serves| *serves));
-        let changed = self.book.review(
-            now,
-            |slot| serves.get(&slot).copied().unwrap_or(true),
-            |topic| match topic {
-                Topic::Leak => leaking,
-                Topic::MemoryLimit => over_limit,
-                Topic::Hang => hung,
-                Topic::Crash | Topic::CrashLoop | Topic::StartFailure | Topic::RollFailure => false,
-            },
-        );
+        let active = |topic| match topic {
+            Topic::Leak => self.workers.values().any(|w| w.is_current() && w.is_leaking()),
+            Topic::MemoryLimit => self.over_total || due(&[Cause::SoftLimit, Cause::TotalLimit]),
+            Topic::Hang => due(&[Cause::Hang]),
+            Topic::Crash | Topic::CrashLoop | Topic::StartFailure | Topic::RollFailure => false,
+        };
+        let changed = book.review(now, |slot| self.serves(slot), active);
+        self.book = book;
         for incident in changed {
             if incident.state == IncidentState::Resolved {
                 if incident.kind == Topic::Hang.as_str() {
@@ -395,14 +387,26 @@ impl Supervisor {
         Some(id)
     }
 
+    /// The live workers of a slot, the oldest first.
+    fn in_slot(&self, slot: Slot) -> impl DoubleEndedIterator<Item = &Worker> {
+        let id = |generation| WorkerId { slot, generation: Generation(generation) };
+        self.workers.range(id(0)..=id(u64::MAX)).map(|(_, worker)| worker)
+    }
+
+    /// Whether a slot has a worker that serves, or shall have none.
+    fn serves(&self, slot: Slot) -> bool {
+        let wanted = self.slots.get(&slot).is_some_and(|entry| entry.desired == Desired::Up);
+        !wanted || self.serving_in(slot).is_some()
+    }
+
     /// The live worker of a slot that serves, the newest if there are two.
     fn serving_in(&self, slot: Slot) -> Option<&Worker> {
-        self.workers.values().rev().find(|worker| worker.id.slot == slot && worker.is_serving())
+        self.in_slot(slot).rev().find(|worker| worker.is_serving())
     }
 
     /// The newest worker of a slot that serves or may come to serve.
     fn current_in(&self, slot: Slot) -> Option<&Worker> {
-        self.workers.values().rev().find(|worker| worker.id.slot == slot && worker.is_current())
+        self.in_slot(slot).rev().find(|worker| worker.is_current())
     }
 
     /// Writes a line of the audit log.
@@ -452,7 +456,7 @@ impl Supervisor {
 
     /// Notes a fact on a topic: opens its incident (and says so) or joins the open one.
     fn see(&mut self, now: Now, topic: Topic, slot: Slot, summary: &str) -> IncidentId {
-        let worker = self.workers.values().rev().find(|worker| worker.id.slot == slot);
+        let worker = self.in_slot(slot).next_back();
         let age = worker.map_or(now.mono.0, |worker| now.mono.since(worker.started));
         let release = worker.map_or(self.settings.release.clone(), |worker| worker.release.clone());
         let seen = self.book.see(now, topic, slot, age, release.as_deref(), summary);

@@ -11,7 +11,7 @@
 //! to spare them.
 
 use super::super::worker::{State, Worker};
-use super::super::{Action, Moment, Now, Weight, WorkerId};
+use super::super::{Action, Moment, Now, Weight};
 use super::Supervisor;
 
 impl Supervisor {
@@ -25,15 +25,15 @@ impl Supervisor {
         }
         let wanted = self.in_traffic();
         let warm = |worker: &Worker| worker.warmth == Weight::FULL;
-        let any_warm = self.workers.values().any(|w| wanted.contains(&w.id) && warm(w));
+        let any_warm = self.workers.values().any(|w| is_ready(w) && wanted(w) && warm(w));
         for worker in self.workers.values_mut() {
-            if !matches!(worker.state, State::Ready { .. }) {
+            if !is_ready(worker) {
                 // Whoever took it out of that state diverted it.
                 worker.admitted = None;
                 continue;
             }
             let weight = if any_warm { worker.warmth } else { Weight::FULL };
-            let admit = wanted.contains(&worker.id).then_some(weight);
+            let admit = wanted(worker).then_some(weight);
             if admit != worker.admitted {
                 worker.admitted = admit;
                 self.actions.push(match admit {
@@ -50,19 +50,21 @@ impl Supervisor {
         Some(since + worker.warmth.ends_at(self.settings.rolling.slow_start)?)
     }
 
-    fn in_traffic(&self) -> Vec<WorkerId> {
-        let ready = || self.workers.values().filter(|w| matches!(w.state, State::Ready { .. }));
-        let ids = |fits: fn(&Worker) -> bool| -> Vec<WorkerId> {
-            ready().filter(|worker| fits(worker)).map(|worker| worker.id).collect()
+    /// Which of the ready workers get connections.
+    fn in_traffic(&self) -> fn(&Worker) -> bool {
+        let not_hung = |worker: &Worker| !worker.is_hung();
+        let answers = |worker: &Worker| !worker.is_hung() && worker.failed_probes == 0;
+        let count = |fits: fn(&Worker) -> bool| {
+            self.workers.values().filter(|worker| is_ready(worker) && fits(worker)).count()
         };
-        let not_hung = ids(|worker| !worker.is_hung());
-        let answering = ids(|worker| !worker.is_hung() && worker.failed_probes == 0);
-        if !not_hung.is_empty() && answering.len() * 2 >= not_hung.len() {
-            answering
-        } else if !not_hung.is_empty() {
-            not_hung
-        } else {
-            ids(|_| true)
+        match (count(not_hung), count(answers)) {
+            (0, _) => |_| true,
+            (not_hung, answering) if answering * 2 >= not_hung => answers,
+            _ => not_hung,
         }
     }
+}
+
+fn is_ready(worker: &Worker) -> bool {
+    matches!(worker.state, State::Ready { .. })
 }

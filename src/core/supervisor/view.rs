@@ -91,7 +91,7 @@ impl Supervisor {
     pub fn view(&self, now: Now) -> View {
         let mut slots: Vec<SlotView> = Vec::new();
         for entry in self.slots.values() {
-            let live = self.workers.values().filter(|worker| worker.id.slot == entry.slot);
+            let live = self.in_slot(entry.slot);
             let before = slots.len();
             slots.extend(live.map(|worker| self.worker_view(now, worker, entry.restarts())));
             if slots.len() == before && entry.desired != Desired::Removed {

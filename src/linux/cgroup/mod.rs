@@ -39,22 +39,24 @@
 //!   otherwise. A worker that is root can make cgroups of its own below its leaf.
 //! - A process may leave its leaf when it has the rights: `pam_systemd` moves what `su -` starts.
 
+mod around;
 mod limits;
 mod memory;
 mod place;
 
+pub use around::{Around, memory_folders, pids_max};
 pub use limits::{Enforcement, Limits};
 pub use memory::{MemoryGroup, OomWatch};
 
-use super::procfs::Procfs;
+use super::procfs::{Procfs, read_whole};
 use crate::core::WorkerId;
 use nix::unistd::Pid;
-use place::{Folder, Hierarchy, Own, nested, procs, remove_tree, write};
+use place::{Folder, Hierarchy, Own, nested, pids, procs, remove_tree, write};
 use std::fs;
 use std::io::{self, ErrorKind};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 /// Why workers get no cgroup of their own, or none that counts memory.
 #[derive(Debug, thiserror::Error)]
@@ -216,7 +218,10 @@ impl Leaves {
     pub fn create(&self, worker: WorkerId) -> Result<Leaf, CgroupError> {
         let path = self.folder.path.join(format!("worker-{worker}"));
         match fs::create_dir(&path) {
-            Ok(()) => Ok(Leaf { path, _folder: Some(Arc::clone(&self.folder)) }),
+            Ok(()) => {
+                let folder = Some(Arc::clone(&self.folder));
+                Ok(Leaf { path, procs: OnceLock::new(), _folder: folder })
+            }
             Err(source) => Err(CgroupError::Create { worker, path, source }),
         }
     }
@@ -226,13 +231,15 @@ impl Leaves {
 #[derive(Debug)]
 pub struct Leaf {
     path: PathBuf,
+    /// Kept open: it is read at every sample, and opening takes longer than reading.
+    procs: OnceLock<fs::File>,
     /// Goes after it: a field is dropped behind its struct.
     _folder: Option<Arc<Folder>>,
 }
 
 /// A folder beside a cgroup that cannot hand on its memory controller because it has processes.
 fn beside(procfs: &Procfs, own: &Own, app: &str) -> Option<Folder> {
-    let above = own.path.parent().filter(|_| !own.topmost)?;
+    let above = own.path.parent().filter(|_| !own.is_topmost())?;
     let folder = Folder::make(procfs, above, app).ok()?;
     folder.hand_on_memory_from(above).ok()?;
     Some(folder)
@@ -253,7 +260,14 @@ impl Leaf {
 
     /// The live processes of the leaf and of the cgroups below it. `None` when it is gone.
     pub fn procs(&self) -> Option<Vec<Pid>> {
-        let mut pids = procs(&self.path)?;
+        let list = match self.procs.get() {
+            Some(list) => list,
+            None => {
+                let list = fs::File::open(self.path.join("cgroup.procs")).ok()?;
+                self.procs.get_or_init(|| list)
+            }
+        };
+        let mut pids = read_whole(list, pids)?;
         for nested in nested(&self.path) {
             // Gone meanwhile, or threaded and so listed above.
             pids.extend(procs(&nested).unwrap_or_default());

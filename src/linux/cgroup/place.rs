@@ -2,12 +2,12 @@
 
 use super::Unavailable;
 use crate::linux::procfs::{Procfs, numbers};
+use nix::sys::stat::stat;
 use nix::unistd::{Pid, getpid};
 use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::io::{self, ErrorKind, Write};
 use std::os::unix::ffi::OsStringExt;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 /// The supervisor's own leaf in its folder, see [`Folder::hand_on_memory`].
@@ -20,27 +20,34 @@ pub(super) enum Hierarchy {
     Unified,
     /// The memory controller of cgroup v1.
     Memory,
+    /// The pids controller of cgroup v1.
+    Pids,
 }
 
-/// The supervisor's own cgroup in a hierarchy.
+/// The cgroup of a process in a hierarchy, nearly always the supervisor's own.
 #[derive(Debug)]
 pub(super) struct Own {
     pub path: PathBuf,
-    /// Nothing above it can be seen: a container's own root, or that of the host.
-    pub topmost: bool,
+    /// The topmost cgroup that can be seen: a container's own root, or that of the host.
+    mount_point: PathBuf,
 }
 
 impl Own {
     /// From `/proc/self/cgroup` and `/proc/self/mountinfo`. If an earlier stanch had moved the
     /// processes of this cgroup to its own leaf (see [`Folder::hand_on_memory`]), the one above.
     pub fn find(procfs: &Procfs, hierarchy: Hierarchy) -> Result<Self, Unavailable> {
-        let folder = procfs.root().join("self");
+        Self::of(procfs, "self", hierarchy)
+    }
+
+    /// That of any process, in the supervisor's sight.
+    pub fn of(procfs: &Procfs, pid: &str, hierarchy: Hierarchy) -> Result<Self, Unavailable> {
         let not_mounted = Unavailable::NotMounted { hierarchy: hierarchy.words() };
         // Mount points of other file systems need not be UTF-8.
-        let read = |name| {
-            fs::read(folder.join(name)).map(|text| String::from_utf8_lossy(&text).into_owned())
+        let read = |pid, name| {
+            let text = fs::read(procfs.root().join(pid).join(name));
+            text.map(|text| String::from_utf8_lossy(&text).into_owned())
         };
-        let (Ok(cgroup), Ok(mountinfo)) = (read("cgroup"), read("mountinfo")) else {
+        let (Ok(cgroup), Ok(mountinfo)) = (read(pid, "cgroup"), read("self", "mountinfo")) else {
             return Err(not_mounted);
         };
         let Some(own) = cgroup.lines().find_map(|line| hierarchy.path_in(line)) else {
@@ -57,10 +64,9 @@ impl Own {
                 && !below.starts_with("..")
             {
                 let below = without_supervisor(below);
-                let topmost = below.as_os_str().is_empty();
                 // Without a slash at its end.
-                let path = if topmost { mount_point.clone() } else { mount_point.join(below) };
-                return Ok(Self { path, topmost });
+                let path = mount_point.iter().chain(below).collect();
+                return Ok(Self { path, mount_point: mount_point.clone() });
             }
         }
         Err(match mounts.is_empty() {
@@ -69,9 +75,19 @@ impl Own {
         })
     }
 
+    /// Whether nothing above it can be seen.
+    pub fn is_topmost(&self) -> bool {
+        self.path == self.mount_point
+    }
+
+    /// It and those above it, up to the topmost that can be seen.
+    pub fn upwards(&self) -> impl Iterator<Item = &Path> {
+        self.path.ancestors().take_while(|path| path.starts_with(&self.mount_point))
+    }
+
     /// Whether it is the root of the whole hierarchy, which may have processes and children at once.
     fn is_root(&self) -> bool {
-        self.topmost && !self.path.join("cgroup.type").exists()
+        self.is_topmost() && !self.path.join("cgroup.type").exists()
     }
 }
 
@@ -89,6 +105,7 @@ impl Hierarchy {
         match self {
             Hierarchy::Unified => "cgroup2",
             Hierarchy::Memory => "cgroup v1 memory",
+            Hierarchy::Pids => "cgroup v1 pids",
         }
     }
 
@@ -100,6 +117,7 @@ impl Hierarchy {
         let fits = match self {
             Hierarchy::Unified => id == "0" && controllers.is_empty(),
             Hierarchy::Memory => has_word(controllers, ',', "memory"),
+            Hierarchy::Pids => has_word(controllers, ',', "pids"),
         };
         fits.then_some(path)
     }
@@ -114,6 +132,7 @@ impl Hierarchy {
         let fits = match self {
             Hierarchy::Unified => file_system == "cgroup2",
             Hierarchy::Memory => file_system == "cgroup" && has_word(options, ',', "memory"),
+            Hierarchy::Pids => file_system == "cgroup" && has_word(options, ',', "pids"),
         };
         let mut fields = mount.split(' ').skip(3);
         fits.then_some((unescape(fields.next()?), unescape(fields.next()?)))
@@ -184,7 +203,7 @@ impl Folder {
         if !offers(&own.path, "cgroup.subtree_control") && !own.is_root() {
             let procs = procs(&own.path).unwrap_or_default();
             let others = procs.iter().filter(|&&pid| pid != getpid()).count();
-            if others > 0 && !own.topmost {
+            if others > 0 && !own.is_topmost() {
                 return Err(Unavailable::Shared { path: own.path.clone(), others });
             }
             self.emptied = Some(own.path.clone());
@@ -260,9 +279,13 @@ pub(super) fn write(path: &Path, text: &[u8]) -> io::Result<()> {
 
 /// The live processes of a cgroup, without those below it; `None` when it is gone.
 pub(super) fn procs(cgroup: &Path) -> Option<Vec<Pid>> {
-    let text = fs::read_to_string(cgroup.join("cgroup.procs")).ok()?;
-    // 0 stands for a process of another pid namespace.
-    Some(numbers(&text).filter(|&pid| pid > 0).map(Pid::from_raw).collect())
+    Some(pids(&fs::read(cgroup.join("cgroup.procs")).ok()?))
+}
+
+/// Those of a list; 0 stands for a process of another pid namespace.
+pub(super) fn pids(list: &[u8]) -> Vec<Pid> {
+    let list = str::from_utf8(list).unwrap_or_default();
+    numbers(list).filter(|&pid| pid > 0).map(Pid::from_raw).collect()
 }
 
 /// All cgroups below one, parents before children.
@@ -280,7 +303,7 @@ pub(super) fn nested(path: &Path) -> Vec<PathBuf> {
 fn child_folders(path: &Path) -> Vec<PathBuf> {
     // A folder has two links and one more for each folder in it (kernfs, `kernfs_refresh_inode`): one
     // call instead of five for the usual case, at each sample.
-    if fs::metadata(path).is_ok_and(|folder| folder.nlink() == 2) {
+    if stat(path).is_ok_and(|folder| folder.st_nlink == 2) {
         return Vec::new();
     }
     let Ok(entries) = fs::read_dir(path) else { return Vec::new() };

@@ -62,7 +62,7 @@ fn a_mount_that_another_covers_is_not_looked_at() {
     let part = "42 31 0:38 /system.slice /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n";
     let fixture = Fixture::new("0::/system.slice\n", &format!("{covered}{part}"));
     let own = Own::find(&fixture.procfs, Hierarchy::Unified).unwrap();
-    assert_eq!((own.path, own.topmost), (PathBuf::from("/sys/fs/cgroup"), true));
+    assert_eq!((own.path.clone(), own.is_topmost()), (PathBuf::from("/sys/fs/cgroup"), true));
 }
 
 #[test]
@@ -70,7 +70,10 @@ fn who_was_moved_to_the_leaf_of_an_earlier_supervisor_is_at_home_above() {
     let cgroup = "4:memory:/box\n0::/system.slice/app.service/stanch-shop.7/supervisor\n";
     let fixture = Fixture::new(cgroup, HYBRID);
     let own = Own::find(&fixture.procfs, Hierarchy::Unified).unwrap();
-    assert_eq!((own.path, own.topmost), (fixture.path("system.slice/app.service"), false));
+    assert_eq!(
+        (own.path.clone(), own.is_topmost()),
+        (fixture.path("system.slice/app.service"), false)
+    );
     let v1 = Own::find(&fixture.procfs, Hierarchy::Memory).unwrap();
     assert_eq!(v1.path, PathBuf::from("/sys/fs/cgroup/memory/box"));
 }
@@ -131,7 +134,7 @@ fn the_files_of_a_leaf_are_read() {
     let fixture = Fixture::new(OWN, HYBRID);
     let path = fixture.path("leaf");
     fs::create_dir_all(path.join("own/deeper")).unwrap();
-    let leaf = Leaf { path: path.clone(), _folder: None };
+    let leaf = Leaf { path: path.clone(), procs: OnceLock::new(), _folder: None };
     assert_eq!(leaf.procs(), None);
     assert_eq!(leaf.populated(), None);
     assert!(!leaf.kill());

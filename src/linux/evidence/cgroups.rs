@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 /// Of cgroup v2, then of v1; short texts of names and numbers.
 const FILES: [&str; 15] = [
@@ -22,26 +22,6 @@ const FILES: [&str; 15] = [
     "memory.limit_in_bytes",
     "memory.failcnt",
 ];
-
-/// The folders of a process: `0::/a/b` is of v2, `4:memory:/a/b` that of a controller of v1.
-pub(super) fn of(process: &Path, root: &Path) -> Vec<PathBuf> {
-    let text = fs::read_to_string(process.join("cgroup")).unwrap_or_default();
-    let folder = |line: &str| {
-        let mut fields = line.splitn(3, ':');
-        let (_, controllers, path) = (fields.next()?, fields.next()?, fields.next()?);
-        let below = path.trim_start_matches('/');
-        // Above the root of the cgroup namespace nothing can be seen.
-        if below.starts_with("..") {
-            return None;
-        }
-        match controllers {
-            "" => Some(root.join(below)),
-            "memory" => Some(root.join("memory").join(below)),
-            _ => None,
-        }
-    };
-    text.lines().filter_map(folder).collect()
-}
 
 /// What is in them now. A folder that is gone has no counters.
 pub(super) fn counters(

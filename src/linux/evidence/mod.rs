@@ -21,6 +21,7 @@ mod mappings;
 pub use growth::growth;
 pub use mappings::{Kind, Mapping};
 
+use super::cgroup::memory_folders;
 use super::procfs::{ProcessId, Procfs, Stat};
 use mappings::Mappings;
 use nix::unistd::Pid;
@@ -93,14 +94,13 @@ impl Budget {
 }
 
 impl Look {
-    /// Looks at these processes, the first of which is the leader; the cgroups are found below
-    /// `cgroups`, on every distribution `/sys/fs/cgroup`. It blocks.
-    pub fn take(procfs: &Procfs, cgroups: &Path, tree: &[ProcessId], budget: Budget) -> Self {
+    /// Looks at these processes, the first of which is the leader. It blocks.
+    pub fn take(procfs: &Procfs, tree: &[ProcessId], budget: Budget) -> Self {
         let mut look = Look::default();
         if let Some(leader) = tree.first() {
             let folder = procfs.root().join(leader.pid.to_string());
             look.limits = limits(&fs::read_to_string(folder.join("limits")).unwrap_or_default());
-            look.cgroups = cgroups::counters(cgroups::of(&folder, cgroups));
+            look.cgroups = cgroups::counters(memory_folders(procfs, leader.pid));
         }
         let mut mappings = Mappings::default();
         let mut open = descriptors::Descriptors::default();

@@ -21,10 +21,13 @@ use super::Tree;
 use crate::core::Sample;
 use crate::linux::procfs::{Memory, ProcessFiles, Share};
 use nix::unistd::Pid;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// With a tree that has not changed, so many samples from one measurement to the next.
 const SAMPLES_PER_SLOW_LOOK: u32 = 30;
+
+/// Samples of many workers follow each other; one look at the orphans does for all that come so soon.
+const ORPHANS_AGE_MAX: Duration = Duration::from_millis(10);
 
 /// A measurement is followed by a pause of so many times its duration.
 const MEASUREMENT_PAUSE: u32 = 100;
@@ -116,7 +119,7 @@ impl Tree {
             self.usage.excess_is_stale = true;
         }
         if slow || self.leaf.is_none() {
-            self.look_everywhere();
+            self.look_everywhere_but(ORPHANS_AGE_MAX);
         } else {
             self.look_at_members_and_leaf();
         }
@@ -160,12 +163,11 @@ impl Tree {
 
     /// Reads each member's memory, and what of it others have too where that is due.
     fn read_memory(&mut self) {
-        let started = Instant::now();
-        let measure = self.usage.excess_is_stale
-            && self.live().count() > 1
-            && self.usage.next_measurement.is_none_or(|next| started >= next);
+        let started = (self.usage.excess_is_stale && self.live().count() > 1)
+            .then(Instant::now)
+            .filter(|now| self.usage.next_measurement.is_none_or(|next| *now >= next));
         for (&pid, member) in &mut self.members {
-            let share = if measure { self.procfs.share(pid) } else { None };
+            let share = started.and_then(|_| self.procfs.share(pid));
             member.memory = match &member.files {
                 Some(files) => files.memory(),
                 None => self.procfs.open(pid).and_then(|files| files.memory()),
@@ -175,7 +177,7 @@ impl Tree {
                 member.excess = Some(Excess::measured(&member.memory, &share));
             }
         }
-        if measure {
+        if let Some(started) = started {
             let now = Instant::now();
             self.usage.next_measurement = Some(now + (now - started) * MEASUREMENT_PAUSE);
             self.usage.excess_is_stale = false;

@@ -20,7 +20,7 @@ use crate::store::{Draft, Locker, Sealed};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::{Semaphore, mpsc};
@@ -55,7 +55,6 @@ pub(super) struct Subject {
 pub(super) struct Collector {
     locker: Arc<Locker>,
     procfs: Procfs,
-    cgroups: &'static Path,
     events: mpsc::Sender<Message>,
     permits: Arc<Semaphore>,
 }
@@ -76,14 +75,9 @@ struct Told<'a> {
 }
 
 impl Collector {
-    pub fn new(
-        locker: Locker,
-        procfs: Procfs,
-        cgroups: &'static Path,
-        events: mpsc::Sender<Message>,
-    ) -> Self {
+    pub fn new(locker: Locker, procfs: Procfs, events: mpsc::Sender<Message>) -> Self {
         let permits = Arc::new(Semaphore::new(AT_ONCE));
-        Self { locker: Arc::new(locker), procfs, cgroups, events, permits }
+        Self { locker: Arc::new(locker), procfs, events, permits }
     }
 
     /// Looks at a worker, or at what is left of it; the answer comes as a message.
@@ -177,7 +171,7 @@ impl Collector {
         let budget = Budget::of(within);
         let mut members = lock(&subject.tree).members();
         members.sort_by_key(|id| id.pid.as_raw() != subject.pid);
-        Look::take(&self.procfs, self.cgroups, &members, budget)
+        Look::take(&self.procfs, &members, budget)
     }
 
     fn look(
