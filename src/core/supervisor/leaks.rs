@@ -168,7 +168,10 @@ impl Supervisor {
         let constancy = self.constancy.words();
         if !constancy.is_empty() {
             summary += &format!("; {constancy}");
-            reason += &format!("; {constancy}");
+            // Told once in an incident.
+            if self.book.on(Topic::Leak).is_none() {
+                reason += &format!("; {constancy}");
+            }
         }
         figures.extend(self.constancy.figures());
         let incident = self.see(now, Topic::Leak, id.slot, &summary);
@@ -217,7 +220,7 @@ impl Supervisor {
         let all = others.len() + 1;
         match (others.is_empty(), growing) {
             (true, _) => String::new(),
-            (false, 0) => format!("; only worker {} of {all} grows", id.slot),
+            (false, 0) => format!("; it alone of {all} workers grows"),
             (false, _) => format!("; {} of {all} workers grow", growing + 1),
         }
     }
