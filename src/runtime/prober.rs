@@ -51,8 +51,14 @@ enum Target {
 impl Prober {
     /// Probes until the worker is ready, then for its liveness, until aborted.
     pub async fn run(mut self) {
-        let ready = self.until_ready().await;
-        if !ready || self.config.settings.health.failures == 0 {
+        if self.until_ready().await {
+            self.watch().await;
+        }
+    }
+
+    /// Probes a worker that was verified ready for its liveness, until aborted.
+    pub async fn watch(self) {
+        if self.config.settings.health.failures == 0 {
             return;
         }
         loop {

@@ -89,7 +89,7 @@ impl Supervisor {
         let company = self.company(id, change.judgement.quantity());
         let Some(worker) = self.workers.get_mut(&id) else { return };
         let release = worker.release.clone();
-        let age_s = now.mono.since(worker.started).as_secs_f64();
+        let age_s = worker.age(now.mono).as_secs_f64();
         let sample = worker.sample.map(|(_, sample)| sample);
         let trend = &mut worker.trends[at];
         trend.verdict = change.after;

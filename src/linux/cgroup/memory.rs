@@ -91,6 +91,18 @@ impl MemoryGroup {
             path: path.clone(),
             source,
         })?;
+        Self::limit_v1(worker, path.clone(), folder, limit_kib).inspect_err(|_| {
+            let _ = fs::remove_dir(&path);
+        })
+    }
+
+    /// The same for a group that is there.
+    pub(super) fn limit_v1(
+        worker: WorkerId,
+        path: PathBuf,
+        folder: &Arc<Folder>,
+        limit_kib: u64,
+    ) -> Result<Self, CgroupError> {
         let at_limit = eventfd_of_ooms(&path).map_err(|source| CgroupError::Limit {
             worker,
             path: path.join("cgroup.event_control"),
@@ -101,16 +113,11 @@ impl MemoryGroup {
         let limited = set(worker, &path, "memory.limit_in_bytes", &limit).and_then(|()| {
             unless_missing(set(worker, &path, "memory.memsw.limit_in_bytes", &limit))
         });
-        match at_limit.and_then(|at_limit| limited.map(|()| at_limit)) {
-            Ok(at_limit) => {
-                let version = Version::One { at_limit, _folder: Arc::clone(folder) };
-                Ok(Self { path, version, limited: true, told: Counts::default() })
-            }
-            Err(error) => {
-                let _ = fs::remove_dir(&path);
-                Err(error)
-            }
-        }
+        let at_limit = at_limit.and_then(|at_limit| limited.map(|()| at_limit))?;
+        let version = Version::One { at_limit, _folder: Arc::clone(folder) };
+        let mut group = Self { path, version, limited: true, told: Counts::default() };
+        group.told = group.counts();
+        Ok(group)
     }
 
     /// Counts a process here from now on. In cgroup2 it must be in the leaf already.
