@@ -461,7 +461,7 @@ fn over_the_soft_limit(command: Option<Duration>) -> (Paper, WorkerId, Vec<Actio
     assert!(starts(&actions), "{actions:?}");
     paper.generation += 1;
     let new = paper.worker();
-    actions.extend(paper.tell(Event::Spawned { worker: new, pid: 101 }));
+    actions.extend(paper.tell(Event::Spawned { worker: new, pid: 101, start_ticks: 1 }));
     actions.extend(paper.tell(Event::Ready { worker: new }));
     (paper, old, actions)
 }

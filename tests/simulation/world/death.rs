@@ -125,7 +125,12 @@ impl World {
                     self.fakes.remove(&worker);
                 }
                 Due::SpawnFailed(worker) => drop(self.fakes.remove(&worker)),
-                Due::Spawned(_) | Due::Ready(_) | Due::Tick(_) | Due::Look(..) => {}
+                Due::Spawned(_)
+                | Due::Ready(_)
+                | Due::Tick(_)
+                | Due::Look(..)
+                | Due::Alerted(_)
+                | Due::Captured(_) => {}
             }
         }
         if let Some(first) = self.fakes.keys().next().copied()
