@@ -131,11 +131,12 @@ async fn listen(output: &mut pipe::Receiver, tail: &mut Vec<u8>) {
     }
 }
 
-/// What was printed and is not read yet, a pipe full at most.
+/// What was printed and is not read yet, a pipe full at most. Asks the kernel: tokio's `try_read` knows
+/// only of what its reactor has seen by now.
 fn rest(output: &pipe::Receiver, tail: &mut Vec<u8>) {
     let mut piece = [0; 1024];
     for _ in 0..64 {
-        match output.try_read(&mut piece) {
+        match nix::unistd::read(output, &mut piece) {
             Ok(read @ 1..) => keep(tail, &piece[..read]),
             _ => return,
         }

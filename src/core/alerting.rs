@@ -109,6 +109,39 @@ impl Alerting {
         telling.decisions
     }
 
+    /// Takes over who an earlier supervisor had told of an incident that goes on: `told` are targets and
+    /// occasions from its log, with whether they cannot be told. The time for an acknowledgement begins
+    /// anew.
+    pub fn adopt(
+        &mut self,
+        now: Moment,
+        rules: &[AlertRule],
+        incident: &Incident,
+        told: &[(String, Occasion, bool)],
+    ) {
+        if told.is_empty() {
+            return;
+        }
+        let mut matter = Matter::new(incident.severity);
+        matter.repeated = incident.interventions >= MANY;
+        matter.acknowledged = incident.acknowledged.is_some();
+        for (to, what, _) in told {
+            matter.told.insert((to.clone(), *what, incident.severity));
+        }
+        for (at, rule) in rules.iter().enumerate() {
+            let was_told = |name: &str| told.iter().any(|(to, ..)| to == name);
+            let Some(last) = rule.to.iter().rposition(|target| was_told(&target.name)) else {
+                continue;
+            };
+            let name = &rule.to[last].name;
+            let gave_up = told.iter().any(|(to, _, given_up)| to == name && *given_up);
+            let failed = gave_up.then(|| format!("{name} could not be told"));
+            let next_at = now + rule.escalate_after;
+            matter.ladders.insert(at, Ladder { height: last + 1, next_at, failed });
+        }
+        self.matters.insert(incident.id.clone(), matter);
+    }
+
     /// Evidence was captured in an incident.
     pub fn evidence(&mut self, id: &IncidentId, line: &str) {
         if let Some(matter) = self.matters.get_mut(id)

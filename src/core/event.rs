@@ -7,7 +7,8 @@ use std::fmt;
 /// Something that happened, told to the core together with the time.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Event {
-    /// What the worker is started from. Told before `Spawned`, where it is known by then.
+    /// What the worker is started from. Told before `Spawned`, where it is known by then; else as soon as
+    /// it is.
     MadeOf {
         /// Which worker.
         worker: WorkerId,

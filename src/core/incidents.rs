@@ -263,12 +263,24 @@ impl Book {
         self.entries.iter_mut().find(|entry| &entry.incident.id == id)
     }
 
+    /// Names come after this one, of an earlier supervisor.
+    pub fn go_on_after(&mut self, id: &IncidentId) {
+        let (second, number) = id.place();
+        self.last_id = Some(IncidentId(second.to_owned()));
+        self.same_second = number;
+    }
+
     fn next_id(&mut self, now: Now) -> IncidentId {
-        let base = IncidentId(now.wall.strftime("%Y%m%dT%H%M%SZ").to_string());
-        if self.last_id.as_ref() != Some(&base) {
-            self.same_second = 0;
-            self.last_id = Some(base.clone());
-        }
+        let present = IncidentId(now.wall.strftime("%Y%m%dT%H%M%SZ").to_string());
+        // A clock that was set back comes by every second again.
+        let base = match self.last_id.take() {
+            Some(last) if last >= present => last,
+            _ => {
+                self.same_second = 0;
+                present
+            }
+        };
+        self.last_id = Some(base.clone());
         loop {
             self.same_second += 1;
             let id = match self.same_second {
@@ -315,6 +327,12 @@ mod tests {
         assert!(first.opened && !joined.opened && other.opened);
         assert_eq!(first.id, joined.id);
         assert_eq!(other.id.0, format!("{}-2", first.id));
+        let mut next = Book::default();
+        next.go_on_after(&other.id);
+        assert_eq!(see(&mut next, 5, Topic::Crash, 1).id.0, format!("{}-3", first.id));
+        // The clock was set back.
+        assert_eq!(see(&mut book, 3, Topic::Leak, 1).id.0, format!("{}-3", first.id));
+        assert_eq!(see(&mut book, 9, Topic::CrashLoop, 1).id.0.len(), first.id.0.len());
     }
 
     #[test]

@@ -8,7 +8,7 @@
 //! worker says where it stood. What the dead supervisor did last may not be in the log: a record waits
 //! in memory for the disk, a few milliseconds as a rule.
 
-use super::{Generation, Incident, Kind, Record, Slot, WorkerId};
+use super::{Generation, Incident, IncidentId, Kind, Occasion, Record, Slot, WorkerId};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
 use std::time::Duration;
@@ -176,6 +176,10 @@ pub struct Legacy {
     pub survivors: Vec<Survivor>,
     /// Incidents that are not resolved.
     pub incidents: Vec<Incident>,
+    /// Who was told of them, on what occasion, and whether they cannot be told.
+    pub told: Vec<(IncidentId, (String, Occasion, bool))>,
+    /// The last name of an incident that is known.
+    pub last_incident: Option<IncidentId>,
 }
 
 #[cfg(test)]

@@ -94,6 +94,8 @@ words! {
         WorkerStarted => "worker_started",
         /// A worker of a supervisor that died is watched over again.
         WorkerAdopted => "worker_adopted",
+        /// What a worker was started from is known now.
+        WorkerHashed => "worker_hashed",
         /// A worker was verified ready.
         WorkerReady => "worker_ready",
         /// A worker could not be started, or was not ready in time.
@@ -192,6 +194,14 @@ words! {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct IncidentId(pub String);
+
+impl IncidentId {
+    /// The second, and the number in it: what orders two of them.
+    pub fn place(&self) -> (&str, u32) {
+        let (second, number) = self.0.split_once('-').unwrap_or((&self.0, "1"));
+        (second, number.parse().unwrap_or(1))
+    }
+}
 
 impl fmt::Display for IncidentId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -38,7 +38,7 @@ fn made_of(dossier: &Dossier) -> Vec<Row> {
     let started: Vec<&Record> = dossier
         .records
         .iter()
-        .filter(|record| record.kind == Kind::WorkerStarted)
+        .filter(|record| matches!(record.kind, Kind::WorkerStarted | Kind::WorkerHashed))
         .filter(|record| record.at <= dossier.incident.opened_at)
         .collect();
     let parts = Makeup::PARTS.iter().zip(MADE_OF);

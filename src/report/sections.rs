@@ -58,6 +58,10 @@ fn summary(dossier: &Dossier, replaced: &[Replacement]) -> Vec<Block> {
             count(replaced.len() as u64, "worker")
         ),
     };
+    let acted = match incident.interventions.saturating_sub(replaced.len() as u64) {
+        0 => acted,
+        again => format!("{acted}, {} started again", count(again, "worker")),
+    };
     vec![
         Block::Text(incident.summary.clone()),
         Block::Facts(vec![

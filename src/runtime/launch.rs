@@ -23,9 +23,9 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::spawn_blocking;
 use tokio::time::{Instant, timeout};
 
-/// How long a worker's start waits for the hashes of its files; they are kept, so this is for the first
-/// one on a slow disk.
-const MAKEUP_PATIENCE: Duration = Duration::from_millis(200);
+/// How long a worker's start waits for the hashes of its files. They are kept, so it is only the first one
+/// that comes later: node's program alone has 100 MB.
+const MAKEUP_PATIENCE: Duration = Duration::from_millis(20);
 
 /// What the tasks of a worker share.
 #[derive(Clone)]
@@ -144,7 +144,7 @@ impl Surroundings {
         tail: Arc<Tail>,
     ) {
         let hasher = Arc::clone(&self.hasher);
-        let makeup = spawn_blocking(move || hasher.of(&plan));
+        let mut makeup = spawn_blocking(move || hasher.of(&plan));
         if let Some(pipes) = launching.take_pipes() {
             self.output.attach(worker, Stream::Stdout, pipes.stdout, tail.writer());
             self.output.attach(worker, Stream::Stderr, pipes.stderr, tail.writer());
@@ -164,8 +164,19 @@ impl Surroundings {
             }
         };
         drop(said);
-        if let Ok(Ok(makeup)) = timeout(MAKEUP_PATIENCE, makeup).await {
-            let _ = self.events.send(Event::MadeOf { worker, makeup }.into()).await;
+        match timeout(MAKEUP_PATIENCE, &mut makeup).await {
+            Ok(Ok(makeup)) => {
+                let _ = self.events.send(Event::MadeOf { worker, makeup }.into()).await;
+            }
+            Ok(Err(_)) => {}
+            Err(_) => {
+                let events = self.events.clone();
+                tokio::spawn(async move {
+                    if let Ok(makeup) = makeup.await {
+                        let _ = events.send(Event::MadeOf { worker, makeup }.into()).await;
+                    }
+                });
+            }
         }
         let runs = outcome.is_ok();
         let _ = self.events.send(Message::Launched { worker, outcome }).await;

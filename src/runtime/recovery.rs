@@ -9,13 +9,13 @@
 
 use crate::config::{Config, ListenMode};
 use crate::core::words::chain;
-use crate::core::{Hold, Incident, IncidentState, Legacy, Past, Survivor, WorkerId};
+use crate::core::{Hold, IncidentState, Kind, Legacy, Occasion, Past, Record, Survivor, WorkerId};
 use crate::linux::cgroup::Leaf;
 use crate::linux::mark::{self, Mark};
 use crate::linux::plane::{Listening, Plane};
 use crate::linux::procfs::{ProcessId, Procfs, Stat};
 use crate::linux::tree::{Orphans, Tree};
-use crate::store::{IncidentFilter, Reader, StoreError};
+use crate::store::{EventFilter, IncidentFilter, Reader, StoreError};
 use nix::unistd::Pid;
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
@@ -40,14 +40,11 @@ pub(super) fn look(
     store: &Path,
     plane: &mut Plane,
 ) -> (Legacy, Finds) {
-    let (past, incidents) = match read(store) {
-        Ok((past, incidents)) => (Some(past), incidents),
-        Err(error) => {
-            let error = chain(&error);
-            tracing::error!(error, "what an earlier supervisor did is not known; its workers are");
-            (None, Vec::new())
-        }
-    };
+    let read = read(store).inspect_err(|error| {
+        let error = chain(error);
+        tracing::error!(error, "what an earlier supervisor did is not known; its workers are");
+    });
+    let Legacy { past, incidents, told, last_incident, .. } = read.unwrap_or_default();
     let listening = Listening::now().inspect_err(|error| {
         tracing::warn!(%error, "who listens cannot be seen");
     });
@@ -61,20 +58,48 @@ pub(super) fn look(
     }
     let survivors = search.survivors(past.as_ref());
     let finds = search.finds;
-    (Legacy { boot_id, past, survivors, incidents }, finds)
+    (Legacy { boot_id, past, survivors, incidents, told, last_incident }, finds)
 }
 
-fn read(store: &Path) -> Result<(Past, Vec<Incident>), StoreError> {
+fn read(store: &Path) -> Result<Legacy, StoreError> {
     let reader = Reader::open(store)?;
     let mut past = Past::default();
+    // The log is ahead of the table, if a kill came between.
+    let mut named = Vec::new();
     reader.newest_first(|entry| match entry.record() {
-        Ok(record) => past.note(&record),
+        Ok(record) => {
+            named.extend(record.incident.clone());
+            past.note(&record)
+        }
         // Of a kind that this version does not know.
         Err(_) => std::ops::ControlFlow::Continue(()),
     })?;
     let mut incidents = reader.incidents(&IncidentFilter::default())?;
+    named.extend(incidents.iter().map(|incident| incident.id.clone()));
+    let last_incident = named.into_iter().max_by(|one, other| one.place().cmp(&other.place()));
     incidents.retain(|incident| incident.state != IncidentState::Resolved);
-    Ok((past, incidents))
+    let mut told = Vec::new();
+    for incident in &incidents {
+        let id = Some(incident.id.clone());
+        reader.events(&EventFilter { incident: id, ..EventFilter::default() }, |entry| {
+            let alert = entry.record().ok().and_then(|record| told_in(&record));
+            told.extend(alert.map(|told| (incident.id.clone(), told)));
+            Ok::<(), StoreError>(())
+        })?;
+    }
+    Ok(Legacy { past: Some(past), incidents, told, last_incident, ..Legacy::default() })
+}
+
+/// Who was told by an alert, on what occasion, and whether they cannot be. What was tried once is in the
+/// spool, so it counts as told.
+fn told_in(record: &Record) -> Option<(String, Occasion, bool)> {
+    if !matches!(record.kind, Kind::AlertSent | Kind::AlertFailed) {
+        return None;
+    }
+    let word = |key| record.figures.get(key)?.as_str();
+    let what = Occasion::ALL.iter().copied().find(|one| Some(one.as_str()) == word("what"))?;
+    let given_up = record.figures.get("given_up") == Some(&true.into());
+    Some((word("to")?.to_owned(), what, given_up))
 }
 
 struct Search<'a> {

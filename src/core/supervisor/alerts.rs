@@ -40,17 +40,19 @@ impl Supervisor {
         self.actions.push(Action::Alert(Box::new(alert)));
     }
 
-    /// When the first of the leaking workers reaches its limit.
+    /// When the first of the leaking workers reaches its limit; those that are being replaced count where
+    /// no other leaks yet.
     fn forecast(&self, now: Now, incident: &Incident) -> Option<Forecast> {
         if incident.kind != Topic::Leak.as_str() {
             return None;
         }
-        let current = self.workers.values().filter(|worker| worker.is_current());
-        let ends = current.flat_map(|worker| {
+        let ends = self.workers.values().flat_map(|worker| {
             let leaking = worker.trends.iter().filter(|trend| trend.is_leaking());
-            leaking.filter_map(|trend| Some((trend.end()?, worker.id.slot, trend)))
+            let goes = !worker.is_current();
+            leaking.filter_map(move |trend| Some(((goes, trend.end()?), worker.id.slot, trend)))
         });
-        let (end, slot, trend): (Moment, _, &Trend) = ends.min_by_key(|(end, ..)| *end)?;
+        let ((_, end), slot, trend): ((bool, Moment), _, &Trend) =
+            ends.min_by_key(|(end, ..)| *end)?;
         let limit_at = now.wall.checked_add(end - now.mono).ok()?;
         Some(Forecast { slot, limit_at, reason: reason(trend, now) })
     }

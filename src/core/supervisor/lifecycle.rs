@@ -25,9 +25,14 @@ const SIGKILL: i32 = 9;
 
 impl Supervisor {
     pub(super) fn on_made_of(&mut self, now: Now, id: WorkerId, makeup: Makeup) {
-        self.constancy.note(now.wall, &makeup);
-        if let Some(worker) = self.workers.get_mut(&id) {
-            worker.makeup = makeup;
+        let Some(worker) = self.workers.get_mut(&id) else { return };
+        let age = now.mono.since(worker.started);
+        self.constancy.note(now.wall.checked_sub(age).unwrap_or(now.wall), &makeup);
+        worker.makeup = makeup;
+        if worker.pid.is_some() {
+            let figures = worker.makeup.figures();
+            let reason = "its files are hashed now: they took longer than its start";
+            self.record(now, Kind::WorkerHashed, About::Worker(id, None), None, reason, figures);
         }
     }
 

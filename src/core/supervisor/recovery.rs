@@ -44,12 +44,18 @@ impl Supervisor {
     /// Begins with what another supervisor has left: watches over its workers, ends or undoes what it
     /// had begun, and starts a worker in each slot that has none.
     pub fn recover(&mut self, now: Now, legacy: Legacy) -> Vec<Action> {
-        let Legacy { boot_id, past, survivors, incidents } = legacy;
+        let Legacy { boot_id, past, survivors, incidents, told, last_incident } = legacy;
         let workers = self.settings.workers;
         let start = figures([("workers", workers.into()), ("boot_id", boot_id.as_deref().into())]);
         let reason = "supervision begins";
         self.record(now, Kind::SupervisorStarted, About::Supervisor, None, reason, start);
+        if let Some(last) = last_incident {
+            self.book.go_on_after(&last);
+        }
         for incident in incidents {
+            let of_it = told.iter().filter(|(id, _)| *id == incident.id);
+            let told: Vec<_> = of_it.map(|(_, told)| told.clone()).collect();
+            self.alerting.adopt(now.mono, &self.settings.alerts, &incident, &told);
             self.book.adopt(now, incident);
         }
         for slot in (0..workers).map(Slot) {

@@ -106,7 +106,7 @@ pub(super) fn serving(dossier: &Dossier) -> (Option<Block>, f64) {
     let (opened, end) = (dossier.incident.opened_at, dossier.end());
     let mut serving: BTreeMap<Slot, u64> = BTreeMap::new();
     let mut steps: Vec<(Timestamp, usize)> = Vec::new();
-    for record in &dossier.records {
+    for record in dossier.records.iter().filter(|record| record.at <= end) {
         let Some(worker) = worker(record) else { continue };
         if !dossier.incident.slots.contains(&worker.slot) {
             continue;

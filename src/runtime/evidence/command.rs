@@ -74,6 +74,8 @@ pub(in crate::runtime) fn prepare(
     let mut words = evidence.command.iter().map(replace);
     let program = words.next().ok_or("there is no command")?;
     let mut environment = Environment::inherited();
+    // Its user may look into it.
+    settings.alert_variables().for_each(|name| environment.remove(name));
     if let Some(account) = &account {
         environment.set_account(account);
     }
