@@ -9,6 +9,7 @@ use super::message::{LaunchFailure, Message};
 use super::roster::{Live, Roster};
 use super::sampler::{Holds, Sampler};
 use super::tail::Tail;
+use crate::config::Config;
 use crate::core::evidence::{Inquiry, Part};
 use crate::core::words::chain;
 use crate::core::{Action, Event, Intent, Kind, OomKiller, Record, Reply, Ticket, WorkerId};
@@ -29,7 +30,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::os::fd::AsFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 use tokio::task::AbortHandle;
 use tokio::time::timeout;
 
@@ -56,6 +57,10 @@ pub(super) struct Executor {
     /// Records that an action may yet wait for.
     pub durables: BTreeMap<u64, Durable>,
     pub alerts: Alerts,
+    /// The configuration that the core is being asked about.
+    pub candidate: Option<Config>,
+    /// Tells tasks of each configuration that comes into force.
+    pub news: watch::Sender<Arc<Config>>,
     pub finished: bool,
 }
 
@@ -117,6 +122,7 @@ impl Executor {
                         tracing::error!(error = chain(&error), "close failed");
                     }
                 }
+                Action::Reconfigure => events.extend(self.reconfigure()),
                 Action::Reply { ticket, reply } => {
                     if let Some(sender) = self.replies.remove(&ticket) {
                         let _ = sender.send(reply);
@@ -177,7 +183,7 @@ impl Executor {
                 let pid = live.pid;
                 let (life, tree) = (Arc::clone(&live.life), Arc::clone(&live.tree));
                 let held = live.memory.as_ref().is_some_and(MemoryGroup::is_limited);
-                let limit = if held { Holds::Kernel } else { Holds::Sampler };
+                let limit = Holds::by_kernel(held);
                 self.sampler.watch(life, live.started, tree, limit);
                 let bounds = bounds(&self.procfs, Pid::from_raw(pid));
                 let held = held.then_some(Event::LimitHeld { worker });
@@ -253,6 +259,7 @@ impl Executor {
             pid: pid.as_raw(),
             tree: Arc::new(Mutex::new(tree)),
             life,
+            stop_signal: self.surroundings.config.app.stop_signal,
             started,
             oom_watch: memory.as_ref().and_then(|memory| self.watch_oom(worker, memory)),
             memory,
@@ -337,10 +344,9 @@ impl Executor {
     /// even die of SIGTERM.
     fn stop(&mut self, worker: WorkerId) {
         self.steer("let go", worker, Plane::let_go);
-        let signal = self.surroundings.config.app.stop_signal;
         if let Some(live) = self.roster.get_mut(worker) {
             let mut tree = live.tree();
-            tree.signal_all(signal);
+            tree.signal_all(live.stop_signal);
             tree.signal_all(Signal::SIGCONT);
         }
     }
@@ -419,7 +425,7 @@ fn without_leaf(worker: WorkerId, error: &CgroupError) {
     tracing::warn!(%worker, error = chain(error), "no cgroup of its own; known by kinship");
 }
 
-fn without_limit(worker: WorkerId, error: &CgroupError) -> Option<MemoryGroup> {
+pub(super) fn without_limit(worker: WorkerId, error: &CgroupError) -> Option<MemoryGroup> {
     tracing::warn!(%worker, error = chain(error), "the kernel does not hold its limit; polling does");
     None
 }

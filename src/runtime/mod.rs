@@ -19,6 +19,7 @@ mod makeup;
 mod message;
 mod output;
 mod prober;
+mod reload;
 mod roster;
 mod sampler;
 mod status;
@@ -26,6 +27,7 @@ mod tail;
 
 pub use handle::{Ended, Handle, Request};
 pub use output::Output;
+pub use reload::ReadConfig;
 
 use crate::config::{Config, ListenAddress, ListenMode};
 use crate::core::words::chain;
@@ -47,13 +49,13 @@ use host::OomKills;
 use launch::Surroundings;
 use makeup::Hasher;
 use nix::unistd::getpid;
-use sampler::{Pace, Sampler};
+use sampler::Sampler;
 use signal_hook_tokio::Signals;
 use std::collections::{BTreeMap, HashMap};
 use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::sync::{Arc, Mutex};
-use tokio::sync::{broadcast, mpsc};
+use tokio::sync::{broadcast, mpsc, watch};
 
 /// Messages that may wait for the engine.
 const QUEUE: usize = 1024;
@@ -73,9 +75,11 @@ pub enum RunError {
 }
 
 /// Supervises until a signal or a command says stop; returns when every worker has ended. The store
-/// comes back to be closed.
+/// comes back to be closed. A reload reads the configuration again by `read_config`; `None` where it has
+/// no file.
 pub async fn run(
     config: Config,
+    read_config: Option<ReadConfig>,
     store: Store,
     output: Output,
     requests: mpsc::Receiver<Request>,
@@ -90,10 +94,6 @@ pub async fn run(
     let config = Arc::new(config);
     let (events, messages) = mpsc::channel(QUEUE);
     let writer = store.writer();
-    let pace = Pace {
-        usual: config.memory.sample_interval,
-        hard_limit_kib: config.settings.memory.hard_limit_kib,
-    };
     let listen = config.listen.addresses.iter().map(|address| match address {
         ListenAddress::Tcp(address) => Address::Inet(*address),
         ListenAddress::Unix(path) => Address::Unix(path.clone()),
@@ -131,8 +131,10 @@ pub async fn run(
     });
     let hasher = Arc::new(Hasher::new(&config, salt));
     let plane = Arc::new(Mutex::new(plane));
-    let surroundings = Surroundings { config, plane, events, output, takeover, hasher };
-    let sampler = Sampler::start(pace, surroundings.clone(), procfs.clone(), writer.clone())
+    let (news, hears) = watch::channel(Arc::clone(&config));
+    let surroundings =
+        Surroundings { config, news: hears, plane, events, output, takeover, hasher };
+    let sampler = Sampler::start(surroundings.clone(), procfs.clone(), writer.clone())
         .map_err(|error| RunError::Thread("sampler", error))?;
     let evidence = Collector::new(
         store.locker(surroundings.config.evidence.keep.0),
@@ -163,11 +165,21 @@ pub async fn run(
         replies: HashMap::new(),
         durables: BTreeMap::new(),
         alerts,
+        candidate: None,
+        news,
         finished: false,
     };
-    let clock = Clock::start();
-    let engine =
-        Engine { clock, supervisor, executor, store, signals, messages, requests, tickets: 0 };
+    let engine = Engine {
+        clock: Clock::start(),
+        supervisor,
+        executor,
+        store,
+        signals,
+        messages,
+        requests,
+        read_config,
+        tickets: 0,
+    };
     Ok(engine.run().await)
 }
 

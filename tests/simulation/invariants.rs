@@ -2,6 +2,7 @@
 
 use crate::alerts::Alerts;
 use stanch::core::evidence::Part;
+use stanch::core::reload::Reload;
 use stanch::core::{
     Action, Command, IncidentId, Kind, Moment, Record, Settings, Slot, Ticket, WorkerId,
 };
@@ -38,7 +39,7 @@ pub struct Invariants {
 
 struct Before {
     ticket: Ticket,
-    workers: u32,
+    settings: Settings,
     drained: BTreeSet<Slot>,
     held: BTreeMap<Slot, Moment>,
 }
@@ -71,8 +72,8 @@ impl Invariants {
     pub fn asked(&mut self, ticket: Ticket, command: &Command) {
         self.unanswered.insert(ticket);
         let held = self.held.clone();
-        let (workers, drained) = (self.settings.workers, self.drained.clone());
-        self.before = Some(Before { ticket, workers, drained, held });
+        let (settings, drained) = (self.settings.clone(), self.drained.clone());
+        self.before = Some(Before { ticket, settings, drained, held });
         match command {
             Command::Restart { slot: Some(slot) } => {
                 self.held.remove(slot);
@@ -92,7 +93,19 @@ impl Invariants {
                 self.stopping = true;
                 self.alerts.stopping();
             }
-            Command::Drain { .. }
+            Command::Reload(Reload { found: Ok(found), roll }) => {
+                let workers = found.workers.unwrap_or(self.settings.workers);
+                if found.workers.is_some() {
+                    self.drained.clear();
+                    self.held.retain(|slot, _| slot.0 < workers);
+                }
+                if *roll {
+                    self.held.clear();
+                }
+                self.settings = Settings { workers, ..found.settings.clone() };
+            }
+            Command::Reload(Reload { found: Err(_), .. })
+            | Command::Drain { .. }
             | Command::Scale { .. }
             | Command::Acknowledge { .. }
             | Command::Pause
@@ -194,8 +207,8 @@ impl Invariants {
             Action::Reply { ticket, reply } => {
                 let before =
                     self.before.take_if(|before| before.ticket == *ticket && reply.is_err());
-                if let Some(Before { workers, drained, held, .. }) = before {
-                    self.settings.workers = workers;
+                if let Some(Before { settings, drained, held, .. }) = before {
+                    self.settings = settings;
                     self.drained = drained;
                     self.held = held;
                 }
@@ -203,7 +216,7 @@ impl Invariants {
             }
             Action::Incident(incident) => self.alerts.incident(now, incident),
             Action::Alert(alert) => self.alerts.alert(alert),
-            Action::CloseListeners | Action::Finish => {}
+            Action::Reconfigure | Action::CloseListeners | Action::Finish => {}
         }
     }
 

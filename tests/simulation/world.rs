@@ -271,6 +271,7 @@ impl World {
                 | Action::Admit { .. }
                 | Action::Abandon { .. }
                 | Action::Divert { drain: false, .. }
+                | Action::Reconfigure
                 | Action::CloseListeners
                 | Action::HangUp { .. }
                 | Action::Reply { .. }
