@@ -36,7 +36,7 @@ fn each_change_is_told_with_both_values() {
 
 #[test]
 fn what_a_worker_is_started_with_holds_for_new_ones() {
-    let old = "app.user = \"www\"\n[limits]\nnofile = \"1024\"\ncore = \"0\"";
+    let old = "app.user = \"www\"\n[limits]\nnofile = 1024\ncore = \"0B\"";
     let new = "app.umask = \"0027\"\napp.release = \"2\"\n[limits]\nnofile = \"1024:4096\"";
     assert_eq!(
         texts(old, new, Holds::InNewWorkers),
