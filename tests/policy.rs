@@ -80,7 +80,7 @@ impl Paper {
     }
 
     fn becomes_ready(&mut self, worker: WorkerId) {
-        self.tell(Event::Spawned { worker, pid: 100 });
+        self.tell(Event::Spawned { worker, pid: 100, start_ticks: 0 });
         self.tell(Event::Ready { worker });
     }
 
@@ -236,7 +236,7 @@ fn a_newcomer_gets_its_full_part_step_by_step_and_the_old_one_stays_until_then()
     let old = paper.worker();
     paper.command(Command::Restart { slot: None });
     let new = WorkerId::new(0, 2);
-    paper.tell(Event::Spawned { worker: new, pid: 101 });
+    paper.tell(Event::Spawned { worker: new, pid: 101, start_ticks: 0 });
     let mut actions = paper.tell(Event::Ready { worker: new });
     let (ready, mut weights) = (paper.now, Vec::new());
     loop {
@@ -263,7 +263,7 @@ fn when_all_are_new_nobody_spares_them() {
     let now = Now { mono: Moment::default(), wall: Timestamp::UNIX_EPOCH };
     supervisor.start(now);
     let worker = WorkerId::new(0, 1);
-    supervisor.handle(Event::Spawned { worker, pid: 100 }, now);
+    supervisor.handle(Event::Spawned { worker, pid: 100, start_ticks: 0 }, now);
     let actions = supervisor.handle(Event::Ready { worker }, now);
     assert!(actions.contains(&Action::Admit { worker, weight: Weight::FULL }), "{actions:?}");
 }
@@ -274,7 +274,7 @@ fn a_hung_worker_does_not_stay_for_its_replacements_slow_start() {
     let old = paper.worker();
     paper.hangs();
     let new = WorkerId::new(0, 2);
-    paper.tell(Event::Spawned { worker: new, pid: 101 });
+    paper.tell(Event::Spawned { worker: new, pid: 101, start_ticks: 0 });
     let actions = paper.tell(Event::Ready { worker: new });
     let stops = |a: &Action| matches!(a, Action::Stop { worker, .. } if *worker == old);
     assert!(actions.iter().any(stops), "{actions:?}");
@@ -461,7 +461,7 @@ fn over_the_soft_limit(command: Option<Duration>) -> (Paper, WorkerId, Vec<Actio
     assert!(starts(&actions), "{actions:?}");
     paper.generation += 1;
     let new = paper.worker();
-    actions.extend(paper.tell(Event::Spawned { worker: new, pid: 101 }));
+    actions.extend(paper.tell(Event::Spawned { worker: new, pid: 101, start_ticks: 1 }));
     actions.extend(paper.tell(Event::Ready { worker: new }));
     (paper, old, actions)
 }

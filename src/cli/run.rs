@@ -9,7 +9,7 @@ use crate::store::{Store, StoreError};
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 
 /// Requests of operators that may wait for the engine.
@@ -17,6 +17,10 @@ const REQUESTS: usize = 64;
 
 /// How long the end waits for the disk.
 const STORE_PATIENCE: Duration = Duration::from_secs(5);
+
+/// How long a lock may be held by a supervisor that is dead: a process that it was just starting has its
+/// descriptors until it executes.
+const LOCK_PATIENCE: Duration = Duration::from_secs(1);
 
 /// Run workers and supervise them, in the foreground
 ///
@@ -217,7 +221,8 @@ fn control_socket(config: &Config) -> Result<Option<Control>, Failure> {
         tracing::warn!("no folder for a control socket can be written; there will be none");
         return Ok(None);
     };
-    match http::bind(&path) {
+    let in_use = |error: &SocketError| matches!(error, SocketError::InUse { .. });
+    match patiently(in_use, || http::bind(&path)) {
         Ok(control) => Ok(Some(control)),
         Err(error @ SocketError::InUse { .. }) => Err(Failure::Usage(chain(&error))),
         Err(error) if named.is_some() => Err(Failure::Usage(chain(&error))),
@@ -228,7 +233,8 @@ fn control_socket(config: &Config) -> Result<Option<Control>, Failure> {
     }
 }
 
-/// Supervision goes on without a store: events wait in memory until it can be opened.
+/// Supervision goes on without a store: events wait in memory until it can be opened. But not beside
+/// another supervisor of the same one: two would start two sets of workers.
 fn open_store(config: &Config) -> Result<Store, Failure> {
     let path = place::store_path(config);
     let retention = config.store.retention;
@@ -244,5 +250,21 @@ fn open_store(config: &Config) -> Result<Store, Failure> {
         );
         Store::detached(&path, retention, error)
     };
-    Store::open(&path, retention).or_else(detached).map_err(|error| Failure::Fault(chain(&error)))
+    let locked = |error: &StoreError| matches!(error, StoreError::Locked { .. });
+    match patiently(locked, || Store::open(&path, retention)) {
+        Err(error) if locked(&error) => Err(Failure::Usage(chain(&error))),
+        opened => opened.or_else(detached).map_err(|error| Failure::Fault(chain(&error))),
+    }
+}
+
+/// Tries again while somebody else has what is wanted.
+fn patiently<T, E>(taken: impl Fn(&E) -> bool, attempt: impl Fn() -> Result<T, E>) -> Result<T, E> {
+    const PAUSE: Duration = Duration::from_millis(20);
+    let until = Instant::now() + LOCK_PATIENCE;
+    loop {
+        match attempt() {
+            Err(error) if taken(&error) && Instant::now() < until => std::thread::sleep(PAUSE),
+            outcome => return outcome,
+        }
+    }
 }

@@ -20,6 +20,14 @@ pub enum Action {
         /// Which worker.
         worker: WorkerId,
     },
+    /// Watch over a worker that a dead supervisor started. As for `Start`; `Spawned` does not come, and
+    /// `Ready` only if it was not verified.
+    Adopt {
+        /// Which worker.
+        worker: WorkerId,
+        /// Whether it was verified ready.
+        verified: bool,
+    },
     /// Let new connections reach the worker.
     Admit {
         /// Which worker.

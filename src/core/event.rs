@@ -21,6 +21,9 @@ pub enum Event {
         worker: WorkerId,
         /// Its leader.
         pid: i32,
+        /// When the leader was started, in clock ticks after boot: with the pid it names the process
+        /// for a later supervisor.
+        start_ticks: u64,
     },
     /// The worker's command could not be started.
     SpawnFailed {
@@ -187,6 +190,8 @@ pub enum ExitStatus {
     Code(i32),
     /// This signal killed it.
     Signal(i32),
+    /// Only its parent knows, and that was a supervisor that died.
+    Unknown,
 }
 
 impl fmt::Display for ExitStatus {
@@ -194,6 +199,7 @@ impl fmt::Display for ExitStatus {
         match self {
             ExitStatus::Code(code) => write!(f, "exit code {code}"),
             ExitStatus::Signal(signal) => write!(f, "signal {signal}"),
+            ExitStatus::Unknown => f.write_str("how is not known, its parent had died"),
         }
     }
 }

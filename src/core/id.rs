@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 use std::fmt;
+use std::str::FromStr;
 
 /// A numbered place for a worker, from 0 to `workers - 1`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -47,6 +48,21 @@ impl fmt::Display for Generation {
         self.0.fmt(f)
     }
 }
+
+/// Reads what [`Display`](fmt::Display) wrote.
+impl FromStr for WorkerId {
+    type Err = NotAWorker;
+
+    fn from_str(text: &str) -> Result<Self, NotAWorker> {
+        let (slot, generation) = text.split_once('.').ok_or(NotAWorker)?;
+        let slot = slot.parse().map_err(|_| NotAWorker)?;
+        Ok(Self::new(slot, generation.parse().map_err(|_| NotAWorker)?))
+    }
+}
+
+/// The text is not `SLOT.GENERATION`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NotAWorker;
 
 /// `SLOT.GENERATION`, as in the environment mark, the log tag and the cgroup leaf.
 impl fmt::Display for WorkerId {

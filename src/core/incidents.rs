@@ -9,7 +9,7 @@ use std::fmt;
 use std::time::Duration;
 
 words! {
-    /// What an incident is about; at most one of each is open.
+    /// What an incident is about; at most one of each is open for a release.
     Topic {
         /// A worker's memory grows without end.
         Leak => "leak",
@@ -85,7 +85,10 @@ impl Book {
         release: Option<&str>,
         summary: &str,
     ) -> Seen {
-        if let Some(entry) = self.entries.iter_mut().find(|entry| entry.topic == topic) {
+        let joins = |entry: &&mut Entry| {
+            entry.topic == topic && entry.incident.release.as_deref() == release
+        };
+        if let Some(entry) = self.entries.iter_mut().find(joins) {
             entry.period = entry.period.max(now.mono.since(entry.last_seen));
             entry.last_seen = now.mono;
             entry.incident.state = IncidentState::Open;
@@ -116,6 +119,18 @@ impl Book {
             period: age,
         });
         Seen { id, opened: true }
+    }
+
+    /// Takes over an incident that an earlier supervisor left open. What it is about goes on or comes
+    /// again; how long that takes is estimated from its past.
+    pub fn adopt(&mut self, now: Now, incident: Incident) {
+        let Some(topic) = Topic::ALL.iter().copied().find(|t| t.as_str() == incident.kind) else {
+            return;
+        };
+        let open_s = now.wall.duration_since(incident.opened_at).as_secs_f64().max(0.0);
+        let period_s = open_s / incident.interventions.max(1) as f64;
+        let period = Duration::try_from_secs_f64(period_s).unwrap_or(Duration::MAX);
+        self.entries.push(Entry { topic, incident, last_seen: now.mono, period });
     }
 
     /// Counts an intervention in the incident and gives its new form.
@@ -188,23 +203,24 @@ impl Book {
         self.entries.iter().map(|entry| entry.incident.id.clone()).collect()
     }
 
-    /// The open incident on a topic.
+    /// The newest open incident on a topic.
     pub fn on(&self, topic: Topic) -> Option<&Incident> {
-        self.entries.iter().find(|entry| entry.topic == topic).map(|entry| &entry.incident)
+        self.entries.iter().rfind(|entry| entry.topic == topic).map(|entry| &entry.incident)
     }
 
     /// Those in which every slot serves again become mitigated; those quiet for long are resolved and
     /// leave the book. Gives the ones that changed. `serves` says whether a slot has a ready worker
-    /// (or is not wanted any more), `active` whether a topic still shows itself.
+    /// (or is not wanted any more), `active` whether a topic
+    /// still shows itself in workers of a release.
     pub fn review(
         &mut self,
         now: Now,
         serves: impl Fn(Slot) -> bool,
-        active: impl Fn(Topic) -> bool,
+        active: impl Fn(Topic, Option<&str>) -> bool,
     ) -> Vec<Incident> {
         let mut changed = Vec::new();
         for entry in &mut self.entries {
-            let active = active(entry.topic);
+            let active = active(entry.topic, entry.incident.release.as_deref());
             if active {
                 // A worker that leaks may stay for days after that was seen first.
                 entry.last_seen = now.mono;
@@ -249,13 +265,21 @@ impl Book {
 
     fn next_id(&mut self, now: Now) -> IncidentId {
         let base = IncidentId(now.wall.strftime("%Y%m%dT%H%M%SZ").to_string());
-        if self.last_id.as_ref() == Some(&base) {
-            self.same_second += 1;
-            return IncidentId(format!("{base}-{}", self.same_second));
+        if self.last_id.as_ref() != Some(&base) {
+            self.same_second = 0;
+            self.last_id = Some(base.clone());
         }
-        self.same_second = 1;
-        self.last_id = Some(base.clone());
-        base
+        loop {
+            self.same_second += 1;
+            let id = match self.same_second {
+                1 => base.clone(),
+                more => IncidentId(format!("{base}-{more}")),
+            };
+            // It may be one that was taken over.
+            if self.get(&id).is_none() {
+                return id;
+            }
+        }
     }
 }
 
@@ -294,12 +318,41 @@ mod tests {
     }
 
     #[test]
+    fn an_incident_taken_over_is_joined_and_over_after_twice_its_own_period() {
+        let mut book = Book::default();
+        let first = see(&mut book, 0, Topic::Leak, 1);
+        let mut old = book.get(&first.id).unwrap().clone();
+        old.interventions = 10;
+        let mut book = Book::default();
+        // Ten times in 100,000 s.
+        let restart = Now { mono: Moment::default(), wall: now(100_000).wall };
+        book.adopt(restart, old.clone());
+        let at = |s: u64| Now { mono: Moment(Duration::from_secs(s)), ..now(100_000 + s) };
+        assert_eq!(book.review(at(1), |_| true, |_, _| false).len(), 1, "mitigated");
+        assert!(book.review(at(19_999), |_| true, |_, _| false).is_empty());
+        let joined = book.see(at(19_999), Topic::Leak, Slot(1), Duration::ZERO, None, "again");
+        assert!(!joined.opened && joined.id == old.id);
+        let other = book.see(at(20_000), Topic::Leak, Slot(1), Duration::ZERO, Some("2"), "new");
+        assert!(other.opened, "another release has an incident of its own");
+        assert_eq!(book.on(Topic::Leak).unwrap().id, other.id);
+    }
+
+    #[test]
+    fn a_name_that_was_taken_over_is_not_given_again() {
+        let mut before = Book::default();
+        let first = see(&mut before, 5, Topic::Crash, 1);
+        let mut book = Book::default();
+        book.adopt(now(5), before.get(&first.id).unwrap().clone());
+        assert_ne!(see(&mut book, 5, Topic::Hang, 1).id, first.id);
+    }
+
+    #[test]
     fn a_slow_matter_is_over_after_twice_its_period() {
         let mut book = Book::default();
         see(&mut book, 36_000, Topic::Leak, 36_000);
         let states = |changed: Vec<Incident>| changed.iter().map(|i| i.state).collect::<Vec<_>>();
         let served = |_: Slot| true;
-        let quiet = |_: Topic| false;
+        let quiet = |_: Topic, _: Option<&str>| false;
         assert_eq!(states(book.review(now(36_001), served, quiet)), [IncidentState::Mitigated]);
         assert_eq!(states(book.review(now(36_000 + 71_999), served, quiet)), []);
         assert_eq!(
@@ -313,8 +366,8 @@ mod tests {
     fn a_matter_that_went_on_is_not_over_when_it_ends() {
         let mut book = Book::default();
         see(&mut book, 100, Topic::Leak, 100);
-        assert!(book.review(now(90_000), |_| true, |_| true).is_empty());
-        let changed = book.review(now(90_001), |_| true, |_| false);
+        assert!(book.review(now(90_000), |_| true, |_, _| true).is_empty());
+        let changed = book.review(now(90_001), |_| true, |_, _| false);
         assert_eq!(changed[0].state, IncidentState::Mitigated);
     }
 
@@ -322,7 +375,7 @@ mod tests {
     fn a_slot_that_does_not_serve_keeps_it_open() {
         let mut book = Book::default();
         see(&mut book, 1, Topic::Crash, 1);
-        assert!(book.review(now(9_999), |_| false, |_| false).is_empty());
+        assert!(book.review(now(9_999), |_| false, |_, _| false).is_empty());
         assert_eq!(book.on(Topic::Crash).unwrap().state, IncidentState::Open);
     }
 }

@@ -10,6 +10,7 @@ mod holding;
 mod id;
 mod incidents;
 pub mod leak;
+mod legacy;
 mod makeup;
 mod moment;
 pub mod pace;
@@ -37,6 +38,7 @@ pub use event::{Command, Event, ExitStatus, Left, OomKiller, Refusal, Reply, Tic
 pub use evidence::{Captured, Grown, Growth, Inquiry};
 pub use id::{Generation, Slot, WorkerId};
 pub use incidents::Topic;
+pub use legacy::{Hold, Legacy, Past, Standing, Survivor, Trace};
 pub use makeup::Makeup;
 pub use moment::{Moment, Now};
 pub use quiet::QuietWindow;

@@ -92,6 +92,8 @@ words! {
         OperatorCommand => "operator_command",
         /// A worker's command runs.
         WorkerStarted => "worker_started",
+        /// A worker of a supervisor that died is watched over again.
+        WorkerAdopted => "worker_adopted",
         /// A worker was verified ready.
         WorkerReady => "worker_ready",
         /// A worker could not be started, or was not ready in time.

@@ -29,6 +29,7 @@ use super::leak::Quantity;
 use super::trend::{Bounds, Trend};
 use super::{ExitStatus, IncidentId, Intent, Left, Makeup, Moment, Sample, Weight, WorkerId};
 use std::fmt;
+use std::time::Duration;
 
 /// Where a worker stands in its life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -98,6 +99,8 @@ impl fmt::Display for State {
 /// Why a worker must be replaced; the more urgent, the greater.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Cause {
+    /// Its supervisor died: what it binds from now on fails.
+    Adopted,
     /// It is older than `rolling.max_age`.
     MaxAge,
     /// It leaks, and the forecast leaves no more than the lead time.
@@ -118,6 +121,7 @@ impl Cause {
     /// The word in records.
     pub fn as_str(self) -> &'static str {
         match self {
+            Cause::Adopted => "adopted",
             Cause::MaxAge => "max_age",
             Cause::Leak => "leak",
             Cause::TotalLimit => "total_limit",
@@ -160,8 +164,14 @@ pub struct Worker {
     pub pid: Option<i32>,
     /// Where it stands.
     pub state: State,
-    /// When its start was asked for.
+    /// When its start was asked for, or it was adopted.
     pub started: Moment,
+    /// How long it had lived by then.
+    pub lived_before: Duration,
+    /// It was adopted, and its filter asks a supervisor that is dead.
+    pub deaf: bool,
+    /// It listens where its replacement must, and not for us: none can start before it is gone.
+    pub in_the_way: bool,
     /// The incident that led to its start, if any.
     pub incident: Option<IncidentId>,
     /// What it was started from, as far as known.
@@ -227,6 +237,11 @@ impl Worker {
         if self.due.as_ref().is_none_or(|old| old.cause < due.cause) {
             self.due = Some(due);
         }
+    }
+
+    /// How long it has lived.
+    pub fn age(&self, now: Moment) -> Duration {
+        self.lived_before + now.since(self.started)
     }
 
     /// Since when it has been ready, if it is.

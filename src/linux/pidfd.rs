@@ -8,7 +8,34 @@ use super::procfs::{ProcessId, Procfs};
 use nix::errno::Errno;
 use nix::libc;
 use nix::sys::signal::Signal;
+use std::io;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+
+/// The end of a process that need not be a child; how it ended only its parent learns.
+#[derive(Debug)]
+pub struct End(AsyncFd<OwnedFd>);
+
+impl End {
+    /// That of this very process; `None` when it is over.
+    ///
+    /// # Errors
+    /// What the runtime's epoll said.
+    pub fn of(procfs: &Procfs, id: ProcessId) -> io::Result<Option<Self>> {
+        let register = |pidfd| {
+            // SAFETY: the descriptor is owned by what is registered, and open as long as that lives.
+            unsafe { AsyncFd::register_with_interest(pidfd, Interest::READABLE) }.map(Self)
+        };
+        Ok(of(procfs, id).map(register).transpose()?)
+    }
+
+    /// Waits for it.
+    pub async fn wait(&self) {
+        // A pidfd is readable from the end of the process on (pidfd_open(2)).
+        let _ = self.0.readable().await;
+    }
+}
 
 /// Sends the signal if the process still exists; whether it was sent.
 pub(super) fn send(procfs: &Procfs, id: ProcessId, signal: Signal) -> bool {

@@ -49,7 +49,7 @@
 //! half as long.
 //!
 //! # Traps
-//! Each has a test in `tests/plane` or beside the code, but the last: a supervisor that dies.
+//! Each has a test in `tests/plane`, `tests/recovery.rs` or beside the code.
 //! - No two live workers share an open file: `O_NONBLOCK` belongs to it, and one server's switch
 //!   would stop the other in accept. Within one worker (a prefork tree) sharing is the server's will;
 //!   a second bind there gets the same member, and the last one decides on `O_NONBLOCK`. The exception
@@ -74,8 +74,8 @@
 //!   otherwise, and the queue of a dead worker is that of the next one, of whichever slot (`plane::group`).
 //! - A signal may make a worker ask twice ([`seccomp`]). To bind a member again is to get the same
 //!   member once more, so the second answer is the first.
-//! - When the supervisor dies, a later bind in a worker fails with ENOSYS: the kernel has nobody to
-//!   ask.
+//! - When the supervisor dies, a later `bind`, `listen` or `shutdown` (but `SHUT_WR`) in a worker fails
+//!   with ENOSYS: the kernel has nobody to ask. The next one takes the sockets back (`plane::adopt`).
 //!
 //! # What it cannot do
 //! A descriptor that the server duplicated *before* bind stays with its old socket when a kept member
@@ -87,9 +87,11 @@
 //!
 //! Least kernels: 5.9 (`ADDFD`) for takeover, 4.6 for steering TCP.
 
+mod adopt;
 mod caller;
 mod calls;
 mod group;
+mod order;
 mod owner;
 mod path;
 mod probe;
@@ -97,6 +99,7 @@ mod socket;
 mod takeover;
 mod watch;
 
+pub use adopt::Listening;
 pub use calls::Calls;
 pub use owner::Owner;
 pub use probe::ProbeTarget;

@@ -31,9 +31,13 @@ use std::os::fd::RawFd;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
+use std::time::Duration;
 
 /// More of an environment than this is not searched; a program may point the kernel anywhere.
 const ENVIRON_MAX_BYTES: u64 = 1 << 20;
+
+/// The unit of times in `stat` (`USER_HZ`) is the same on all architectures that stanch runs on.
+const TICKS_PER_S: f64 = 100.0;
 
 /// A bit of `flags` in `stat` (include/linux/sched.h).
 const PF_EXITING: u64 = 0x4;
@@ -186,6 +190,27 @@ impl Procfs {
     /// Where it reads.
     pub fn root(&self) -> &Path {
         &self.root
+    }
+
+    /// The pids of all processes.
+    pub fn pids(&self) -> Vec<Pid> {
+        let Ok(entries) = fs::read_dir(&self.root) else { return Vec::new() };
+        let pid = |entry: fs::DirEntry| entry.file_name().to_str()?.parse().ok();
+        entries.flatten().filter_map(pid).map(Pid::from_raw).collect()
+    }
+
+    /// Names this run of the kernel: start times count from its boot.
+    pub fn boot_id(&self) -> Option<String> {
+        let text = fs::read_to_string(self.root.join("sys/kernel/random/boot_id")).ok()?;
+        Some(text.trim().to_owned())
+    }
+
+    /// How long ago the process was started, to a hundredth of a second.
+    pub fn age(&self, id: ProcessId) -> Option<Duration> {
+        let text = fs::read_to_string(self.root.join("uptime")).ok()?;
+        let uptime_s: f64 = text.split_ascii_whitespace().next()?.parse().ok()?;
+        let started_s = id.start_time_ticks as f64 / TICKS_PER_S;
+        Duration::try_from_secs_f64((uptime_s - started_s).max(0.0)).ok()
     }
 
     /// The full name of the process that has this pid now.

@@ -18,7 +18,7 @@ use nix::sys::socket::{
     AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, recv, send, socket,
 };
 use std::cmp::Ordering;
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -224,6 +224,19 @@ pub fn listeners(port: u16) -> io::Result<HashSet<u64>> {
         inodes.insert(u64::from(socket.inode));
     })?;
     Ok(inodes)
+}
+
+/// Every socket that listens, by its inode, and where.
+///
+/// # Errors
+/// What the kernel said to the dump.
+pub fn listening() -> io::Result<HashMap<u64, SocketAddr>> {
+    const ANY_PORT: u16 = 0;
+    let mut found = HashMap::new();
+    dump(ANY_PORT, 1 << LISTEN, |socket| {
+        found.insert(u64::from(socket.inode), socket.local);
+    })?;
+    Ok(found)
 }
 
 fn ports(addresses: &[SocketAddr]) -> BTreeSet<u16> {

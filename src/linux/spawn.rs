@@ -22,12 +22,14 @@
 #![allow(unsafe_code)]
 
 mod fork;
+mod pipes;
+
+pub use pipes::reopen;
 
 use super::launch::control::{self, Report};
 use super::launch::{Plan, Stage};
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
-use nix::unistd::pipe2;
 use std::ffi::CString;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -183,13 +185,10 @@ impl Launcher {
         let word = |bytes: &[u8]| CString::new(bytes).map_err(|error| started(error.into()));
         let program = word(self.program.as_os_str().as_bytes())?;
         let title = word(title.as_bytes())?;
-        let pipe = || {
-            let (read, write) = pipe2(OFlag::O_CLOEXEC)?;
-            nonblocking(&read)?;
-            Ok((read, write))
-        };
         let pipes = match output {
-            Output::Pipes => Some((pipe().map_err(started)?, pipe().map_err(started)?)),
+            Output::Pipes => {
+                Some((pipes::make().map_err(started)?, pipes::make().map_err(started)?))
+            }
             Output::Inherit => None,
         };
         let child = fork::start(

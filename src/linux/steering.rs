@@ -125,6 +125,25 @@ pub fn program(members: u16, admitted: &[(u16, Weight)]) -> Vec<sock_filter> {
     program
 }
 
+/// A socket filter that drops probes of whichever member and lets everything else pass.
+pub fn probe_filter() -> [sock_filter; 11] {
+    const KEEP: u32 = u32::MAX;
+    const DROP: u32 = 0;
+    [
+        step(LOAD, PROTOCOL, 0, 0),
+        step(EQUAL, libc::ETH_P_IP as u32, 0, 3),
+        step(LOAD, SOURCE4, 0, 0),
+        step(AND, 0xffff_0000, 0, 0),
+        step(EQUAL, PROBE_NET4, 5, 4),
+        step(EQUAL, libc::ETH_P_IPV6 as u32, 0, 3),
+        step(LOAD, FIRST_WORD, 0, 0),
+        step(AND, !PROBE_INDEX6, 0, 0),
+        step(EQUAL, PROBE_WORD6, 1, 0),
+        step(RETURN, KEEP, 0, 0),
+        step(RETURN, DROP, 0, 0),
+    ]
+}
+
 /// Makes `program` the one of the whole group that `member` listens in.
 ///
 /// # Errors
@@ -252,6 +271,18 @@ mod tests {
             prop_assert_eq!(run(&program, &v4), expected);
             let v6 = Packet::v6(PROBE_WORD6 | u32::from(index), 0, random);
             prop_assert_eq!(run(&program, &v6), expected);
+        }
+
+        #[test]
+        fn the_filter_drops_probes_and_nothing_else(
+            index in 0u16..PROBE_MEMBERS6, source in elsewhere(), words in any::<[u32; 2]>(),
+        ) {
+            let drops = |packet: Packet| run(&probe_filter(), &packet) == 0;
+            prop_assert!(drops(Packet::v4(probe_source(index).octets(), 0)));
+            prop_assert!(drops(Packet::v6(PROBE_WORD6 | u32::from(index), words[0], 0)));
+            prop_assert!(!drops(Packet::v4(source, 0)));
+            let first = 0x6000_0000 | (words[0] & 0x000f_ffff);
+            prop_assert!(!drops(Packet::v6(first, probe_source(index).to_bits(), 0)));
         }
 
         #[test]

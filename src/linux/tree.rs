@@ -37,6 +37,7 @@ mod usage;
 pub use orphans::Orphans;
 
 use super::cgroup::Leaf;
+use super::mark::MARK_VARIABLE;
 use super::pidfd;
 use super::procfs::{Memory, ProcessFiles, ProcessId, Procfs, Stat};
 use nix::sys::signal::Signal;
@@ -44,9 +45,6 @@ use nix::unistd::{Pid, getpid};
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::time::Duration;
 use usage::{Excess, Usage};
-
-/// The environment variable that carries a worker's mark.
-pub const MARK_VARIABLE: &str = "STANCH_WORKER";
 
 /// The files of members beyond this are opened for each reading: a fork bomb must not use up the
 /// supervisor's descriptors (two a member).
@@ -123,6 +121,13 @@ impl Tree {
             tree.admit(stat);
         }
         tree
+    }
+
+    /// Takes in a process that is known to be of the worker, for one that was found in another way.
+    pub fn know(&mut self, id: ProcessId) {
+        if let Some(stat) = self.procfs.stat(id.pid).filter(|stat| stat.id == id) {
+            self.admit(stat);
+        }
     }
 
     /// The live processes of the tree, the zombies left out.
@@ -398,7 +403,7 @@ mod tests {
         paper.process(LEADER, PARENT_OF_LEADER, 'S', 0);
         paper.children(PARENT_OF_LEADER, &[LEADER, ORPHAN]);
         paper.process(ORPHAN, PARENT_OF_LEADER, 'S', 0);
-        paper.write(ORPHAN, "environ", "PATH=/bin\0STANCH_WORKER=app:0.1\0");
+        paper.write(ORPHAN, "environ", "PATH=/bin\0STANCH_MARK=app:0.1\0");
         let mut tree = paper.tree();
         let pids: Vec<i32> = tree.members().iter().map(|id| id.pid.as_raw()).collect();
         assert_eq!(pids, [LEADER, ORPHAN]);
@@ -407,7 +412,7 @@ mod tests {
         paper.write(LEADER, "stat", "");
         paper.children(PARENT_OF_LEADER, &[ORPHAN, ORPHAN + 1]);
         paper.process(ORPHAN + 1, PARENT_OF_LEADER, 'S', 0);
-        paper.write(ORPHAN + 1, "environ", "STANCH_WORKER=app:0.1\0");
+        paper.write(ORPHAN + 1, "environ", "STANCH_MARK=app:0.1\0");
         let pids: Vec<i32> = tree.members().iter().map(|id| id.pid.as_raw()).collect();
         assert_eq!(pids, [ORPHAN, ORPHAN + 1]);
     }
@@ -422,7 +427,7 @@ mod tests {
 
         paper.children(LEADER, &[]);
         paper.children(supervisor, &[ORPHAN]);
-        paper.write(ORPHAN, "environ", "STANCH_WORKER=app:0.1\0");
+        paper.write(ORPHAN, "environ", "STANCH_MARK=app:0.1\0");
         assert_eq!(paper.tree().members().len(), 1);
     }
 }

@@ -154,7 +154,7 @@ fn evidence(dossier: &Dossier) -> Vec<Block> {
         return Vec::new();
     }
     let told = format!(
-        "Taken before each worker went; the whole of it: `stanch incidents evidence {}`.",
+        "Taken before each worker went; the whole of it: stanch incidents evidence {}.",
         dossier.incident.id
     );
     let header = vec!["When", "Worker", "What grew most", "Within"];
@@ -190,7 +190,15 @@ fn resolution(dossier: &Dossier, replaced: &[Replacement]) -> Vec<Block> {
             "It is held, not mended: all slots serve, and stanch goes on replacing what needs it."
                 .to_owned(),
         ],
-        IncidentState::Open => vec!["It is not handled yet.".to_owned()],
+        IncidentState::Open if replaced.is_empty() => vec!["It is not handled yet.".to_owned()],
+        IncidentState::Open => {
+            let when = if dossier.stopped_at().is_some() {
+                "when its supervisor ended"
+            } else {
+                "when this was written"
+            };
+            vec![format!("It is held by replacing workers, not mended: it still went on {when}.")]
+        }
     };
     if let Some(unsustainable) = own(dossier, Kind::LeakUnsustainable).last() {
         told.push(format!("Holding it will not go on for ever: {}.", unsustainable.reason));

@@ -8,7 +8,7 @@ use super::reload::ReadConfig;
 use super::status::{self, Frame};
 use crate::config::ListenMode;
 use crate::core::words::chain;
-use crate::core::{Action, Command, Event, Sample, Slot, Supervisor, Ticket, WorkerId};
+use crate::core::{Action, Command, Event, Legacy, Sample, Slot, Supervisor, Ticket, WorkerId};
 use crate::linux::plane::Address;
 use crate::store::{Health, Store};
 use crate::wire;
@@ -39,12 +39,15 @@ pub(super) struct Engine {
     pub requests: mpsc::Receiver<Request>,
     pub read_config: Option<ReadConfig>,
     pub tickets: u64,
+    /// What a supervisor that died has left.
+    pub legacy: Legacy,
 }
 
 impl Engine {
     /// Supervises until told to stop; gives the store back, so that it can be closed.
     pub async fn run(mut self) -> Store {
-        let actions = self.supervisor.start(self.clock.now());
+        let legacy = std::mem::take(&mut self.legacy);
+        let actions = self.supervisor.recover(self.clock.now(), legacy);
         self.follow(actions).await;
         let mut store_lives = true;
         // Not made anew in each turn: who asks for the status often must not put it off for ever.
@@ -84,6 +87,7 @@ impl Engine {
                 events.extend(self.executor.look());
                 events
             }
+            Message::Ended { worker } => self.executor.ended(worker),
             Message::Oom { worker } => self.executor.oom(worker).into_iter().collect(),
             Message::Reread(reread) => return self.on_reread(*reread).await,
         };

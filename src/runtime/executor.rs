@@ -6,19 +6,25 @@ use super::evidence::{Baseline, Collector, Errand, prepare};
 use super::host::OomKills;
 use super::launch::Surroundings;
 use super::message::{LaunchFailure, Message};
+use super::output::Stream;
+use super::prober::Prober;
+use super::recovery::{Finds, Found};
 use super::roster::{Live, Roster};
 use super::sampler::{Holds, Sampler};
 use super::tail::Tail;
 use crate::config::Config;
 use crate::core::evidence::{Inquiry, Part};
 use crate::core::words::chain;
-use crate::core::{Action, Event, Intent, Kind, OomKiller, Record, Reply, Ticket, WorkerId};
+use crate::core::{
+    Action, Event, ExitStatus, Intent, Kind, OomKiller, Record, Reply, Ticket, WorkerId,
+};
 use crate::linux::bounds::bounds;
 use crate::linux::cgroup::{CgroupError, Leaf, Leaves, Limits, MemoryGroup};
 use crate::linux::launch::Plan;
+use crate::linux::pidfd::End;
 use crate::linux::plane::Plane;
 use crate::linux::pressure;
-use crate::linux::procfs::Procfs;
+use crate::linux::procfs::{ProcessId, Procfs};
 use crate::linux::sockdiag;
 use crate::linux::spawn::{self, Launcher, Launching, Output};
 use crate::linux::tree::{Orphans, Tree};
@@ -53,6 +59,8 @@ pub(super) struct Executor {
     pub store: Writer,
     pub store_is_well: bool,
     pub roster: Roster,
+    /// What lives of a dead supervisor's workers, until the core says what is to become of it.
+    pub finds: Finds,
     pub replies: HashMap<Ticket, oneshot::Sender<Reply>>,
     /// Records that an action may yet wait for.
     pub durables: BTreeMap<u64, Durable>,
@@ -83,6 +91,7 @@ impl Executor {
                         events.extend(self.dismiss(worker));
                     }
                 }
+                Action::Adopt { worker, verified } => events.extend(self.adopt(worker, verified)),
                 Action::Admit { worker, weight } => {
                     self.steer("admit", worker, |plane, worker| plane.admit(worker, weight));
                 }
@@ -180,15 +189,10 @@ impl Executor {
         live.launching = false;
         match outcome {
             Ok(()) => {
-                let pid = live.pid;
-                let (life, tree) = (Arc::clone(&live.life), Arc::clone(&live.tree));
-                let held = live.memory.as_ref().is_some_and(MemoryGroup::is_limited);
-                let limit = Holds::by_kernel(held);
-                self.sampler.watch(life, live.started, tree, limit);
-                let bounds = bounds(&self.procfs, Pid::from_raw(pid));
-                let held = held.then_some(Event::LimitHeld { worker });
-                let begun = [Event::Spawned { worker, pid }, Event::Bounds { worker, bounds }];
-                begun.into_iter().chain(held).collect()
+                let (pid, start_ticks) = (live.pid, live.start_ticks);
+                let mut events = vec![Event::Spawned { worker, pid, start_ticks }];
+                events.extend(self.observe(worker));
+                events
             }
             Err(LaunchFailure { stage, error }) => {
                 // A launcher that failed ends by itself; one that hangs must be made to.
@@ -196,6 +200,109 @@ impl Executor {
                 vec![Event::SpawnFailed { worker, stage, error }]
             }
         }
+    }
+
+    /// Samples a worker from now on; gives what is known of its limits.
+    fn observe(&mut self, worker: WorkerId) -> Vec<Event> {
+        let Some(live) = self.roster.get_mut(worker) else { return Vec::new() };
+        let (life, tree) = (Arc::clone(&live.life), Arc::clone(&live.tree));
+        let held = live.memory.as_ref().is_some_and(MemoryGroup::is_limited);
+        let limit = Holds::by_kernel(held);
+        self.sampler.watch(life, live.started, tree, limit);
+        let bounds = bounds(&self.procfs, Pid::from_raw(live.pid));
+        let held = held.then_some(Event::LimitHeld { worker });
+        [Event::Bounds { worker, bounds }].into_iter().chain(held).collect()
+    }
+
+    /// Watches over what lives of a worker of a dead supervisor.
+    fn adopt(&mut self, worker: WorkerId, verified: bool) -> Vec<Event> {
+        let Some(Found { leader, tree, age }) = self.finds.remove(&worker) else {
+            return Vec::new();
+        };
+        let mut life = self.life(worker);
+        life.started = Timestamp::now().checked_sub(age).unwrap_or(life.started);
+        let now = Instant::now();
+        let group = |leader: ProcessId| {
+            let group = self.limits.adopt(&self.procfs, leader.pid, worker);
+            group.unwrap_or_else(|error| without_limit(worker, &error))
+        };
+        let memory = leader.and_then(group);
+        let mut tasks = Vec::new();
+        tasks.extend(memory.as_ref().and_then(|memory| self.watch_oom(worker, memory)));
+        let tail = Tail::new(self.surroundings.config.evidence.log_lines);
+        let attend = |leader| self.attend(worker, leader, verified, &tail);
+        tasks.extend(leader.into_iter().flat_map(attend));
+        // Without a leader its end is nothing new.
+        let exit = leader.is_none().then_some(ExitStatus::Unknown);
+        let live = Live {
+            pid: leader.map_or(0, |leader| leader.pid.as_raw()),
+            start_ticks: leader.map_or(0, |leader| leader.start_time_ticks),
+            tree: Arc::new(Mutex::new(tree)),
+            life: Arc::new(life),
+            stop_signal: self.surroundings.config.app.stop_signal,
+            started: now.checked_sub(age).unwrap_or(now),
+            memory,
+            tasks,
+            tail,
+            baseline: Baseline::default(),
+            adopted: true,
+            launching: false,
+            exit_told: exit.is_some(),
+            exit,
+            stragglers: 0,
+            drain: None,
+            connections_cut: None,
+        };
+        self.roster.add(worker, live);
+        if leader.is_some() { self.observe(worker) } else { Vec::new() }
+    }
+
+    /// Reads the output of an adopted worker, probes it and waits for its end.
+    fn attend(
+        &self,
+        worker: WorkerId,
+        leader: ProcessId,
+        verified: bool,
+        tail: &Arc<Tail>,
+    ) -> [AbortHandle; 2] {
+        let Surroundings { config, news, plane, events, output, .. } = &self.surroundings;
+        for (number, stream) in [(1, Stream::Stdout), (2, Stream::Stderr)] {
+            if let Some(pipe) = spawn::reopen(&self.procfs, leader, number) {
+                output.attach(worker, stream, pipe, tail.writer());
+            }
+        }
+        let prober = Prober {
+            worker,
+            config: Arc::clone(config),
+            news: news.clone(),
+            plane: Arc::clone(plane),
+            bound: watch::channel(true).1,
+            events: events.clone(),
+        };
+        let probes = tokio::spawn(async move {
+            if verified { prober.watch().await } else { prober.run().await }
+        });
+        let (events, end) = (events.clone(), End::of(&self.procfs, leader));
+        let waits = tokio::spawn(async move {
+            match end {
+                Ok(Some(end)) => end.wait().await,
+                Ok(None) => {}
+                Err(error) => {
+                    tracing::error!(%worker, %error, "its end cannot be waited for");
+                    return;
+                }
+            }
+            let _ = events.send(Message::Ended { worker }).await;
+        });
+        [probes.abort_handle(), waits.abort_handle()]
+    }
+
+    /// The leader of an adopted worker has ended.
+    pub fn ended(&mut self, worker: WorkerId) -> Vec<Event> {
+        if let Some(live) = self.roster.get_mut(worker) {
+            live.exit.get_or_insert(ExitStatus::Unknown);
+        }
+        self.look()
     }
 
     fn record(&mut self, record: Record) {
@@ -216,7 +323,7 @@ impl Executor {
     }
 
     fn start(&mut self, worker: WorkerId) -> Result<(), LaunchFailure> {
-        let (life, started) = (self.life(worker), Instant::now());
+        let (life, started) = (Arc::new(self.life(worker)), Instant::now());
         let app = &self.surroundings.config.app.name;
         let title = format!("stanch: launching {app} slot {}", worker.slot);
         let leaf = self.leaf(worker);
@@ -244,7 +351,8 @@ impl Executor {
             tracing::debug!(%worker, %error, "the worker keeps its oom_score_adj");
         }
         let (procfs, orphans) = (self.procfs.clone(), self.orphans.clone());
-        let tree = Tree::new(procfs, orphans, leader, worker.to_string(), leaf);
+        let mark = self.surroundings.mark(worker);
+        let tree = Tree::new(procfs, orphans, leader, mark, leaf);
         let (plan, outcome) = match self.hand_over(worker, &launching) {
             Ok(plan) => (Some(plan), Ok(())),
             Err(failure) => (None, Err(failure)),
@@ -255,17 +363,20 @@ impl Executor {
             let tail = Arc::clone(&tail);
             tokio::spawn(self.surroundings.clone().attend(worker, launching, plan, tail))
         });
+        let oom_watch = memory.as_ref().and_then(|memory| self.watch_oom(worker, memory));
+        let task = task.map(|task| task.abort_handle());
         let live = Live {
             pid: pid.as_raw(),
+            start_ticks: leader.start_time_ticks,
             tree: Arc::new(Mutex::new(tree)),
             life,
             stop_signal: self.surroundings.config.app.stop_signal,
             started,
-            oom_watch: memory.as_ref().and_then(|memory| self.watch_oom(worker, memory)),
+            tasks: task.into_iter().chain(oom_watch).collect(),
             memory,
             tail,
             baseline: Baseline::default(),
-            task: task.map(|task| task.abort_handle()),
+            adopted: false,
             launching: outcome.is_ok(),
             exit: None,
             exit_told: false,
@@ -278,15 +389,11 @@ impl Executor {
     }
 
     /// What the worker's samples are kept under; its trend is judged from now on.
-    fn life(&self, worker: WorkerId) -> Arc<Life> {
+    fn life(&self, worker: WorkerId) -> Life {
         let settings = &self.surroundings.config.settings;
         let limit_kib = settings.forecast_limit_kib();
-        Arc::new(Life {
-            worker,
-            started: Timestamp::now(),
-            limit_kib,
-            warm_up: settings.leak.warm_up,
-        })
+        let warm_up = settings.leak.warm_up;
+        Life { worker, started: Timestamp::now(), limit_kib, warm_up }
     }
 
     fn leaf(&self, worker: WorkerId) -> Option<Leaf> {

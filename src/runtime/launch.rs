@@ -9,9 +9,11 @@ use crate::config::{Config, ListenAddress, ListenMode};
 use crate::core::words::chain;
 use crate::core::{Event, Slot, WorkerId};
 use crate::linux::launch::{Account, Environment, Limit, Plan, Takeover};
+use crate::linux::mark::Mark;
 use crate::linux::plane::{Address, Calls, Plane, PlaneEvent};
 use crate::linux::spawn::{self, Launching, Progress};
 use nix::errno::Errno;
+use nix::unistd::getpid;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::path::Path;
@@ -36,6 +38,8 @@ pub(super) struct Surroundings {
     pub output: Output,
     pub takeover: Takeover,
     pub hasher: Arc<Hasher>,
+    /// The path of the audit log, absolute.
+    pub store: Arc<Path>,
 }
 
 fn failure(stage: &str, error: impl Into<String>) -> LaunchFailure {
@@ -74,6 +78,11 @@ impl Surroundings {
         addresses.sort();
         addresses.dedup();
         addresses
+    }
+
+    /// What its processes carry in their environment.
+    pub fn mark(&self, worker: WorkerId) -> String {
+        Mark::new(worker, getpid().as_raw(), &self.config.app.name, &self.store).to_string()
     }
 
     /// What the worker shall be.
@@ -122,6 +131,7 @@ impl Surroundings {
                 ListenMode::Takeover => self.takeover,
                 ListenMode::Inherit | ListenMode::Port | ListenMode::None => Takeover::Off,
             },
+            mark: self.mark(worker),
             ..Plan::new(worker, program)
         })
     }

@@ -13,6 +13,8 @@ pub(super) enum Message {
     /// A launch came to its end: the command runs, or which step failed and how. Until then an exit
     /// of the process is held back, so that the reason comes first.
     Launched { worker: WorkerId, outcome: Result<(), LaunchFailure> },
+    /// The leader of an adopted worker has ended.
+    Ended { worker: WorkerId },
     /// The OOM killer may have come to the worker.
     Oom { worker: WorkerId },
     /// The configuration was read again, or could not be.

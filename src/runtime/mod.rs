@@ -19,6 +19,7 @@ mod makeup;
 mod message;
 mod output;
 mod prober;
+mod recovery;
 mod reload;
 mod roster;
 mod sampler;
@@ -54,6 +55,7 @@ use signal_hook_tokio::Signals;
 use std::collections::{BTreeMap, HashMap};
 use std::hash::{BuildHasher, RandomState};
 use std::io;
+use std::path::Path;
 use std::sync::{Arc, Mutex};
 use tokio::sync::{broadcast, mpsc, watch};
 
@@ -98,7 +100,7 @@ pub async fn run(
         ListenAddress::Tcp(address) => Address::Inet(*address),
         ListenAddress::Unix(path) => Address::Unix(path.clone()),
     });
-    let plane = Plane::new(listen.collect(), Some(config.listen.backlog))
+    let mut plane = Plane::new(listen.collect(), Some(config.listen.backlog))
         .ignoring(config.listen.ignore_ports.clone());
     let leaves = Leaves::open(&procfs, &config.app.name)
         .inspect_err(|why| {
@@ -123,6 +125,10 @@ pub async fn run(
                         capabilities do not work in them"
         );
     }
+    let path: Arc<Path> =
+        std::path::absolute(store.path()).unwrap_or_else(|_| store.path().to_owned()).into();
+    let orphans = Orphans::default();
+    let (legacy, finds) = recovery::look(&config, &procfs, &orphans, &path, &mut plane);
     let seed = RandomState::new().hash_one(std::process::id());
     let mut supervisor = Supervisor::new(config.settings.clone(), seed);
     let salt = recall(&store, &mut supervisor).unwrap_or_else(|error| {
@@ -133,7 +139,7 @@ pub async fn run(
     let plane = Arc::new(Mutex::new(plane));
     let (news, hears) = watch::channel(Arc::clone(&config));
     let surroundings =
-        Surroundings { config, news: hears, plane, events, output, takeover, hasher };
+        Surroundings { config, news: hears, plane, events, output, takeover, hasher, store: path };
     let sampler = Sampler::start(surroundings.clone(), procfs.clone(), writer.clone())
         .map_err(|error| RunError::Thread("sampler", error))?;
     let evidence = Collector::new(
@@ -152,7 +158,7 @@ pub async fn run(
         surroundings,
         launcher: Launcher::default(),
         procfs,
-        orphans: Orphans::default(),
+        orphans,
         leaves,
         limits,
         oom_kills,
@@ -162,6 +168,7 @@ pub async fn run(
         store: writer,
         store_is_well: true,
         roster: roster::Roster::new(ends),
+        finds,
         replies: HashMap::new(),
         durables: BTreeMap::new(),
         alerts,
@@ -179,6 +186,7 @@ pub async fn run(
         requests,
         read_config,
         tickets: 0,
+        legacy,
     };
     Ok(engine.run().await)
 }

@@ -55,9 +55,13 @@ enum Target {
 impl Prober {
     /// Probes until the worker is ready, then for its liveness, until aborted.
     pub async fn run(mut self) {
-        if !self.until_ready().await {
-            return;
+        if self.until_ready().await {
+            self.watch().await;
         }
+    }
+
+    /// Probes a worker that was verified ready for its liveness, until aborted.
+    pub async fn watch(mut self) {
         let path = self.config.health.path.clone();
         loop {
             let config = Arc::clone(&self.news.borrow_and_update());

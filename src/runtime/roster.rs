@@ -20,6 +20,8 @@ use tokio::task::AbortHandle;
 #[derive(Debug)]
 pub(super) struct Live {
     pub pid: i32,
+    /// When that was started, in clock ticks after boot.
+    pub start_ticks: u64,
     pub tree: Arc<Mutex<Tree>>,
     /// What its samples are kept under.
     pub life: Arc<Life>,
@@ -33,10 +35,10 @@ pub(super) struct Live {
     pub tail: Arc<Tail>,
     /// What it was like in good order.
     pub baseline: Baseline,
-    /// Waits for the OOM killer to come to it.
-    pub oom_watch: Option<AbortHandle>,
-    /// Attends to its launch, then probes it.
-    pub task: Option<AbortHandle>,
+    /// Attend to its launch or wait for its end, probe it, wait for the OOM killer to come to it.
+    pub tasks: Vec<AbortHandle>,
+    /// It is not our child.
+    pub adopted: bool,
     /// The launch has not come to its end.
     pub launching: bool,
     /// The leader's end, once reaped.
@@ -65,9 +67,7 @@ impl Live {
 
 impl Drop for Live {
     fn drop(&mut self) {
-        for task in [&self.task, &self.oom_watch].into_iter().flatten() {
-            task.abort();
-        }
+        self.tasks.iter().for_each(AbortHandle::abort);
     }
 }
 
@@ -138,10 +138,12 @@ impl Roster {
                 let _ = helper.exit.try_send(status);
                 continue;
             }
-            let leader = self.live.values_mut().find(|live| live.pid == pid.as_raw());
-            match leader {
-                Some(live) if live.exit.is_none() => live.exit = Some(status),
-                Some(_) | None => {
+            // The pid of one that has ended may be another's by now, and an adopted one is no child.
+            let is_leader =
+                |live: &&mut Live| live.pid == pid.as_raw() && live.exit.is_none() && !live.adopted;
+            match self.live.values_mut().find(is_leader) {
+                Some(live) => live.exit = Some(status),
+                None => {
                     tracing::debug!(%pid, %status, "reaped a child that leads no worker");
                     // Mostly nobody waits for one.
                     let _ = self.others.send((pid.as_raw(), status));
@@ -150,11 +152,13 @@ impl Roster {
         }
     }
 
-    /// Those that a SIGKILL ended and of whose end the core does not know yet.
+    /// Those that a SIGKILL ended, or may have, and of whose end the core does not know yet.
     pub fn killed(&self) -> Vec<WorkerId> {
-        const SIGKILL: ExitStatus = ExitStatus::Signal(9);
-        let killed =
-            self.live.iter().filter(|(_, live)| live.exit == Some(SIGKILL) && !live.exit_told);
+        let killed = |live: &Live| {
+            matches!(live.exit, Some(ExitStatus::Signal(9) | ExitStatus::Unknown))
+                && !live.exit_told
+        };
+        let killed = self.live.iter().filter(|(_, live)| killed(live));
         killed.map(|(worker, _)| *worker).collect()
     }
 

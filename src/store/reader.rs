@@ -10,6 +10,7 @@ use jiff::Timestamp;
 use rusqlite::types::Value;
 use rusqlite::{Connection, OptionalExtension, Row, params_from_iter};
 use serde::de::DeserializeOwned;
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -123,6 +124,22 @@ impl Reader {
         );
         query.restrict("seq > ?", filter.after.map(u64::cast_signed));
         self.each(query.oldest_first("seq", filter.last), |row| visit(self.read(entry(row))?))
+    }
+
+    /// Hands the events to `visit`, newest first, until it has enough.
+    pub fn newest_first(
+        &self,
+        mut visit: impl FnMut(Entry) -> ControlFlow<()>,
+    ) -> Result<(), StoreError> {
+        let query = "SELECT seq, body, hash FROM events ORDER BY seq DESC";
+        let mut statement = self.read(self.connection.prepare(query))?;
+        let mut rows = self.read(statement.query([]))?;
+        while let Some(row) = self.read(rows.next())? {
+            if visit(self.read(entry(row))?).is_break() {
+                break;
+            }
+        }
+        Ok(())
     }
 
     /// The incidents, oldest first.

@@ -55,8 +55,8 @@ pub(super) struct Keeper {
     retention: SignedDuration,
     /// Floors of the running minute and ten minutes of each life.
     floors: HashMap<i64, [Option<Floor>; 2]>,
-    /// Workers of incidents, all of whose samples are kept until then.
-    kept: BTreeMap<WorkerId, Timestamp>,
+    /// Workers of incidents, all of whose samples are kept from and until then.
+    kept: BTreeMap<WorkerId, (Timestamp, Timestamp)>,
 }
 
 /// The lowest row of a stretch of time.
@@ -87,7 +87,8 @@ impl Keeper {
         row: Row,
         stored: &StoredSample,
     ) -> (Timestamp, Vec<(Row, Timestamp)>) {
-        if self.kept.get(&stored.life.worker).is_some_and(|until| row.at <= *until) {
+        let kept = self.kept.get(&stored.life.worker);
+        if kept.is_some_and(|(since, until)| (*since..=*until).contains(&row.at)) {
             return (self.after(row, SignedDuration::MAX), Vec::new());
         }
         // What is not known is no floor.
@@ -126,15 +127,17 @@ impl Keeper {
     /// when those stay.
     pub fn keep(&mut self, worker: WorkerId, at: Timestamp) -> (Timestamp, Timestamp) {
         let plus = |span| at.checked_add(span).unwrap_or(Timestamp::MAX);
-        self.kept.insert(worker, plus(AFTER_EVENT));
-        (at.checked_sub(ALL).unwrap_or(Timestamp::MIN), plus(self.retention))
+        let since = at.checked_sub(ALL).unwrap_or(Timestamp::MIN);
+        let begun = self.kept.get(&worker).map_or(since, |(begun, _)| since.min(*begun));
+        self.kept.insert(worker, (begun, plus(AFTER_EVENT)));
+        (since, plus(self.retention))
     }
 
     /// Forgets what was over a while ago, else each restart would leave something behind. A sample that
     /// comes even later, because the store could not be written, is taken for a floor: kept for longer.
     pub fn forget(&mut self, now: Timestamp) {
         let past = now.checked_sub(LATEST).unwrap_or(Timestamp::MIN);
-        self.kept.retain(|_, until| *until >= past);
+        self.kept.retain(|_, (_, until)| *until >= past);
         self.floors.retain(|_, [_, ten]| ten.is_some_and(|ten| ten.row.at >= past));
     }
 

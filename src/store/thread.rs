@@ -83,6 +83,11 @@ impl Store {
         Ok(Store { path: path.into(), shared, health })
     }
 
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// Reads what it holds; a store that is being written can be read.
     pub fn reader(&self) -> Result<Reader, StoreError> {
         Reader::open(&self.path)

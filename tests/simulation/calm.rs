@@ -116,7 +116,7 @@ impl Calm {
                 Action::Alert(alert) => self.alerts.push((self.now.as_secs_f64(), *alert)),
                 Action::Start { worker } => {
                     self.born.insert(worker, self.now);
-                    self.after(0, Due::Tell(Event::Spawned { worker, pid: 7 }));
+                    self.after(0, Due::Tell(Event::Spawned { worker, pid: 7, start_ticks: 0 }));
                     self.after(START_S, Due::Tell(Event::Ready { worker }));
                     self.after(1, Due::Sample(worker));
                 }

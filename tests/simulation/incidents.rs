@@ -69,6 +69,7 @@ fn a_leak_says_what_did_not_change_and_keeps_its_first_words() {
     assert!(record.reason.ends_with(midnight), "{}", record.reason);
     assert_eq!(record.figures["program_since"], "2027-01-15T00:10:00.000Z");
     assert!(!record.figures.contains_key("host_since"));
+    assert!(!confirmed[1].1.reason.contains("unchanged"), "{}", confirmed[1].1.reason);
     let incident = only(&calm);
     let summary = &incident.summary;
     assert!(summary.contains(&format!("worker {} leaks", record.slot.unwrap())), "{summary}");

@@ -69,6 +69,23 @@ impl Invariants {
         }
     }
 
+    /// Those of the next supervisor, that finds these workers alive and a roll under way or not.
+    pub fn reborn(
+        before: &Self,
+        settings: &Settings,
+        alive: impl Iterator<Item = WorkerId>,
+        rolling: bool,
+    ) -> Self {
+        let (kinds, started) = (before.kinds.clone(), before.started.clone());
+        let (live, rolls) = (alive.collect(), rolling.into());
+        Self { kinds, started, live, rolls, ..Self::new(before.seed, settings) }
+    }
+
+    /// Nothing is left of other workers.
+    pub fn forget_others(&mut self, known: &BTreeSet<WorkerId>) {
+        self.started.retain(|worker| known.contains(worker));
+    }
+
     pub fn asked(&mut self, ticket: Ticket, command: &Command) {
         self.unanswered.insert(ticket);
         let held = self.held.clone();
@@ -216,7 +233,10 @@ impl Invariants {
             }
             Action::Incident(incident) => self.alerts.incident(now, incident),
             Action::Alert(alert) => self.alerts.alert(alert),
-            Action::Reconfigure | Action::CloseListeners | Action::Finish => {}
+            Action::Adopt { .. }
+            | Action::Reconfigure
+            | Action::CloseListeners
+            | Action::Finish => {}
         }
     }
 
@@ -249,6 +269,7 @@ impl Invariants {
             || self.drained.contains(&worker.slot)
             || worker.slot.0 >= self.settings.workers
             || matches!(record.kind, Kind::MemoryHardLimit | Kind::MemoryOomKilled)
+            || record.cause.as_deref() == Some("recovery")
             || record.reason.contains("stopped before its replacement starts");
         if !served || exempt {
             return;

@@ -139,7 +139,7 @@ fn healthy_workers_that_climb_together_do_not_vouch_for_each_other() {
     assert!((3..=6).contains(&suspected), "a majority, and each once: {suspected}");
     assert!(calm.of(Kind::LeakCleared).len() <= 6);
     // The others grow as well, be they not suspect yet.
-    assert!(!calm.of(Kind::LeakSuspected)[0].1.reason.contains("only worker"));
+    assert!(!calm.of(Kind::LeakSuspected)[0].1.reason.contains("it alone"));
     assert!(calm.went().is_empty());
 }
 
@@ -154,7 +154,7 @@ fn one_that_grows_alone_is_said_to_be_alone() {
     let confirmed = calm.of(Kind::LeakConfirmed);
     assert_eq!(confirmed.len(), 1);
     let reason = &confirmed[0].1.reason;
-    assert!(reason.ends_with("; only worker 2 of 4 grows"), "{reason}");
+    assert!(reason.ends_with("; it alone of 4 workers grows"), "{reason}");
     assert!(calm.of(Kind::LeakSuspected).len() <= 1);
 
     let mut calm = Calm::new(settings(4, 500), 5, leak(200.0));

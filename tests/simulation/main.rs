@@ -10,7 +10,7 @@ mod random;
 mod world;
 
 use stanch::core::reload::{Difference, Reconfiguration, Reload};
-use stanch::core::{AlertRule, Command, LeakAction, Refusal, Settings, Slot};
+use stanch::core::{AlertRule, Command, Kind, LeakAction, Refusal, Settings, Slot};
 use std::time::Duration;
 use world::World;
 
@@ -101,6 +101,52 @@ fn no_seed_breaks_an_invariant() {
         let world = run(seed);
         world.check_end();
     }
+}
+
+/// The same, with supervisors that die again and again.
+fn run_deadly(seed: u64) -> World {
+    let mut world = World::new(seed, settings(seed));
+    world.start();
+    let mut fate = random::Random::new(seed ^ 0xdead);
+    for _ in 0..20 {
+        let wanted = Duration::from_millis(fate.below(90_000));
+        match fate.below(4) {
+            0 => world.command(Command::Restart { slot: None }),
+            1 => world.command(Command::Drain { slot: Slot(fate.below(3) as u32) }),
+            _ => {}
+        }
+        world.run_for(wanted);
+        world.doom();
+        if fate.chance(0.3) {
+            world.command(Command::Restart { slot: None });
+        }
+        if fate.chance(0.1) && !world.is_dead() {
+            world.command(Command::Stop);
+        }
+        world.run_for(Duration::from_secs(600));
+        if world.is_dead() {
+            world.reborn();
+        }
+        if world.is_finished() {
+            return world;
+        }
+    }
+    world.spare();
+    world.run_for(Duration::from_secs(300));
+    world.command(Command::Stop);
+    world.run_for(Duration::from_secs(600));
+    world
+}
+
+#[test]
+fn no_death_of_the_supervisor_breaks_an_invariant() {
+    let mut recovered = 0;
+    for seed in seeds(500) {
+        let world = run_deadly(seed);
+        world.check_end();
+        recovered += world.kinds().get(&Kind::SupervisorRecovered).copied().unwrap_or(0);
+    }
+    assert!(recovered > 500 || seeds(2).len() == 1, "they die too rarely: {recovered}");
 }
 
 #[test]

@@ -1,7 +1,10 @@
 //! Fake workers that start, serve, leak, hang, crash and refuse to die.
 
+mod death;
+
 use crate::invariants::Invariants;
 use crate::random::Random;
+use death::Log;
 use jiff::Timestamp;
 use stanch::core::{
     Action, AlertFailure, AlertId, Captured, Command, Event, ExitStatus, Inquiry, Kind, Left,
@@ -38,7 +41,9 @@ enum Due {
 pub struct World {
     now: Moment,
     random: Random,
+    settings: Settings,
     supervisor: Supervisor,
+    log: Log,
     fakes: BTreeMap<WorkerId, Fake>,
     agenda: BTreeMap<(Moment, u64), Due>,
     sequence: u64,
@@ -52,7 +57,9 @@ impl World {
             now: Moment::default(),
             random: Random::new(seed),
             invariants: Invariants::new(seed, &settings),
-            supervisor: Supervisor::new(settings, seed),
+            supervisor: Supervisor::new(settings.clone(), seed),
+            settings,
+            log: Log::default(),
             fakes: BTreeMap::new(),
             agenda: BTreeMap::new(),
             sequence: 0,
@@ -69,7 +76,7 @@ impl World {
     }
 
     pub fn start(&mut self) {
-        let actions = self.supervisor.start(self.reading());
+        let actions = self.supervisor.recover(self.reading(), death::legacy());
         self.act(actions);
     }
 
@@ -87,7 +94,7 @@ impl World {
             let due = self.agenda.first_key_value().map(|((at, _), _)| *at);
             let timeout = self.supervisor.poll_timeout().map(|at| at.max(self.now));
             let Some(next) = [due, timeout].into_iter().flatten().min() else { break };
-            if next > end {
+            if next > end || self.is_dead() {
                 break;
             }
             self.now = next;
@@ -106,12 +113,19 @@ impl World {
                 self.act(actions);
             }
         }
-        self.now = end;
+        if !self.is_dead() {
+            self.now = end;
+        }
+    }
+
+    pub fn is_finished(&self) -> bool {
+        self.supervisor.is_finished()
     }
 
     pub fn check_end(&self) {
         assert!(self.supervisor.is_finished(), "seed {}: did not end", self.invariants.seed);
         self.invariants.check_end(self.fakes.len());
+        self.check_log();
     }
 
     pub fn kinds(&self) -> BTreeMap<Kind, u64> {
@@ -124,6 +138,9 @@ impl World {
     }
 
     fn tell(&mut self, event: Event) {
+        if self.is_dead() {
+            return;
+        }
         let actions = self.supervisor.handle(event, self.reading());
         self.act(actions);
     }
@@ -133,7 +150,7 @@ impl World {
             Due::Spawned(worker) => {
                 if self.fakes.contains_key(&worker) {
                     let pid = 1000 + self.sequence as i32;
-                    self.tell(Event::Spawned { worker, pid });
+                    self.tell(Event::Spawned { worker, pid, start_ticks: 0 });
                 }
             }
             Due::SpawnFailed(worker) => {
@@ -225,9 +242,13 @@ impl World {
 
     fn act(&mut self, actions: Vec<Action>) {
         for action in actions {
+            if !self.survives(&action) {
+                return;
+            }
             self.invariants.check(self.now, &action);
             match action {
                 Action::Start { worker } => self.start_fake(worker),
+                Action::Adopt { worker, verified } => self.adopt_fake(worker, verified),
                 Action::Divert { worker, drain: true } => {
                     let mut left = Left { queued: 2, connections: 3, awaiting: 3 };
                     // Some never get rid of their connections.

@@ -37,8 +37,8 @@ fn the_power_goes_in_a_storm_of_events() {
         assert!(!said.contains("verified failed"), "{said}");
         assert_eq!(said.contains("### verified ok"), round > 0, "{said}");
         // The last line may be half of one.
-        let events = said.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
-        let last = events.last().unwrap();
+        let mut events = said.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+        let last = events.next_back().unwrap();
         let seq = last["seq"].as_u64().unwrap();
         assert!(seq > noted, "{said}");
         noted = seq;

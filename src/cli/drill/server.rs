@@ -7,7 +7,6 @@
 
 use crate::cli::Failure;
 use crate::core::units::Bytes as Size;
-use crate::linux::tree::MARK_VARIABLE;
 use http_body_util::Full;
 use hyper::body::{Bytes, Incoming};
 use hyper::header::{CONTENT_TYPE, HeaderValue, SET_COOKIE};
@@ -164,7 +163,7 @@ impl Shop {
             }
             // Which worker it is, for `stanch doctor`.
             "/worker" => {
-                let mark = std::env::var(MARK_VARIABLE).unwrap_or_default();
+                let mark = std::env::var("STANCH_WORKER").unwrap_or_default();
                 Response::new(Full::new(mark.into()))
             }
             // Probes are no visitors.

@@ -100,7 +100,7 @@ impl Supervisor {
         let company = self.company(id, change.judgement.quantity());
         let Some(worker) = self.workers.get_mut(&id) else { return };
         let release = worker.release.clone();
-        let age_s = now.mono.since(worker.started).as_secs_f64();
+        let age_s = worker.age(now.mono).as_secs_f64();
         let sample = worker.sample.map(|(_, sample)| sample);
         let trend = &mut worker.trends[at];
         trend.verdict = change.after;
@@ -179,7 +179,10 @@ impl Supervisor {
         let constancy = self.constancy.words();
         if !constancy.is_empty() {
             summary += &format!("; {constancy}");
-            reason += &format!("; {constancy}");
+            // Told once in an incident.
+            if self.book.on(Topic::Leak).is_none() {
+                reason += &format!("; {constancy}");
+            }
         }
         figures.extend(self.constancy.figures());
         let incident = self.see(now, Topic::Leak, id.slot, &summary);
@@ -228,7 +231,7 @@ impl Supervisor {
         let all = others.len() + 1;
         match (others.is_empty(), growing) {
             (true, _) => String::new(),
-            (false, 0) => format!("; only worker {} of {all} grows", id.slot),
+            (false, 0) => format!("; it alone of {all} workers grows"),
             (false, _) => format!("; {} of {all} workers grow", growing + 1),
         }
     }

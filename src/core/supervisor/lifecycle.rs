@@ -31,7 +31,7 @@ impl Supervisor {
         }
     }
 
-    pub(super) fn on_spawned(&mut self, now: Now, id: WorkerId, pid: i32) {
+    pub(super) fn on_spawned(&mut self, now: Now, id: WorkerId, pid: i32, start_ticks: u64) {
         let Some(worker) = self.workers.get_mut(&id) else { return };
         worker.pid = Some(pid);
         let incident = worker.incident.clone();
@@ -40,7 +40,8 @@ impl Supervisor {
             _ if incident.is_some() => "replaces a worker in an incident",
             _ => "replaces a worker",
         };
-        let figures = worker.makeup.figures();
+        let mut figures = worker.makeup.figures();
+        figures.insert("start_ticks".to_owned(), start_ticks.into());
         let about = About::Worker(id, None);
         self.record(now, Kind::WorkerStarted, about, incident, reason, figures);
     }
@@ -198,7 +199,7 @@ impl Supervisor {
                     ExitStatus::Code(0) => {
                         "; a worker must stay in the foreground (does it fork into the background?)"
                     }
-                    ExitStatus::Code(_) | ExitStatus::Signal(_) => "",
+                    ExitStatus::Code(_) | ExitStatus::Signal(_) | ExitStatus::Unknown => "",
                 };
                 let reason = format!("ended before it was ready: {status}{hint}");
                 self.start_failed(now, id, "ready", &reason)
@@ -253,21 +254,26 @@ impl Supervisor {
         let peak_kib = worker.and_then(|worker| worker.peak_kib);
         let (cause, reason) = match status {
             ExitStatus::Code(_) => ("exit", format!("ended by itself: {status}")),
-            ExitStatus::Signal(SIGKILL) if worker.is_some_and(|worker| worker.host_oom) => (
-                "host_oom",
-                format!(
-                    "was killed because the host, or the container, was out of memory; its peak was {}",
-                    peak_kib.map_or("unknown".to_owned(), mib)
-                ),
-            ),
+            ExitStatus::Signal(SIGKILL) | ExitStatus::Unknown
+                if worker.is_some_and(|worker| worker.host_oom) =>
+            {
+                (
+                    "host_oom",
+                    format!(
+                        "was killed because the host, or the container, was out of memory; its peak was {}",
+                        peak_kib.map_or("unknown".to_owned(), mib)
+                    ),
+                )
+            }
             ExitStatus::Signal(SIGKILL) => {
                 ("foreign_kill", "was killed by SIGKILL, which stanch did not send".to_owned())
             }
             ExitStatus::Signal(_) => ("signal", format!("was ended by {status}")),
+            ExitStatus::Unknown => ("unknown", format!("ended: {status}")),
         };
         let summary = format!("worker {} {reason}", id.slot);
         let incident = self.see(now, Topic::Crash, id.slot, &summary);
-        let age_s = self.workers.get(&id).map(|w| now.mono.since(w.started).as_secs_f64());
+        let age_s = self.workers.get(&id).map(|worker| worker.age(now.mono).as_secs_f64());
         let figures = figures([("age_s", age_s.into()), ("peak_kib", peak_kib.into())]);
         let about = About::Worker(id, Some(cause));
         let intent =
@@ -303,7 +309,7 @@ impl Supervisor {
         status: Option<ExitStatus>,
     ) -> Intent {
         let worker = self.workers.get(&id);
-        let age_s = worker.map(|worker| now.mono.since(worker.started).as_secs_f64());
+        let age_s = worker.map(|worker| worker.age(now.mono).as_secs_f64());
         let incident = worker.and_then(|worker| worker.due.as_ref()?.incident.clone());
         let (cause, reason) = match told {
             Told::Asked => (None, "ended as asked"),
@@ -403,7 +409,7 @@ impl Supervisor {
         let figures = figures([
             ("rss_kib", worker.sample.and_then(|(_, sample)| sample.rss_kib).into()),
             ("growth_kib", worker.growth_kib().into()),
-            ("age_s", now.mono.since(worker.started).as_secs_f64().into()),
+            ("age_s", worker.age(now.mono).as_secs_f64().into()),
             ("drain_timeout_s", drain_timeout.as_secs_f64().into()),
         ]);
         self.count_intervention(&incident);
@@ -496,6 +502,13 @@ impl Supervisor {
     }
 
     fn settle_ages(&mut self, now: Now) {
+        for worker in self.workers.values_mut().filter(|worker| worker.deaf) {
+            if worker.due.is_none() && worker.ready_since().is_some() {
+                let reason =
+                    "its supervisor died, so what it binds from now on would fail".to_owned();
+                worker.make_due(Due { cause: Cause::Adopted, incident: None, reason });
+            }
+        }
         let healthy: Vec<Slot> = self
             .workers
             .values()
@@ -537,9 +550,14 @@ impl Supervisor {
         matches!(self.phase, Phase::Running | Phase::Paused)
     }
 
+    /// Whether a worker that cannot be had back holds the addresses.
+    pub(super) fn is_obstructed(&self) -> bool {
+        self.workers.values().any(|worker| worker.in_the_way)
+    }
+
     /// Starts what has waited long enough.
     pub(super) fn settle_slots(&mut self, now: Now) {
-        if !self.restarts() {
+        if !self.restarts() || self.is_obstructed() {
             return;
         }
         let mut ready: Vec<(Slot, Option<IncidentId>)> = Vec::new();

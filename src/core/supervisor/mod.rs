@@ -11,6 +11,7 @@ mod host;
 mod leaks;
 mod lifecycle;
 mod memory;
+mod recovery;
 mod reload;
 mod rolling;
 mod traffic;
@@ -29,7 +30,7 @@ use super::roll::Roll;
 use super::siblings::Siblings;
 use super::slot::{Desired, SlotEntry, Wait};
 use super::trend::{Bounds, Trend};
-use super::worker::{Cause, State, Worker};
+use super::worker::{Cause, Due, State, Worker};
 use super::{
     Action, Event, Figures, Generation, Incident, IncidentId, IncidentState, Intent, Kind, Makeup,
     Moment, Now, Record, Settings, Slot, Ticket, Weight, WorkerId,
@@ -37,6 +38,7 @@ use super::{
 use commands::Waiter;
 use jiff::Timestamp;
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 /// Whether the supervisor acts by itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -129,24 +131,6 @@ impl Supervisor {
         self.constancy.note(at, makeup);
     }
 
-    /// Begins: starts a worker in each slot.
-    pub fn start(&mut self, now: Now) -> Vec<Action> {
-        let figures = figures([("workers", self.settings.workers.into())]);
-        self.record(
-            now,
-            Kind::SupervisorStarted,
-            About::Supervisor,
-            None,
-            "supervision begins",
-            figures,
-        );
-        for number in 0..self.settings.workers {
-            self.slots.insert(Slot(number), SlotEntry::new(Slot(number)));
-            self.start_worker(now, Slot(number), None);
-        }
-        self.settle(now)
-    }
-
     /// Takes in what happened and gives what to do about it.
     pub fn handle(&mut self, event: Event, now: Now) -> Vec<Action> {
         self.handle_all([event], now)
@@ -162,7 +146,9 @@ impl Supervisor {
     fn take_in(&mut self, event: Event, now: Now) {
         match event {
             Event::MadeOf { worker, makeup } => self.on_made_of(now, worker, makeup),
-            Event::Spawned { worker, pid } => self.on_spawned(now, worker, pid),
+            Event::Spawned { worker, pid, start_ticks } => {
+                self.on_spawned(now, worker, pid, start_ticks)
+            }
             Event::SpawnFailed { worker, stage, error } => {
                 self.on_spawn_failed(now, worker, &stage, &error)
             }
@@ -238,8 +224,9 @@ impl Supervisor {
                 self.baseline_deadline(worker),
             ]
         });
+        let starts = self.restarts() && !self.is_obstructed();
         let slots = self.slots.values().map(|slot| match slot.wait {
-            Wait::Backoff { until } | Wait::Held { until } if self.restarts() => Some(until),
+            Wait::Backoff { until } | Wait::Held { until } if starts => Some(until),
             Wait::None | Wait::Backoff { .. } | Wait::Held { .. } => None,
         });
         let roll = self.roll_deadline();
@@ -280,16 +267,21 @@ impl Supervisor {
         self.note_capacity(now, full);
         // Taken out, because it asks about everything else.
         let mut book = std::mem::take(&mut self.book);
-        let due = |causes: &[Cause]| {
-            self.workers
-                .values()
-                .filter(|worker| worker.is_current())
-                .any(|worker| worker.due.as_ref().is_some_and(|due| causes.contains(&due.cause)))
+        let any = |release: Option<&str>, is: &dyn Fn(&Worker) -> bool| {
+            let of_release = |worker: &&Worker| worker.release.as_deref() == release;
+            let mut current = self.workers.values().filter(|worker| worker.is_current());
+            current.any(|worker| of_release(&worker) && is(worker))
         };
-        let active = |topic| match topic {
-            Topic::Leak => self.workers.values().any(|w| w.is_current() && w.is_leaking()),
-            Topic::MemoryLimit => self.over_total || due(&[Cause::SoftLimit, Cause::TotalLimit]),
-            Topic::Hang => due(&[Cause::Hang]),
+        let due = |release: Option<&str>, causes: &[Cause]| {
+            let among = |due: &Due| causes.contains(&due.cause);
+            any(release, &|worker| worker.due.as_ref().is_some_and(among))
+        };
+        let active = |topic, release: Option<&str>| match topic {
+            Topic::Leak => any(release, &Worker::is_leaking),
+            Topic::MemoryLimit => {
+                self.over_total || due(release, &[Cause::SoftLimit, Cause::TotalLimit])
+            }
+            Topic::Hang => due(release, &[Cause::Hang]),
             Topic::Crash | Topic::CrashLoop | Topic::StartFailure | Topic::RollFailure => false,
         };
         let changed = book.review(now, |slot| self.serves(slot), active);
@@ -353,18 +345,30 @@ impl Supervisor {
         slot: Slot,
         incident: Option<IncidentId>,
     ) -> Option<WorkerId> {
-        let (limit, warm_up) = (self.settings.forecast_limit_kib(), self.settings.leak.warm_up);
         let entry = self.slots.get_mut(&slot)?;
         entry.generation = entry.generation.next();
         entry.wait = Wait::None;
         let id = WorkerId { slot, generation: entry.generation };
-        let worker = Worker {
+        let state = State::Starting { deadline: now.mono + self.settings.ready_timeout };
+        let worker = Worker { incident, ..self.fresh_worker(now, id, state) };
+        self.workers.insert(id, worker);
+        self.actions.push(Action::Start { worker: id });
+        Some(id)
+    }
+
+    /// A worker of which nothing is known yet.
+    fn fresh_worker(&self, now: Now, id: WorkerId, state: State) -> Worker {
+        let (limit, warm_up) = (self.settings.forecast_limit_kib(), self.settings.leak.warm_up);
+        Worker {
             id,
             release: self.settings.release.clone(),
             pid: None,
-            state: State::Starting { deadline: now.mono + self.settings.ready_timeout },
+            state,
             started: now.mono,
-            incident,
+            lived_before: Duration::ZERO,
+            deaf: false,
+            in_the_way: false,
+            incident: None,
             makeup: Makeup::default(),
             obstacle: None,
             warmth: Weight::LEAST,
@@ -385,10 +389,7 @@ impl Supervisor {
             bounds: Bounds::default(),
             trends: vec![Trend::new(Quantity::Memory, limit, warm_up, now.mono)],
             evidence: Evidence::default(),
-        };
-        self.workers.insert(id, worker);
-        self.actions.push(Action::Start { worker: id });
-        Some(id)
+        }
     }
 
     /// The live workers of a slot, the oldest first.
@@ -461,7 +462,7 @@ impl Supervisor {
     /// Notes a fact on a topic: opens its incident (and says so) or joins the open one.
     fn see(&mut self, now: Now, topic: Topic, slot: Slot, summary: &str) -> IncidentId {
         let worker = self.in_slot(slot).next_back();
-        let age = worker.map_or(now.mono.0, |worker| now.mono.since(worker.started));
+        let age = worker.map_or(now.mono.0, |worker| worker.age(now.mono));
         let release = worker.map_or(self.settings.release.clone(), |worker| worker.release.clone());
         let seen = self.book.see(now, topic, slot, age, release.as_deref(), summary);
         if let Some(incident) = self.book.get(&seen.id).cloned() {

@@ -133,7 +133,7 @@ impl Supervisor {
             pid: worker.pid,
             state: worker.state.as_str(),
             release: worker.release.clone(),
-            age_s: Some(now.mono.since(worker.started).as_secs_f64()),
+            age_s: Some(worker.age(now.mono).as_secs_f64()),
             sample: worker.sample.map(|(_, sample)| sample).unwrap_or_default(),
             cpu_percent: worker.cpu_percent,
             restarts,

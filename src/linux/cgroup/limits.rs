@@ -1,10 +1,11 @@
 //! Who holds the workers' hard limit: chosen once, by trying.
 
 use super::memory::MemoryGroup;
-use super::place::{Folder, Hierarchy, Own};
+use super::place::{Folder, Hierarchy, Own, of_worker};
 use super::{CgroupError, Leaf, Leaves, Unavailable};
 use crate::core::WorkerId;
 use crate::linux::procfs::Procfs;
+use nix::unistd::Pid;
 use std::fmt;
 use std::sync::Arc;
 
@@ -100,6 +101,28 @@ impl Limits {
     /// Why not even cgroup v1 does.
     pub fn without_v1(&self) -> Option<&Unavailable> {
         self.not_v1.as_ref()
+    }
+
+    /// The group of a worker whose supervisor died, with the limit of now.
+    pub fn adopt(
+        &self,
+        procfs: &Procfs,
+        pid: Pid,
+        worker: WorkerId,
+    ) -> Result<Option<MemoryGroup>, CgroupError> {
+        let find = |hierarchy| of_worker(procfs, pid, hierarchy, worker);
+        match (self.enforcement, self.hard_limit_kib) {
+            (Enforcement::Cgroup2, limit_kib) => find(Hierarchy::Unified)
+                .map(|path| MemoryGroup::in_leaf(worker, &path, limit_kib))
+                .transpose(),
+            (Enforcement::Cgroup1, Some(limit_kib)) => find(Hierarchy::Memory)
+                .map(|path| {
+                    let folder = Arc::new(Folder::of_dead(&path));
+                    MemoryGroup::limit_v1(worker, path, &folder, limit_kib)
+                })
+                .transpose(),
+            (Enforcement::Cgroup1, None) | (Enforcement::Polling, _) => Ok(None),
+        }
     }
 
     /// The group of a worker whose leaf this is; `None` where memory is not counted by the kernel.

@@ -89,16 +89,27 @@ impl MemoryGroup {
             path: path.clone(),
             source,
         })?;
+        Self::limit_v1(worker, path.clone(), folder, limit_kib).inspect_err(|_| {
+            let _ = fs::remove_dir(&path);
+        })
+    }
+
+    /// The same for a group that is there.
+    pub(super) fn limit_v1(
+        worker: WorkerId,
+        path: PathBuf,
+        folder: &Arc<Folder>,
+        limit_kib: u64,
+    ) -> Result<Self, CgroupError> {
         let at_limit = eventfd_of_ooms(&path).map_err(|source| CgroupError::Limit {
             worker,
             path: path.join("cgroup.event_control"),
             source,
         });
-        let at_limit = at_limit.inspect_err(|_| drop(fs::remove_dir(&path)))?;
-        let version = Version::One { at_limit, _folder: Arc::clone(folder) };
-        // From here on it is removed when it is dropped.
+        let version = Version::One { at_limit: at_limit?, _folder: Arc::clone(folder) };
         let mut group = Self { path, version, limited: false, told: Counts::default() };
         group.set_limit(worker, Some(limit_kib))?;
+        group.told = group.counts();
         Ok(group)
     }
 

@@ -51,7 +51,7 @@ pub use memory::{MemoryGroup, OomWatch};
 use super::procfs::{Procfs, read_whole};
 use crate::core::WorkerId;
 use nix::unistd::Pid;
-use place::{Folder, Hierarchy, Own, nested, pids, procs, remove_tree, write};
+use place::{Folder, Hierarchy, Own, nested, of_worker, pids, procs, remove_tree, write};
 use std::fs;
 use std::io::{self, ErrorKind};
 use std::os::fd::OwnedFd;
@@ -246,6 +246,13 @@ fn beside(procfs: &Procfs, own: &Own, app: &str) -> Option<Folder> {
 }
 
 impl Leaf {
+    /// The leaf of a worker whose supervisor died, by one of its processes.
+    pub fn adopt(procfs: &Procfs, pid: Pid, worker: WorkerId) -> Option<Self> {
+        let path = of_worker(procfs, pid, Hierarchy::Unified, worker)?;
+        let folder = Folder::of_dead(&path);
+        Some(Self { path, procs: OnceLock::new(), _folder: Some(Arc::new(folder)) })
+    }
+
     /// Its folder, as `clone3` wants it.
     pub fn folder(&self) -> io::Result<OwnedFd> {
         fs::File::open(&self.path).map(OwnedFd::from)

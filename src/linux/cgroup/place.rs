@@ -1,6 +1,7 @@
 //! Where the supervisor stands in a hierarchy of cgroups, and the folder that it makes there.
 
 use super::Unavailable;
+use crate::core::WorkerId;
 use crate::linux::procfs::{Procfs, numbers};
 use nix::sys::stat::stat;
 use nix::unistd::{Pid, getpid};
@@ -91,13 +92,28 @@ impl Own {
     }
 }
 
+/// Where the worker of a dead supervisor is that this process belongs to.
+pub(super) fn of_worker(
+    procfs: &Procfs,
+    pid: Pid,
+    hierarchy: Hierarchy,
+    worker: WorkerId,
+) -> Option<PathBuf> {
+    let found = Own::of(procfs, &pid.to_string(), hierarchy).ok()?;
+    let name = format!("worker-{worker}");
+    let own = found.upwards().find(|path| path.file_name() == Some(OsStr::new(&name)))?;
+    own.parent().is_some_and(is_ours).then(|| own.to_owned())
+}
+
 /// `A` for `A/stanch-NAME.PID/supervisor`.
 fn without_supervisor(path: &Path) -> &Path {
     let folder = path.parent().filter(|_| path.file_name() == Some(OsStr::new(SUPERVISOR)));
-    let ours = |folder: &&Path| {
-        folder.file_name().is_some_and(|name| name.to_string_lossy().starts_with("stanch-"))
-    };
-    folder.filter(ours).and_then(Path::parent).unwrap_or(path)
+    folder.filter(|folder| is_ours(folder)).and_then(Path::parent).unwrap_or(path)
+}
+
+/// Whether a supervisor made the folder.
+fn is_ours(folder: &Path) -> bool {
+    folder.file_name().is_some_and(|name| name.to_string_lossy().starts_with("stanch-"))
 }
 
 impl Hierarchy {
@@ -191,6 +207,11 @@ impl Folder {
             Err(source) => return Err(Unavailable::NotWritable { path, source }),
         }
         Ok(Self { path, emptied: None })
+    }
+
+    /// The one that a dead supervisor made for a worker's group: removed with its last.
+    pub fn of_dead(group: &Path) -> Self {
+        Self { path: group.parent().unwrap_or(group).to_owned(), emptied: None }
     }
 
     /// Hands the memory controller down to the leaves. The kernel allows that only in a cgroup without

@@ -5,6 +5,7 @@
 
 use super::fault::{Fault, Stage};
 use super::plan::Plan;
+use crate::linux::mark::MARK_VARIABLE;
 use nix::errno::Errno;
 use nix::sys::statvfs::{FsFlags, statvfs};
 use nix::unistd::{execve, geteuid, getpid};
@@ -127,7 +128,8 @@ fn environment(plan: &Plan, listeners: &[String]) -> Result<Vec<CString>, Fault>
     for name in LISTEN {
         environment.remove(name);
     }
-    environment.set("STANCH_WORKER", &plan.mark);
+    environment.set(MARK_VARIABLE, &plan.mark);
+    environment.set("STANCH_WORKER", plan.worker.to_string());
     environment.set("STANCH_SLOT", plan.worker.slot.to_string());
     environment.set("STANCH_GENERATION", plan.worker.generation.to_string());
     if !listeners.is_empty() {

@@ -10,11 +10,11 @@ use std::fmt;
 /// them: they need not be UTF-8.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Plan {
-    /// Who it will be, or whom it is for; the launcher adds it to the environment as `STANCH_SLOT` and
-    /// `STANCH_GENERATION`.
+    /// Who it will be, or whom it is for; the launcher adds it to the environment as `STANCH_WORKER`
+    /// (`SLOT.GENERATION`), `STANCH_SLOT` and `STANCH_GENERATION`.
     pub worker: WorkerId,
-    /// By which the processes of its tree are known, in the environment as `STANCH_WORKER`; of a worker
-    /// `SLOT.GENERATION`.
+    /// By which the processes of its tree are known, see [`mark`](crate::linux::mark); in the
+    /// environment as well.
     pub mark: String,
     /// The command: a path when it holds a slash (relative to `directory`), else a name that is
     /// searched in the `PATH` of `environment`. Also the worker's `argv[0]`.

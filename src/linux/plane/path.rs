@@ -46,6 +46,20 @@ impl Drop for PathListener {
     }
 }
 
+/// The inode of the socket that listens on `path` (`/proc/net/unix`: number, references, protocol, flags,
+/// type, state, inode, path), if one does.
+pub(super) fn listener(path: &Path) -> Option<u64> {
+    /// `__SO_ACCEPTCON` (include/uapi/linux/net.h).
+    const LISTENS: &str = "00010000";
+    let text = fs::read("/proc/net/unix").ok()?;
+    String::from_utf8_lossy(&text).lines().find_map(|line| {
+        let mut words = line.split_ascii_whitespace();
+        let (flags, inode) = (words.nth(3)?, words.nth(2)?);
+        let here = line.ends_with(&format!(" {}", path.display()));
+        (here && flags == LISTENS).then(|| inode.parse().ok())?
+    })
+}
+
 /// Whether `path` is a socket that nobody listens on any more. Without blocking: a full queue is a
 /// sign of life too.
 fn is_dead(path: &Path, address: &UnixAddr) -> bool {
@@ -69,6 +83,8 @@ mod tests {
         let listener = PathListener::new(&path, None).unwrap();
         UnixStream::connect(&path).unwrap();
         assert_eq!(PathListener::new(&path, None).unwrap_err(), Errno::EADDRINUSE);
+        assert_eq!(super::listener(&path), Some(listener.inode));
+        assert_eq!(super::listener(&folder.path().join("other.sock")), None);
         drop(listener);
         assert!(!path.exists(), "removed with the listener");
         fs::write(&path, "precious").unwrap();

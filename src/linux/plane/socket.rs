@@ -176,6 +176,25 @@ fn get<const N: usize>(
     Errno::result(result).map(drop)
 }
 
+/// Has the socket drop packets for which the program returns 0, in place of what it had.
+pub(super) fn attach_filter(socket: impl AsFd, program: &[libc::sock_filter]) -> Result<(), Errno> {
+    let program =
+        libc::sock_fprog { len: program.len() as u16, filter: program.as_ptr().cast_mut() };
+    // SAFETY: the kernel copies the program before the call returns, and writes nothing through it.
+    let result = unsafe {
+        let size = size_of_val(&program) as libc::socklen_t;
+        let program = (&raw const program).cast();
+        let fd = socket.as_fd().as_raw_fd();
+        libc::setsockopt(fd, libc::SOL_SOCKET, libc::SO_ATTACH_FILTER, program, size)
+    };
+    Errno::result(result).map(drop)
+}
+
+/// Lets all packets through again.
+pub(super) fn detach_filter(socket: impl AsFd) -> Result<(), Errno> {
+    set(&socket, libc::SOL_SOCKET, libc::SO_DETACH_FILTER, 0)
+}
+
 /// Sets an option that is one int.
 pub(super) fn set(
     socket: &impl AsFd,

@@ -186,7 +186,7 @@ impl Plane {
         }
     }
 
-    fn supervises(&self, address: SocketAddr) -> bool {
+    pub(super) fn supervises(&self, address: SocketAddr) -> bool {
         let port = address.port();
         match self.listen.as_slice() {
             [] => port != 0 && !self.ignore_ports.contains(&port),
@@ -204,7 +204,7 @@ impl Plane {
     }
 
     /// Whether the socket with this number is one from here.
-    fn keeps(&self, inode: u64) -> bool {
+    pub(super) fn keeps(&self, inode: u64) -> bool {
         let mut members = self.groups.iter().flat_map(|group| &group.members);
         members.any(|member| member.inode == inode)
             || self.paths.iter().any(|path| path.inode == inode)

@@ -129,13 +129,13 @@ async fn the_trace_of_an_incident_is_not_thinned() {
             lives.iter().for_each(|life| writer.add_sample(life, at, sample));
         }
     };
-    add(0, 1800);
+    add(0, 6600);
     let mut event = record(1);
-    event.at = began + SignedDuration::from_mins(30);
+    event.at = began + SignedDuration::from_mins(110);
     event.incident = Some(IncidentId("20261121T153012Z".into()));
     (event.slot, event.generation) = (Some(Slot(1)), Some(Generation(5)));
     written(writer.append(event)).await;
-    add(1800, 7200);
+    add(6600, 7200);
     assert_eq!(store.close(DEADLINE), 0);
     // The next supervisor finds what is past its time.
     assert_eq!(Store::open(&path, 24 * 30 * RETENTION).unwrap().close(DEADLINE), 0);
@@ -145,9 +145,9 @@ async fn the_trace_of_an_incident_is_not_thinned() {
         let end = began + SignedDuration::from_mins(minutes);
         samples(&reader, life).into_iter().filter(|stored| stored.at < end).count()
     };
-    assert_eq!(in_first(&lives[0], 40), 40, "one a minute");
-    assert_eq!(in_first(&lives[1], 40), 240, "all of them");
-    assert_eq!(in_first(&lives[1], 60), 240 + 1 + 20, "one a minute after ten minutes");
+    assert_eq!(in_first(&lives[0], 60), 60, "one a minute");
+    assert_eq!(in_first(&lives[1], 50), 50, "one a minute until an hour before");
+    assert_eq!(in_first(&lives[1], 60), 50 + 60, "all of them from then on");
 }
 
 /// A store as version 1 left it.
