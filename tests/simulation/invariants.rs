@@ -19,6 +19,8 @@ pub struct Invariants {
     started: BTreeSet<WorkerId>,
     /// Those that serve as far as the supervisor can know: told ready, not known to be hung, not ended.
     serving: BTreeSet<WorkerId>,
+    /// Those that would serve, were they not known to be hung.
+    hung: BTreeSet<WorkerId>,
     /// Those that were told to end.
     leaving: BTreeSet<WorkerId>,
     /// Those that get new connections.
@@ -55,6 +57,7 @@ impl Invariants {
             live: BTreeSet::new(),
             started: BTreeSet::new(),
             serving: BTreeSet::new(),
+            hung: BTreeSet::new(),
             leaving: BTreeSet::new(),
             admitted: BTreeSet::new(),
             held: BTreeMap::new(),
@@ -143,6 +146,7 @@ impl Invariants {
     }
 
     pub fn unwell(&mut self, worker: WorkerId) {
+        self.hung.remove(&worker);
         self.serving.remove(&worker);
     }
 
@@ -152,6 +156,7 @@ impl Invariants {
 
     pub fn gone(&mut self, worker: WorkerId) {
         self.live.remove(&worker);
+        self.hung.remove(&worker);
         self.serving.remove(&worker);
         self.admitted.remove(&worker);
     }
@@ -187,6 +192,7 @@ impl Invariants {
             | Action::Kill { worker, intent } => {
                 self.check_ours(*worker);
                 self.leaving.insert(*worker);
+                self.hung.remove(worker);
                 let record = self.records.get(&intent.number());
                 let record =
                     record.unwrap_or_else(|| panic!("seed {seed}: {worker}: no record before"));
@@ -202,6 +208,7 @@ impl Invariants {
                 self.check_ours(*worker);
                 self.admitted.remove(worker);
                 if *drain {
+                    self.hung.remove(worker);
                     // Its record is the newest one.
                     let record = self.records.values().next_back().cloned();
                     self.check_floor(*worker, &record.expect("a record before"));
@@ -231,12 +238,15 @@ impl Invariants {
                 }
                 assert!(self.unanswered.remove(ticket), "seed {seed}: {ticket:?} answered twice");
             }
+            Action::Reconfigure => {
+                // Without liveness nobody is hung.
+                if self.settings.health.failures == 0 {
+                    self.serving.append(&mut self.hung);
+                }
+            }
             Action::Incident(incident) => self.alerts.incident(now, incident),
             Action::Alert(alert) => self.alerts.alert(alert),
-            Action::Adopt { .. }
-            | Action::Reconfigure
-            | Action::CloseListeners
-            | Action::Finish => {}
+            Action::Adopt { .. } | Action::CloseListeners | Action::Finish => {}
         }
     }
 
@@ -301,7 +311,10 @@ impl Invariants {
             Kind::RollFinished | Kind::RollAborted => self.rolls -= 1,
             Kind::WorkerHung => {
                 let generation = record.generation.unwrap();
-                self.serving.remove(&WorkerId { slot: record.slot.unwrap(), generation });
+                let worker = WorkerId { slot: record.slot.unwrap(), generation };
+                if self.serving.remove(&worker) {
+                    self.hung.insert(worker);
+                }
             }
             Kind::WorkerHeld => {
                 let pause: Duration = self.settings.restart.held_pause;
