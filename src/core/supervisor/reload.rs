@@ -58,7 +58,7 @@ impl Supervisor {
             Cause::SoftLimit => was.soft_limit_kib != is.soft_limit_kib,
             Cause::Hang => new.health.failures == 0,
             Cause::HostPressure => new.leak.action != LeakAction::Restart,
-            Cause::HardLimit => false,
+            Cause::Adopted | Cause::HardLimit => false,
         };
         let replaced = self.step_old();
         for worker in self.workers.values_mut() {
