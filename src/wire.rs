@@ -40,6 +40,15 @@ pub struct Scale {
     pub wait: bool,
 }
 
+/// The body of `POST /v1/reload`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Reload {
+    /// Whether all workers are replaced afterwards.
+    #[serde(default)]
+    pub roll: bool,
+}
+
 /// The body of `POST /v1/stop`, `/v1/pause` and `/v1/resume`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -68,11 +68,17 @@ async fn engine(
     while let Some(request) = requests.recv().await {
         match request {
             Request::Status(reply) => drop(reply.send(status())),
+            Request::Reload { roll: true, reply, .. } => {
+                drop(reply.send(Ok("in force: leak.action: restart → alert".into())));
+            }
+            Request::Reload { roll: false, reply, .. } => {
+                drop(reply.send(Err(Refusal::Wrong("a.toml:1:1: app.nmae: unknown key".into()))));
+            }
             Request::Command { by, command, reply } => {
                 seen.lock().unwrap().push((by, command.clone()));
                 match command {
                     core::Command::Restart { slot: Some(Slot(9)) } => {
-                        drop(reply.send(Err(Refusal("there is no slot 9".into()))));
+                        drop(reply.send(Err(Refusal::No("there is no slot 9".into()))));
                     }
                     core::Command::Drain { .. } => draining.push(reply),
                     core::Command::Stop => {

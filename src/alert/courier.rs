@@ -12,6 +12,7 @@ use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::thread::JoinHandle;
 use std::time::Duration;
 use tokio::sync::{broadcast, mpsc};
 use tokio::time::sleep;
@@ -29,6 +30,8 @@ const PATIENCE: SignedDuration = SignedDuration::from_hours(24);
 
 /// What a courier needs.
 pub struct Setup {
+    /// Another one that is ending; the spool is its own until it has.
+    pub predecessor: Option<JoinHandle<()>>,
     /// Who can be told.
     pub targets: Vec<Target>,
     /// The spool's folder; made when it is needed.
@@ -45,6 +48,7 @@ pub struct Setup {
 #[derive(Debug)]
 pub struct Courier {
     letters: mpsc::Sender<Letter>,
+    thread: JoinHandle<()>,
 }
 
 impl Courier {
@@ -52,9 +56,21 @@ impl Courier {
     pub fn start(setup: Setup) -> io::Result<Self> {
         let (letters, queue) = mpsc::channel(QUEUE);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let work = move || runtime.block_on(async { Sorter::new(setup).run(queue).await });
-        std::thread::Builder::new().name("stanch-alerts".to_owned()).spawn(work)?;
-        Ok(Self { letters })
+        let work = move || {
+            let mut setup = setup;
+            if let Some(predecessor) = setup.predecessor.take() {
+                // One that panicked has ended too.
+                let _ = predecessor.join();
+            }
+            runtime.block_on(async { Sorter::new(setup).run(queue).await });
+        };
+        let thread = std::thread::Builder::new().name("stanch-alerts".to_owned()).spawn(work)?;
+        Ok(Self { letters, thread })
+    }
+
+    /// Ends it: what it has not delivered stays in the spool.
+    pub fn end(self) -> JoinHandle<()> {
+        self.thread
     }
 
     /// Takes a letter, or gives it back: then so many wait that the spool does not keep up.
@@ -75,7 +91,7 @@ struct Sorter {
 
 impl Sorter {
     fn new(setup: Setup) -> Self {
-        let Setup { targets, spool, environment, ends, events } = setup;
+        let Setup { predecessor: _, targets, spool, environment, ends, events } = setup;
         let surroundings = Arc::new(Surroundings { environment, ends });
         let mut lanes = BTreeMap::new();
         for target in targets {

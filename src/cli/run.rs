@@ -4,10 +4,11 @@ use super::{Failure, place};
 use crate::config::{self, Config, LogFormat, Overrides};
 use crate::core::words::chain;
 use crate::http::{self, Control, SocketError};
-use crate::runtime::{self, Handle, Output};
+use crate::runtime::{self, Handle, Output, ReadConfig};
 use crate::store::{Store, StoreError};
 use std::io::IsTerminal;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 
@@ -80,8 +81,8 @@ pub struct Args {
 
 /// Runs `stanch run`.
 pub fn run(args: Args) -> Result<(), Failure> {
-    let mut config = configuration(args)?;
-    config.store.path = Some(place::store_path(&config));
+    let source = Source::of(args)?;
+    let config = source.config()?;
     let output = Output::start(config.log.format)
         .map_err(|error| Failure::Fault(format!("cannot start the output thread: {error}")))?;
     start_tracing(config.log.format, output.clone());
@@ -92,7 +93,8 @@ pub fn run(args: Args) -> Result<(), Failure> {
         .enable_all()
         .build()
         .map_err(|error| Failure::Fault(format!("cannot start the async runtime: {error}")))?;
-    let store = runtime.block_on(supervise(config, store, output.clone(), control));
+    let store =
+        runtime.block_on(supervise(config, source.read_again(), store, output.clone(), control));
     let store = store.inspect_err(|_| output.flush())?;
     let lost = store.close(STORE_PATIENCE);
     if lost > 0 {
@@ -106,6 +108,7 @@ pub fn run(args: Args) -> Result<(), Failure> {
 /// workers serve on.
 async fn supervise(
     config: Config,
+    read_config: Option<ReadConfig>,
     store: Store,
     output: Output,
     control: Option<Control>,
@@ -118,7 +121,7 @@ async fn supervise(
         };
         tokio::spawn(http::serve(control, handle.clone(), end))
     });
-    let outcome = tokio::spawn(runtime::run(config, store, output, requests)).await;
+    let outcome = tokio::spawn(runtime::run(config, read_config, store, output, requests)).await;
     drop((ended, handle));
     if let Some(faces) = faces
         && let Ok(Err(error)) = faces.await
@@ -134,28 +137,61 @@ async fn supervise(
     }
 }
 
-fn configuration(args: Args) -> Result<Config, Failure> {
-    let text = args.config.as_deref().map(place::read_config).transpose()?;
-    let source = args.config.clone().unwrap_or_default();
-    let overrides = Overrides {
-        command: (!args.command.is_empty()).then_some(args.command),
-        name: args.name,
-        workers: args.workers,
-        listen: (!args.listen.is_empty()).then_some(args.listen),
-        mode: args.mode,
-        directory: args.directory,
-        user: args.user,
-        release: args.release,
-        soft_limit: args.soft_limit,
-        hard_limit: args.hard_limit,
-        total_limit: args.total_limit,
-        ready_path: args.ready_path,
-        health_path: args.health_path,
-        store: args.store,
-        socket: args.socket,
-    };
-    config::build(text.as_deref(), &source, &overrides)
-        .map_err(|errors| Failure::Usage(errors.report()))
+/// What says the configuration: read once at the start, and again at each reload.
+#[derive(Clone)]
+struct Source {
+    /// Absolute: it is found again whatever becomes of the current directory.
+    file: Option<PathBuf>,
+    flags: Overrides,
+}
+
+impl Source {
+    fn of(args: Args) -> Result<Self, Failure> {
+        let absolute = |file: PathBuf| {
+            std::path::absolute(&file).map_err(|error| {
+                Failure::Usage(format!("cannot find {} again: {error}", file.display()))
+            })
+        };
+        let file = args.config.map(absolute).transpose()?;
+        let flags = Overrides {
+            command: (!args.command.is_empty()).then_some(args.command),
+            name: args.name,
+            workers: args.workers,
+            listen: (!args.listen.is_empty()).then_some(args.listen),
+            mode: args.mode,
+            directory: args.directory,
+            user: args.user,
+            release: args.release,
+            soft_limit: args.soft_limit,
+            hard_limit: args.hard_limit,
+            total_limit: args.total_limit,
+            ready_path: args.ready_path,
+            health_path: args.health_path,
+            store: args.store,
+            socket: args.socket,
+        };
+        Ok(Self { file, flags })
+    }
+
+    /// What the file says now, with the flags.
+    fn config(&self) -> Result<Config, Failure> {
+        let text = self.file.as_deref().map(place::read_config).transpose()?;
+        let source = self.file.as_deref().unwrap_or(Path::new(""));
+        let mut config = config::build(text.as_deref(), source, &self.flags)
+            .map_err(|errors| Failure::Usage(errors.report()))?;
+        config.store.path = Some(place::store_path(&config));
+        Ok(config)
+    }
+
+    fn read_again(self) -> Option<ReadConfig> {
+        self.file.is_some().then(|| {
+            let read = move || {
+                let fault = |failure: Failure| failure.message().unwrap_or_default().to_owned();
+                self.config().map_err(fault)
+            };
+            Arc::new(read) as ReadConfig
+        })
+    }
 }
 
 /// The log goes the same way as the workers' output: a standard error that nobody reads must not

@@ -42,6 +42,17 @@ pub struct Config {
     pub settings: Settings,
 }
 
+impl Config {
+    /// Puts this configuration in the place of another, with what only a restart of stanch changes as
+    /// it was there: see [`difference`](super::difference).
+    pub fn in_place_of(self, old: &Config) -> Self {
+        let old = old.clone();
+        let app = App { name: old.app.name, ..self.app };
+        let Config { listen, log, store, control, .. } = old;
+        Config { app, listen, log, store, control, ..self }
+    }
+}
+
 /// What runs.
 #[derive(Clone, Debug, PartialEq)]
 pub struct App {
@@ -191,6 +202,16 @@ pub enum ReadyWhen {
     Http,
 }
 
+impl ReadyWhen {
+    /// The word in the configuration.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            ReadyWhen::Listen => "listen",
+            ReadyWhen::Http => "http",
+        }
+    }
+}
+
 /// How a worker is probed while it serves.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Health {
@@ -230,6 +251,13 @@ pub struct Rlimit {
     pub soft: Option<u64>,
     /// How far a worker may raise the soft one; `None` is unlimited.
     pub hard: Option<u64>,
+}
+
+impl Rlimit {
+    /// The resource's key: `nofile`.
+    pub fn name(&self) -> String {
+        format!("{:?}", self.resource).trim_start_matches("RLIMIT_").to_lowercase()
+    }
 }
 
 /// What is kept of a worker that goes in an incident.
@@ -273,6 +301,16 @@ pub enum LogFormat {
     Human,
     /// One JSON object a line.
     Json,
+}
+
+impl LogFormat {
+    /// The word in the configuration.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            LogFormat::Human => "human",
+            LogFormat::Json => "json",
+        }
+    }
 }
 
 /// The audit store.

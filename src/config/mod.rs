@@ -16,6 +16,7 @@
 
 mod address;
 mod checked;
+mod difference;
 mod error;
 mod judge;
 mod name;
@@ -32,6 +33,7 @@ pub use checked::{
     App, Config, Control, Environment, Evidence, Health, Listen, ListenMode, Log, LogFormat,
     Memory, Ready, ReadyWhen, Rlimit, Store,
 };
+pub use difference::difference;
 pub use error::{ConfigError, ConfigErrors, Place};
 pub use overrides::Overrides;
 

@@ -80,6 +80,9 @@ pub enum Action {
     /// each worker when it is told to end. Whoever connects when the last has closed its own shall be
     /// refused, not left waiting.
     CloseListeners,
+    /// Put the configuration that the last [`Command::Reload`](super::Command::Reload) came with into
+    /// force. Answered by `LimitHeld`, where the hard limit is another.
+    Reconfigure,
     /// Answer an operator.
     Reply {
         /// Which question.

@@ -142,6 +142,24 @@ impl Alerting {
         self.matters.insert(incident.id.clone(), matter);
     }
 
+    /// The rules are others: who was told by one that stays is on its ladder where he was, and those of
+    /// the others are left.
+    pub fn follow(&mut self, old: &[AlertRule], new: &[AlertRule]) {
+        for matter in self.matters.values_mut() {
+            let mut ladders = std::mem::take(&mut matter.ladders);
+            let kept = new.iter().enumerate().filter_map(|(at, rule)| {
+                let before = old.iter().position(|old| old == rule)?;
+                Some((at, ladders.remove(&before)?))
+            });
+            matter.ladders = kept.collect();
+            // Who cannot be reached any more is told nothing.
+            let reached = |name: &String| {
+                new.iter().flat_map(|rule| &rule.to).any(|target| target.name == *name)
+            };
+            matter.told.retain(|(name, ..)| reached(name));
+        }
+    }
+
     /// Evidence was captured in an incident.
     pub fn evidence(&mut self, id: &IncidentId, line: &str) {
         if let Some(matter) = self.matters.get_mut(id)

@@ -1,6 +1,7 @@
 //! What the core is told.
 
 use super::evidence::{Captured, Part};
+use super::reload::Reload;
 use super::{AlertFailure, AlertId, Bounds, IncidentId, Makeup, Sample, Slot, WorkerId};
 use std::fmt;
 
@@ -209,7 +210,7 @@ impl fmt::Display for ExitStatus {
 pub struct Ticket(pub u64);
 
 /// What an operator can ask of a running supervisor.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Command {
     /// Replace one worker, or all in rolling fashion.
     Restart {
@@ -226,6 +227,8 @@ pub enum Command {
         /// The new number.
         workers: u32,
     },
+    /// Put the configuration that was read again in the place of the present one.
+    Reload(Reload),
     /// Drain all workers and end; a second one hurries.
     Stop,
     /// Somebody looks at an incident: nobody else need be told.
@@ -243,7 +246,19 @@ pub enum Command {
 
 /// Why a command was not carried out, or not wholly.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Refusal(pub String);
+pub enum Refusal {
+    /// It cannot be, or not now.
+    No(String),
+    /// What was asked for is wrong in itself.
+    Wrong(String),
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (Refusal::No(why) | Refusal::Wrong(why)) = self;
+        f.pad(why)
+    }
+}
 
 /// The end of a command: what was done, or why not.
 pub type Reply = Result<String, Refusal>;

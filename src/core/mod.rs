@@ -16,6 +16,7 @@ mod moment;
 pub mod pace;
 mod quiet;
 mod record;
+pub mod reload;
 mod roll;
 mod sample;
 mod settings;

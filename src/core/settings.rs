@@ -59,6 +59,17 @@ pub enum LeakAction {
     Off,
 }
 
+impl LeakAction {
+    /// The word in the configuration.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            LeakAction::Restart => "restart",
+            LeakAction::Alert => "alert",
+            LeakAction::Off => "off",
+        }
+    }
+}
+
 /// The leak policy.
 #[derive(Clone, Debug, PartialEq)]
 pub struct LeakSettings {

@@ -88,6 +88,11 @@ impl Trend {
         }
     }
 
+    /// Takes a new warm-up.
+    pub fn set_warm_up(&mut self, warm_up: Duration) {
+        self.detector.set_warm_up(warm_up);
+    }
+
     /// Whether it leaks, as far as is known.
     pub fn is_leaking(&self) -> bool {
         self.verdict == Verdict::Leak

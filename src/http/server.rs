@@ -7,8 +7,8 @@
 //! effective uid that the peer had when it called `connect`, written by the kernel.
 
 use super::socket::Control;
-use crate::core::{Command, Slot};
-use crate::runtime::Handle;
+use crate::core::{Command, Refusal, Reply, Slot};
+use crate::runtime::{Ended, Handle};
 use crate::wire::{self, Answer};
 use axum::Json;
 use axum::Router;
@@ -42,11 +42,12 @@ const NAME: usize = 200;
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Everything that can be asked.
-const ROUTES: [&str; 8] = [
+const ROUTES: [&str; 9] = [
     "GET /v1/status",
     "POST /v1/restart",
     "POST /v1/drain",
     "POST /v1/scale",
+    "POST /v1/reload",
     "POST /v1/stop",
     "POST /v1/pause",
     "POST /v1/resume",
@@ -198,6 +199,7 @@ fn routes(desk: Desk) -> Router {
         .route("/v1/restart", post(restart))
         .route("/v1/drain", post(drain))
         .route("/v1/scale", post(scale))
+        .route("/v1/reload", post(reload))
         .route("/v1/stop", plain(Command::Stop))
         .route("/v1/pause", plain(Command::Pause))
         .route("/v1/resume", plain(Command::Resume))
@@ -212,7 +214,7 @@ fn routes(desk: Desk) -> Router {
 async fn status(State(desk): State<Desk>) -> Response {
     match desk.handle.status().await {
         Ok(status) => Json(status).into_response(),
-        Err(ended) => no(StatusCode::SERVICE_UNAVAILABLE, ended.to_string()),
+        Err(ended) => unanswered(ended),
     }
 }
 
@@ -226,6 +228,13 @@ async fn drain(State(desk): State<Desk>, Sent(order): Sent<wire::Drain>) -> Resp
 
 async fn scale(State(desk): State<Desk>, Sent(order): Sent<wire::Scale>) -> Response {
     desk.carry_out(Command::Scale { workers: order.workers }, order.wait).await
+}
+
+async fn reload(State(desk): State<Desk>, Sent(order): Sent<wire::Reload>) -> Response {
+    match desk.handle.reload(desk.by, order.roll).await {
+        Ok(reply) => replied(reply),
+        Err(ended) => unanswered(ended),
+    }
 }
 
 async fn acknowledge(State(desk): State<Desk>, Sent(order): Sent<wire::Acknowledge>) -> Response {
@@ -243,21 +252,32 @@ impl Desk {
     async fn carry_out(self, command: Command, wait: bool) -> Response {
         let outcome = match self.handle.submit(self.by, command).await {
             Ok(outcome) => outcome,
-            Err(ended) => return no(StatusCode::SERVICE_UNAVAILABLE, ended.to_string()),
+            Err(ended) => return unanswered(ended),
         };
         if !wait {
             let message = "taken on; what becomes of it is in the audit log".to_owned();
             return answer(StatusCode::ACCEPTED, true, message);
         }
         match outcome.await {
-            Ok(Ok(message)) => answer(StatusCode::OK, true, message),
-            Ok(Err(refusal)) => no(StatusCode::CONFLICT, refusal.0),
+            Ok(reply) => replied(reply),
             Err(_) => {
                 let message = "the supervisor ended before this was done".to_owned();
                 no(StatusCode::SERVICE_UNAVAILABLE, message)
             }
         }
     }
+}
+
+fn replied(reply: Reply) -> Response {
+    match reply {
+        Ok(message) => answer(StatusCode::OK, true, message),
+        Err(Refusal::No(message)) => no(StatusCode::CONFLICT, message),
+        Err(Refusal::Wrong(message)) => no(StatusCode::BAD_REQUEST, message),
+    }
+}
+
+fn unanswered(ended: Ended) -> Response {
+    no(StatusCode::SERVICE_UNAVAILABLE, ended.to_string())
 }
 
 /// The JSON body of a request, whatever content type it claims (curl's `-d` claims a form); an empty

@@ -8,8 +8,8 @@ use crate::core::{Alert, AlertFailure, Event, ExitStatus};
 use crate::linux::launch::Environment;
 use crate::report::runbook;
 use crate::store::Writer;
-use std::io;
 use std::path::PathBuf;
+use std::thread::JoinHandle;
 use tokio::sync::{broadcast, mpsc};
 
 /// Outcomes that may wait for the engine.
@@ -21,6 +21,8 @@ pub(super) struct Alerts {
     app: String,
     host: String,
     store: Writer,
+    /// The ends of children that lead no worker.
+    ends: broadcast::Sender<(i32, ExitStatus)>,
 }
 
 impl Alerts {
@@ -32,16 +34,20 @@ impl Alerts {
     ) -> Self {
         let config = &surroundings.config;
         let host = nix::unistd::gethostname().unwrap_or_else(|_| "localhost".into());
-        let courier = (!config.settings.alerts.is_empty())
-            .then(|| courier(surroundings, ends))
-            .transpose()
-            .inspect_err(|error| tracing::error!(%error, "nobody will be told of incidents"));
         Self {
-            courier: courier.ok().flatten(),
+            courier: courier(surroundings, ends, None),
             app: config.app.name.clone(),
             host: host.to_string_lossy().into_owned(),
             store: store.clone(),
+            ends: ends.clone(),
         }
+    }
+
+    /// Goes on with the alerts of the configuration that is in force now. What was on its way is tried
+    /// again.
+    pub fn follow(&mut self, surroundings: &Surroundings) {
+        let predecessor = self.courier.take().map(Courier::end);
+        self.courier = courier(surroundings, &self.ends, predecessor);
     }
 
     /// Has somebody told; if that cannot even begin, says so.
@@ -66,11 +72,16 @@ impl Alerts {
     }
 }
 
+/// One that begins when its predecessor has ended; none without anybody to tell.
 fn courier(
     surroundings: &Surroundings,
     ends: &broadcast::Sender<(i32, ExitStatus)>,
-) -> io::Result<Courier> {
+    predecessor: Option<JoinHandle<()>>,
+) -> Option<Courier> {
     let config = &surroundings.config;
+    if config.settings.alerts.is_empty() {
+        return None;
+    }
     let targets: Vec<_> = config.settings.alert_targets().cloned().collect();
     for secret in targets.iter().flat_map(|target| target.secrets()) {
         if let Err(error) = read_secret(secret) {
@@ -82,13 +93,17 @@ fn courier(
     let environment = environment.iter().map(|(name, value)| (name.into(), value.into()));
     let (events, outcomes) = mpsc::channel(QUEUE);
     tokio::spawn(forward(outcomes, surroundings.events.clone()));
-    Courier::start(Setup {
+    let setup = Setup {
+        predecessor,
         targets,
         spool: spool(config.store.path.clone().unwrap_or_default()),
         environment: environment.collect(),
         ends: ends.clone(),
         events,
-    })
+    };
+    Courier::start(setup)
+        .inspect_err(|error| tracing::error!(%error, "nobody will be told of incidents"))
+        .ok()
 }
 
 async fn forward(mut outcomes: mpsc::Receiver<Event>, events: mpsc::Sender<Message>) {

@@ -4,6 +4,7 @@ use super::clock::Clock;
 use super::executor::Executor;
 use super::handle::Request;
 use super::message::Message;
+use super::reload::ReadConfig;
 use super::status::{self, Frame};
 use crate::config::ListenMode;
 use crate::core::words::chain;
@@ -36,6 +37,7 @@ pub(super) struct Engine {
     pub signals: Signals,
     pub messages: mpsc::Receiver<Message>,
     pub requests: mpsc::Receiver<Request>,
+    pub read_config: Option<ReadConfig>,
     pub tickets: u64,
     /// What a supervisor that died has left.
     pub legacy: Legacy,
@@ -87,6 +89,7 @@ impl Engine {
             }
             Message::Ended { worker } => self.executor.ended(worker),
             Message::Oom { worker } => self.executor.oom(worker).into_iter().collect(),
+            Message::Reread(reread) => return self.on_reread(*reread).await,
         };
         self.tell_all(events).await;
     }
@@ -107,9 +110,7 @@ impl Engine {
                 let by = if signal == SIGTERM { "signal SIGTERM" } else { "signal SIGINT" };
                 self.command(by.to_owned(), Command::Stop, None).await;
             }
-            SIGHUP => {
-                tracing::warn!("SIGHUP is ignored: this version cannot reload its configuration")
-            }
+            SIGHUP => self.reload("signal SIGHUP".to_owned(), false, None),
             SIGUSR1 => tracing::warn!("SIGUSR1 is ignored: stanch has no log file to reopen"),
             other => tracing::warn!(signal = other, "the signal is ignored"),
         }
@@ -120,6 +121,7 @@ impl Engine {
             Request::Status(reply) => {
                 let _ = reply.send(self.status());
             }
+            Request::Reload { by, roll, reply } => self.reload(by, roll, Some(reply)),
             Request::Command { by, command, reply } => self.command(by, command, Some(reply)).await,
         }
     }
@@ -138,7 +140,7 @@ impl Engine {
         self.tell_all(vec![event]).await;
     }
 
-    async fn command(
+    pub async fn command(
         &mut self,
         by: String,
         command: Command,

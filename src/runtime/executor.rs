@@ -12,6 +12,7 @@ use super::recovery::{Finds, Found};
 use super::roster::{Live, Roster};
 use super::sampler::{Holds, Sampler};
 use super::tail::Tail;
+use crate::config::Config;
 use crate::core::evidence::{Inquiry, Part};
 use crate::core::words::chain;
 use crate::core::{
@@ -64,6 +65,10 @@ pub(super) struct Executor {
     /// Records that an action may yet wait for.
     pub durables: BTreeMap<u64, Durable>,
     pub alerts: Alerts,
+    /// The configuration that the core is being asked about.
+    pub candidate: Option<Config>,
+    /// Tells tasks of each configuration that comes into force.
+    pub news: watch::Sender<Arc<Config>>,
     pub finished: bool,
 }
 
@@ -126,6 +131,7 @@ impl Executor {
                         tracing::error!(error = chain(&error), "close failed");
                     }
                 }
+                Action::Reconfigure => events.extend(self.reconfigure()),
                 Action::Reply { ticket, reply } => {
                     if let Some(sender) = self.replies.remove(&ticket) {
                         let _ = sender.send(reply);
@@ -201,7 +207,7 @@ impl Executor {
         let Some(live) = self.roster.get_mut(worker) else { return Vec::new() };
         let (life, tree) = (Arc::clone(&live.life), Arc::clone(&live.tree));
         let held = live.memory.as_ref().is_some_and(MemoryGroup::is_limited);
-        let limit = if held { Holds::Kernel } else { Holds::Sampler };
+        let limit = Holds::by_kernel(held);
         self.sampler.watch(life, live.started, tree, limit);
         let bounds = bounds(&self.procfs, Pid::from_raw(live.pid));
         let held = held.then_some(Event::LimitHeld { worker });
@@ -233,6 +239,7 @@ impl Executor {
             start_ticks: leader.map_or(0, |leader| leader.start_time_ticks),
             tree: Arc::new(Mutex::new(tree)),
             life: Arc::new(life),
+            stop_signal: self.surroundings.config.app.stop_signal,
             started: now.checked_sub(age).unwrap_or(now),
             memory,
             tasks,
@@ -258,7 +265,7 @@ impl Executor {
         verified: bool,
         tail: &Arc<Tail>,
     ) -> [AbortHandle; 2] {
-        let Surroundings { config, plane, events, output, .. } = &self.surroundings;
+        let Surroundings { config, news, plane, events, output, .. } = &self.surroundings;
         for (number, stream) in [(1, Stream::Stdout), (2, Stream::Stderr)] {
             if let Some(pipe) = spawn::reopen(&self.procfs, leader, number) {
                 output.attach(worker, stream, pipe, tail.writer());
@@ -267,6 +274,7 @@ impl Executor {
         let prober = Prober {
             worker,
             config: Arc::clone(config),
+            news: news.clone(),
             plane: Arc::clone(plane),
             bound: watch::channel(true).1,
             events: events.clone(),
@@ -362,6 +370,7 @@ impl Executor {
             start_ticks: leader.start_time_ticks,
             tree: Arc::new(Mutex::new(tree)),
             life,
+            stop_signal: self.surroundings.config.app.stop_signal,
             started,
             tasks: task.into_iter().chain(oom_watch).collect(),
             memory,
@@ -442,10 +451,9 @@ impl Executor {
     /// even die of SIGTERM.
     fn stop(&mut self, worker: WorkerId) {
         self.steer("let go", worker, Plane::let_go);
-        let signal = self.surroundings.config.app.stop_signal;
         if let Some(live) = self.roster.get_mut(worker) {
             let mut tree = live.tree();
-            tree.signal_all(signal);
+            tree.signal_all(live.stop_signal);
             tree.signal_all(Signal::SIGCONT);
         }
     }
@@ -524,7 +532,7 @@ fn without_leaf(worker: WorkerId, error: &CgroupError) {
     tracing::warn!(%worker, error = chain(error), "no cgroup of its own; known by kinship");
 }
 
-fn without_limit(worker: WorkerId, error: &CgroupError) -> Option<MemoryGroup> {
+pub(super) fn without_limit(worker: WorkerId, error: &CgroupError) -> Option<MemoryGroup> {
     tracing::warn!(%worker, error = chain(error), "the kernel does not hold its limit; polling does");
     None
 }

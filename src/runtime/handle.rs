@@ -9,6 +9,16 @@ use tokio::sync::{mpsc, oneshot};
 pub enum Request {
     /// The state of everything.
     Status(oneshot::Sender<Status>),
+    /// To read the configuration again, and with `roll` to replace all workers afterwards; the answer
+    /// comes when it is done.
+    Reload {
+        /// Who asks, for the audit log: `uid 0`.
+        by: String,
+        /// Whether all workers are replaced.
+        roll: bool,
+        /// Gets the outcome; dropping the receiver does not take the wish back.
+        reply: oneshot::Sender<Reply>,
+    },
     /// An operator's command; the answer comes when it is done.
     Command {
         /// Who asks, for the audit log: `uid 0`.
@@ -56,6 +66,13 @@ impl Handle {
         let request = Request::Command { by, command, reply };
         self.requests.send(request).await.map_err(|_| Ended)?;
         Ok(answer)
+    }
+
+    /// Has the configuration read again, and waits until what follows from that is done.
+    pub async fn reload(&self, by: String, roll: bool) -> Result<Reply, Ended> {
+        let (reply, answer) = oneshot::channel();
+        self.requests.send(Request::Reload { by, roll, reply }).await.map_err(|_| Ended)?;
+        answer.await.map_err(|_| Ended)
     }
 
     /// Has a command carried out and waits until it is done.

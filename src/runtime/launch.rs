@@ -31,6 +31,8 @@ const MAKEUP_PATIENCE: Duration = Duration::from_millis(20);
 #[derive(Clone)]
 pub(super) struct Surroundings {
     pub config: Arc<Config>,
+    /// Each configuration that comes into force.
+    pub news: watch::Receiver<Arc<Config>>,
     pub plane: Arc<Mutex<Plane>>,
     pub events: mpsc::Sender<Message>,
     pub output: Output,
@@ -114,7 +116,7 @@ impl Surroundings {
             environment.set("STANCH_RELEASE", release);
         }
         let limit = |limit: &crate::config::Rlimit| Limit {
-            name: format!("{:?}", limit.resource).trim_start_matches("RLIMIT_").to_lowercase(),
+            name: limit.name(),
             soft: limit.soft,
             hard: limit.hard,
         };
@@ -181,8 +183,8 @@ impl Surroundings {
         let runs = outcome.is_ok();
         let _ = self.events.send(Message::Launched { worker, outcome }).await;
         if runs {
-            let Surroundings { config, plane, events, .. } = self;
-            Prober { worker, config, plane, bound, events }.run().await;
+            let Surroundings { config, news, plane, events, .. } = self;
+            Prober { worker, config, news, plane, bound, events }.run().await;
         }
     }
 

@@ -63,6 +63,12 @@ impl Hasher {
         hasher
     }
 
+    /// The same for another configuration; what is known of files is kept.
+    pub fn reconfigured(&self, config: &Config) -> Self {
+        let files = self.files.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        Self { files: Mutex::new(files), ..Self::new(config, self.salt.clone()) }
+    }
+
     /// Of a worker that is started so. Reads the files of its command: not for an async task.
     pub fn of(&self, plan: &Plan) -> Makeup {
         Makeup {
@@ -212,7 +218,7 @@ mod tests {
         assert_eq!(hasher.of(&plan).program, None);
 
         config.listen.backlog += 1;
-        let reconfigured = self::hasher(&config).of(&plan);
+        let reconfigured = hasher.reconfigured(&config).of(&plan);
         assert_ne!(reconfigured.configuration, first.configuration);
         assert_eq!(reconfigured.host, first.host);
     }

@@ -1,5 +1,6 @@
 //! What tasks tell the engine.
 
+use super::reload::Reread;
 use crate::core::{Event, Sample, WorkerId};
 
 /// From a task to the engine, through one bounded queue.
@@ -16,6 +17,8 @@ pub(super) enum Message {
     Ended { worker: WorkerId },
     /// The OOM killer may have come to the worker.
     Oom { worker: WorkerId },
+    /// The configuration was read again, or could not be.
+    Reread(Box<Reread>),
 }
 
 /// Why a worker's command does not run.

@@ -20,6 +20,7 @@ mod message;
 mod output;
 mod prober;
 mod recovery;
+mod reload;
 mod roster;
 mod sampler;
 mod status;
@@ -27,6 +28,7 @@ mod tail;
 
 pub use handle::{Ended, Handle, Request};
 pub use output::Output;
+pub use reload::ReadConfig;
 
 use crate::config::{Config, ListenAddress, ListenMode};
 use crate::core::words::chain;
@@ -48,14 +50,14 @@ use host::OomKills;
 use launch::Surroundings;
 use makeup::Hasher;
 use nix::unistd::getpid;
-use sampler::{Pace, Sampler};
+use sampler::Sampler;
 use signal_hook_tokio::Signals;
 use std::collections::{BTreeMap, HashMap};
 use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
-use tokio::sync::{broadcast, mpsc};
+use tokio::sync::{broadcast, mpsc, watch};
 
 /// Messages that may wait for the engine.
 const QUEUE: usize = 1024;
@@ -75,9 +77,11 @@ pub enum RunError {
 }
 
 /// Supervises until a signal or a command says stop; returns when every worker has ended. The store
-/// comes back to be closed.
+/// comes back to be closed. A reload reads the configuration again by `read_config`; `None` where it has
+/// no file.
 pub async fn run(
     config: Config,
+    read_config: Option<ReadConfig>,
     store: Store,
     output: Output,
     requests: mpsc::Receiver<Request>,
@@ -92,10 +96,6 @@ pub async fn run(
     let config = Arc::new(config);
     let (events, messages) = mpsc::channel(QUEUE);
     let writer = store.writer();
-    let pace = Pace {
-        usual: config.memory.sample_interval,
-        hard_limit_kib: config.settings.memory.hard_limit_kib,
-    };
     let listen = config.listen.addresses.iter().map(|address| match address {
         ListenAddress::Tcp(address) => Address::Inet(*address),
         ListenAddress::Unix(path) => Address::Unix(path.clone()),
@@ -137,9 +137,10 @@ pub async fn run(
     });
     let hasher = Arc::new(Hasher::new(&config, salt));
     let plane = Arc::new(Mutex::new(plane));
+    let (news, hears) = watch::channel(Arc::clone(&config));
     let surroundings =
-        Surroundings { config, plane, events, output, takeover, hasher, store: path };
-    let sampler = Sampler::start(pace, surroundings.clone(), procfs.clone(), writer.clone())
+        Surroundings { config, news: hears, plane, events, output, takeover, hasher, store: path };
+    let sampler = Sampler::start(surroundings.clone(), procfs.clone(), writer.clone())
         .map_err(|error| RunError::Thread("sampler", error))?;
     let evidence = Collector::new(
         store.locker(surroundings.config.evidence.keep.0),
@@ -171,17 +172,19 @@ pub async fn run(
         replies: HashMap::new(),
         durables: BTreeMap::new(),
         alerts,
+        candidate: None,
+        news,
         finished: false,
     };
-    let clock = Clock::start();
     let engine = Engine {
-        clock,
+        clock: Clock::start(),
         supervisor,
         executor,
         store,
         signals,
         messages,
         requests,
+        read_config,
         tickets: 0,
         legacy,
     };

@@ -9,6 +9,7 @@ use crate::linux::sockdiag;
 use http_body_util::Empty;
 use hyper::body::Bytes;
 use hyper_util::rt::TokioIo;
+use std::future::pending;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
@@ -30,7 +31,10 @@ const ACCEPT_PAUSE_MAX: Duration = Duration::from_millis(20);
 /// Probes one worker.
 pub(super) struct Prober {
     pub worker: WorkerId,
+    /// What it was started with.
     pub config: Arc<Config>,
+    /// What is in force.
+    pub news: watch::Receiver<Arc<Config>>,
     pub plane: Arc<Mutex<Plane>>,
     /// Turns true when the worker has a supervised address.
     pub bound: watch::Receiver<bool>,
@@ -57,15 +61,25 @@ impl Prober {
     }
 
     /// Probes a worker that was verified ready for its liveness, until aborted.
-    pub async fn watch(self) {
-        if self.config.settings.health.failures == 0 {
-            return;
-        }
+    pub async fn watch(mut self) {
+        let path = self.config.health.path.clone();
         loop {
-            sleep(self.config.health.interval).await;
-            let path = self.config.health.path.clone();
-            let outcome = self.probe(path.as_deref(), self.config.health.timeout).await;
-            self.tell(Event::Probed { worker: self.worker, outcome }).await;
+            let config = Arc::clone(&self.news.borrow_and_update());
+            let due = async {
+                match config.settings.health.failures {
+                    0 => pending().await,
+                    _ => sleep(config.health.interval).await,
+                }
+            };
+            tokio::select! {
+                () = due => {
+                    let outcome = self.probe(path.as_deref(), config.health.timeout).await;
+                    self.tell(Event::Probed { worker: self.worker, outcome }).await;
+                }
+                news = self.news.changed() => if news.is_err() {
+                    return;
+                },
+            }
         }
     }
 

@@ -7,6 +7,7 @@ use crate::core::{ExitStatus, WorkerId};
 use crate::linux::cgroup::MemoryGroup;
 use crate::linux::tree::Tree;
 use crate::store::Life;
+use nix::sys::signal::Signal;
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use std::collections::BTreeMap;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
@@ -24,6 +25,8 @@ pub(super) struct Live {
     pub tree: Arc<Mutex<Tree>>,
     /// What its samples are kept under.
     pub life: Arc<Life>,
+    /// What asks it to end.
+    pub stop_signal: Signal,
     /// When its start was asked for.
     pub started: Instant,
     /// Its memory, where the kernel counts it.
@@ -95,6 +98,10 @@ impl Roster {
 
     pub fn get_mut(&mut self, worker: WorkerId) -> Option<&mut Live> {
         self.live.get_mut(&worker)
+    }
+
+    pub fn iter_mut(&mut self) -> impl Iterator<Item = (WorkerId, &mut Live)> {
+        self.live.iter_mut().map(|(worker, live)| (*worker, live))
     }
 
     /// Waits for another child; gives its end.

@@ -4,6 +4,7 @@
 use super::connections::Ledger;
 use super::launch::Surroundings;
 use super::message::Message;
+use crate::config::Config;
 use crate::core::{Event, Sample, WorkerId, pace};
 use crate::linux::procfs::Procfs;
 use crate::linux::sockdiag;
@@ -37,6 +38,8 @@ pub(super) struct Sampler {
 enum Change {
     Watch(Arc<Life>, Instant, Arc<Mutex<Tree>>, Holds),
     Forget(WorkerId),
+    Holds(WorkerId, Holds),
+    Pace(Pace),
 }
 
 /// Who holds the hard limit of a worker.
@@ -46,17 +49,29 @@ pub(super) enum Holds {
     Sampler,
 }
 
+impl Holds {
+    pub fn by_kernel(held: bool) -> Self {
+        if held { Holds::Kernel } else { Holds::Sampler }
+    }
+}
+
 /// How often to sample.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Pace {
     pub usual: Duration,
     pub hard_limit_kib: Option<u64>,
 }
 
+impl Pace {
+    pub fn of(config: &Config) -> Self {
+        let hard_limit_kib = config.settings.memory.hard_limit_kib;
+        Self { usual: config.memory.sample_interval, hard_limit_kib }
+    }
+}
+
 impl Sampler {
     /// Starts the thread, which ends when the last clone is dropped.
     pub fn start(
-        pace: Pace,
         surroundings: Surroundings,
         procfs: Procfs,
         store: Writer,
@@ -64,7 +79,7 @@ impl Sampler {
         let (changes, receiver) = sync_channel(QUEUE);
         std::thread::Builder::new().name("stanch-sampler".into()).spawn(move || {
             let thread = Thread {
-                pace,
+                pace: Pace::of(&surroundings.config),
                 begun: Instant::now(),
                 surroundings,
                 procfs,
@@ -84,6 +99,16 @@ impl Sampler {
         let _ = self.changes.send(Change::Watch(life, started, tree, limit));
     }
 
+    /// Another one holds the limit of this worker.
+    pub fn set_holds(&self, worker: WorkerId, limit: Holds) {
+        let _ = self.changes.send(Change::Holds(worker, limit));
+    }
+
+    /// Samples all at another pace.
+    pub fn set_pace(&self, pace: Pace) {
+        let _ = self.changes.send(Change::Pace(pace));
+    }
+
     /// The worker is gone.
     pub fn forget(&self, worker: WorkerId) {
         let _ = self.changes.send(Change::Forget(worker));
@@ -94,8 +119,7 @@ struct Watched {
     life: Arc<Life>,
     started: Instant,
     tree: Arc<Mutex<Tree>>,
-    /// The limit that this thread has to watch.
-    hard_limit_kib: Option<u64>,
+    limit: Holds,
     /// How soon its head-room wants the next look.
     interval: Duration,
     due: Instant,
@@ -131,10 +155,7 @@ impl Thread {
                         life,
                         started,
                         tree,
-                        hard_limit_kib: self
-                            .pace
-                            .hard_limit_kib
-                            .filter(|_| limit == Holds::Sampler),
+                        limit,
                         interval: self.pace.usual,
                         due: now,
                         whole_due: now,
@@ -145,6 +166,12 @@ impl Thread {
                     self.watched.insert(worker, watched);
                 }
                 Ok(Change::Forget(worker)) => drop(self.watched.remove(&worker)),
+                Ok(Change::Holds(worker, limit)) => {
+                    if let Some(watched) = self.watched.get_mut(&worker) {
+                        watched.limit = limit;
+                    }
+                }
+                Ok(Change::Pace(pace)) => self.set_pace(pace),
                 Err(RecvTimeoutError::Timeout) => {
                     if self.count_due <= Instant::now() {
                         self.count();
@@ -153,6 +180,18 @@ impl Thread {
                 }
                 Err(RecvTimeoutError::Disconnected) => return,
             }
+        }
+    }
+
+    /// All are looked at now, as new ones are: what was planned was for the other pace.
+    fn set_pace(&mut self, pace: Pace) {
+        if std::mem::replace(&mut self.pace, pace) == pace {
+            return;
+        }
+        let now = Instant::now();
+        for watched in self.watched.values_mut() {
+            watched.interval = pace.usual;
+            (watched.due, watched.whole_due, watched.store_due) = (now, now, now);
         }
     }
 
@@ -166,7 +205,7 @@ impl Thread {
     /// Samples all that are due in one go, because every message costs the engine a look at all workers.
     /// But who is near its limit does not wait until a thousand others were read: they go on after it.
     fn sample_due(&mut self) {
-        let (begun, usual) = (Instant::now(), self.pace.usual);
+        let (begun, Pace { usual, hard_limit_kib }) = (Instant::now(), self.pace);
         let turn = self.next_turn(begun);
         let urgent = self.watched.values().filter(|watched| watched.interval < usual);
         let next_urgent = urgent.map(|watched| watched.due.max(begun + pace::SHORTEST)).min();
@@ -179,7 +218,8 @@ impl Thread {
             if next_urgent.is_some_and(|due| due <= now) {
                 break;
             }
-            let limit_kib = watched.hard_limit_kib;
+            // The limit that this thread has to watch.
+            let limit_kib = hard_limit_kib.filter(|_| watched.limit == Holds::Sampler);
             if watched.whole_due > now {
                 let growth_kib = watched.tree().growth_kib();
                 let over = growth_kib.zip(limit_kib).is_some_and(|(growth, limit)| growth > limit);

@@ -37,7 +37,7 @@ pub fn evidence_folder(store: &Path) -> PathBuf {
 #[derive(Debug)]
 pub struct Locker {
     folder: PathBuf,
-    keep_bytes: u64,
+    keep_bytes: AtomicU64,
     drafts: AtomicU64,
     /// One at a time makes room.
     sweep: Mutex<()>,
@@ -104,7 +104,13 @@ impl Locker {
                 let _ = fs::remove_dir_all(entry.path());
             }
         }
+        let keep_bytes = AtomicU64::new(keep_bytes);
         Self { folder, keep_bytes, drafts: AtomicU64::default(), sweep: Mutex::default() }
+    }
+
+    /// Keeps so many bytes from the next part on.
+    pub fn set_keep(&self, bytes: u64) {
+        self.keep_bytes.store(bytes, Ordering::Relaxed);
     }
 
     /// Begins a part.
@@ -141,7 +147,7 @@ impl Locker {
         let mut total: u64 = parts.iter().map(|(.., bytes, _)| bytes).sum();
         let mut removed = (0, 0);
         for (.., bytes, path) in parts {
-            if total <= self.keep_bytes {
+            if total <= self.keep_bytes.load(Ordering::Relaxed) {
                 break;
             }
             if fs::remove_dir_all(&path).is_ok() {

@@ -2,6 +2,7 @@
 
 use crate::alerts::Alerts;
 use stanch::core::evidence::Part;
+use stanch::core::reload::Reload;
 use stanch::core::{
     Action, Command, IncidentId, Kind, Moment, Record, Settings, Slot, Ticket, WorkerId,
 };
@@ -18,6 +19,8 @@ pub struct Invariants {
     started: BTreeSet<WorkerId>,
     /// Those that serve as far as the supervisor can know: told ready, not known to be hung, not ended.
     serving: BTreeSet<WorkerId>,
+    /// Those that would serve, were they not known to be hung.
+    hung: BTreeSet<WorkerId>,
     /// Those that were told to end.
     leaving: BTreeSet<WorkerId>,
     /// Those that get new connections.
@@ -38,7 +41,7 @@ pub struct Invariants {
 
 struct Before {
     ticket: Ticket,
-    workers: u32,
+    settings: Settings,
     drained: BTreeSet<Slot>,
     held: BTreeMap<Slot, Moment>,
 }
@@ -54,6 +57,7 @@ impl Invariants {
             live: BTreeSet::new(),
             started: BTreeSet::new(),
             serving: BTreeSet::new(),
+            hung: BTreeSet::new(),
             leaving: BTreeSet::new(),
             admitted: BTreeSet::new(),
             held: BTreeMap::new(),
@@ -88,8 +92,8 @@ impl Invariants {
     pub fn asked(&mut self, ticket: Ticket, command: &Command) {
         self.unanswered.insert(ticket);
         let held = self.held.clone();
-        let (workers, drained) = (self.settings.workers, self.drained.clone());
-        self.before = Some(Before { ticket, workers, drained, held });
+        let (settings, drained) = (self.settings.clone(), self.drained.clone());
+        self.before = Some(Before { ticket, settings, drained, held });
         match command {
             Command::Restart { slot: Some(slot) } => {
                 self.held.remove(slot);
@@ -109,7 +113,19 @@ impl Invariants {
                 self.stopping = true;
                 self.alerts.stopping();
             }
-            Command::Drain { .. }
+            Command::Reload(Reload { found: Ok(found), roll }) => {
+                let workers = found.workers.unwrap_or(self.settings.workers);
+                if found.workers.is_some() {
+                    self.drained.clear();
+                    self.held.retain(|slot, _| slot.0 < workers);
+                }
+                if *roll {
+                    self.held.clear();
+                }
+                self.settings = Settings { workers, ..found.settings.clone() };
+            }
+            Command::Reload(Reload { found: Err(_), .. })
+            | Command::Drain { .. }
             | Command::Scale { .. }
             | Command::Acknowledge { .. }
             | Command::Pause
@@ -130,6 +146,7 @@ impl Invariants {
     }
 
     pub fn unwell(&mut self, worker: WorkerId) {
+        self.hung.remove(&worker);
         self.serving.remove(&worker);
     }
 
@@ -139,6 +156,7 @@ impl Invariants {
 
     pub fn gone(&mut self, worker: WorkerId) {
         self.live.remove(&worker);
+        self.hung.remove(&worker);
         self.serving.remove(&worker);
         self.admitted.remove(&worker);
     }
@@ -174,6 +192,7 @@ impl Invariants {
             | Action::Kill { worker, intent } => {
                 self.check_ours(*worker);
                 self.leaving.insert(*worker);
+                self.hung.remove(worker);
                 let record = self.records.get(&intent.number());
                 let record =
                     record.unwrap_or_else(|| panic!("seed {seed}: {worker}: no record before"));
@@ -189,6 +208,7 @@ impl Invariants {
                 self.check_ours(*worker);
                 self.admitted.remove(worker);
                 if *drain {
+                    self.hung.remove(worker);
                     // Its record is the newest one.
                     let record = self.records.values().next_back().cloned();
                     self.check_floor(*worker, &record.expect("a record before"));
@@ -211,12 +231,18 @@ impl Invariants {
             Action::Reply { ticket, reply } => {
                 let before =
                     self.before.take_if(|before| before.ticket == *ticket && reply.is_err());
-                if let Some(Before { workers, drained, held, .. }) = before {
-                    self.settings.workers = workers;
+                if let Some(Before { settings, drained, held, .. }) = before {
+                    self.settings = settings;
                     self.drained = drained;
                     self.held = held;
                 }
                 assert!(self.unanswered.remove(ticket), "seed {seed}: {ticket:?} answered twice");
+            }
+            Action::Reconfigure => {
+                // Without liveness nobody is hung.
+                if self.settings.health.failures == 0 {
+                    self.serving.append(&mut self.hung);
+                }
             }
             Action::Incident(incident) => self.alerts.incident(now, incident),
             Action::Alert(alert) => self.alerts.alert(alert),
@@ -285,7 +311,10 @@ impl Invariants {
             Kind::RollFinished | Kind::RollAborted => self.rolls -= 1,
             Kind::WorkerHung => {
                 let generation = record.generation.unwrap();
-                self.serving.remove(&WorkerId { slot: record.slot.unwrap(), generation });
+                let worker = WorkerId { slot: record.slot.unwrap(), generation };
+                if self.serving.remove(&worker) {
+                    self.hung.insert(worker);
+                }
             }
             Kind::WorkerHeld => {
                 let pause: Duration = self.settings.restart.held_pause;

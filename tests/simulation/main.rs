@@ -9,7 +9,8 @@ mod ladder;
 mod random;
 mod world;
 
-use stanch::core::{Command, Kind, LeakAction, Settings, Slot};
+use stanch::core::reload::{Difference, Reconfiguration, Reload};
+use stanch::core::{AlertRule, Command, Kind, LeakAction, Refusal, Settings, Slot};
 use std::time::Duration;
 use world::World;
 
@@ -47,10 +48,24 @@ fn settings(seed: u64) -> Settings {
     settings
 }
 
+/// Another configuration, as it comes from a file, or an error in it. Who is told of alerts stays.
+fn reload(random: &mut random::Random, alerts: &[AlertRule]) -> Reload {
+    let found = if random.chance(0.8) {
+        let seed = random.below(u64::MAX);
+        let settings = Settings { alerts: alerts.to_vec(), ..settings(seed) };
+        let workers = random.chance(0.5).then_some(settings.workers);
+        let difference = Difference::default();
+        Ok(Box::new(Reconfiguration { settings, workers, difference }))
+    } else {
+        Err(Refusal::Wrong("an error".to_owned()))
+    };
+    Reload { found, roll: random.chance(0.3) }
+}
+
 /// Runs a world for a quarter of an hour of its time, with an operator who meddles, then stops it.
 fn run(seed: u64) -> World {
     let settings = settings(seed);
-    let workers = settings.workers;
+    let (workers, alerts) = (settings.workers, settings.alerts.clone());
     let mut world = World::new(seed, settings);
     world.start();
     let mut operator = random::Random::new(seed ^ 0x09e7);
@@ -61,13 +76,14 @@ fn run(seed: u64) -> World {
         if on_call.chance(0.2) {
             world.command(Command::Acknowledge { incident: "last".to_owned(), by: None });
         }
-        match operator.below(14) {
+        match operator.below(16) {
             0 => world.command(Command::Restart { slot: None }),
             1 => world.command(Command::Restart { slot: Some(slot) }),
             2 => world.command(Command::Drain { slot }),
             3 => world.command(Command::Scale { workers: operator.below(8) as u32 }),
             4 => world.command(Command::Pause),
             5 | 6 => world.command(Command::Resume),
+            7 | 8 => world.command(Command::Reload(reload(&mut operator, &alerts))),
             _ => {}
         }
     }
@@ -161,6 +177,8 @@ fn the_worlds_are_not_boring() {
         "incident_acknowledged",
         "alert_sent",
         "alert_failed",
+        "config_reloaded",
+        "config_refused",
         "supervisor_stopped",
     ] {
         assert!(seen.get(kind).is_some_and(|count| *count > 10), "{kind} is rare: {seen:?}");

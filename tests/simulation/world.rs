@@ -292,6 +292,7 @@ impl World {
                 | Action::Admit { .. }
                 | Action::Abandon { .. }
                 | Action::Divert { drain: false, .. }
+                | Action::Reconfigure
                 | Action::CloseListeners
                 | Action::HangUp { .. }
                 | Action::Reply { .. }

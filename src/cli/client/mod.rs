@@ -59,6 +59,20 @@ pub struct ScaleArgs {
     patience: Patience,
 }
 
+/// Read the config file of the supervisor again and put it into force
+///
+/// The answer says what holds at once, what holds for workers started from now on, and what needs a
+/// restart of stanch. With an error in the file everything stays as it was (exit code 2). SIGHUP does
+/// the same, without an answer.
+#[derive(clap::Args)]
+pub struct ReloadArgs {
+    /// Replace all workers afterwards, one by one, so that everything holds for them
+    #[arg(long)]
+    roll: bool,
+    #[command(flatten)]
+    target: Target,
+}
+
 /// Drain all workers and end the supervisor
 #[derive(clap::Args)]
 pub struct StopArgs {
@@ -135,6 +149,11 @@ pub fn drain(args: DrainArgs) -> Result<(), Failure> {
 pub fn scale(args: ScaleArgs) -> Result<(), Failure> {
     let order = wire::Scale { workers: args.workers, wait: !args.patience.no_wait };
     send(&args.target, "/v1/scale", &order)
+}
+
+/// Runs `stanch reload`.
+pub fn reload(args: ReloadArgs) -> Result<(), Failure> {
+    send(&args.target, "/v1/reload", &wire::Reload { roll: args.roll })
 }
 
 /// Runs `stanch stop`. Its socket is gone when this returns, so that the next `stanch run` finds the

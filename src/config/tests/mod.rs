@@ -1,6 +1,7 @@
 //! Whole configurations: the documented defaults, what is typed is meant, flags, damage.
 
 mod alerts;
+mod difference;
 mod mistakes;
 
 use super::reader::Document;

@@ -167,6 +167,11 @@ impl Detector {
         self.limit = limit;
     }
 
+    /// Takes a new warm-up; the past stays.
+    pub fn set_warm_up(&mut self, warm_up: Duration) {
+        self.warm_up = warm_up;
+    }
+
     /// Bytes that it takes, all in all.
     pub fn bytes(&self) -> usize {
         size_of_val(self) + size_of_val(&self.found[..]) + self.history.heap_bytes()

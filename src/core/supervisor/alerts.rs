@@ -93,7 +93,7 @@ impl Supervisor {
         name: Option<&str>,
         from: &str,
     ) -> Reply {
-        let found = self.book.named(incident).map_err(Refusal)?;
+        let found = self.book.named(incident).map_err(Refusal::No)?;
         let id = found.id.clone();
         if let Some(earlier) = &found.acknowledged {
             return Ok(format!(

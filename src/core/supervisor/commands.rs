@@ -1,5 +1,6 @@
 //! What operators ask for, and when it is done.
 
+use super::super::reload::Reload;
 use super::super::slot::{Desired, SlotEntry, Wait};
 use super::super::{
     Action, Command, Figures, Kind, Now, Refusal, Reply, Settings, Slot, Ticket, WorkerId,
@@ -14,7 +15,7 @@ pub(super) struct Waiter {
 }
 
 #[derive(Debug)]
-enum Until {
+pub(super) enum Until {
     /// These slots have a worker that serves.
     Serving(Vec<Slot>),
     /// These slots have no worker.
@@ -38,6 +39,7 @@ impl Supervisor {
             Command::Restart { slot } => self.restart(now, ticket, slot),
             Command::Drain { slot } => self.drain(now, ticket, slot),
             Command::Scale { workers } => self.scale(now, ticket, workers),
+            Command::Reload(reload) => self.reload(now, ticket, by, reload),
             Command::Stop => self.stop(now, ticket),
             Command::Acknowledge { incident, by: name } => {
                 let reply = self.acknowledge(now, &incident, name.as_deref(), by);
@@ -65,11 +67,15 @@ impl Supervisor {
                 return;
             }
             Some(slot) => vec![slot],
-            None => {
-                let up = |entry: &&SlotEntry| entry.desired == Desired::Up;
-                self.slots.values().filter(up).map(|entry| entry.slot).collect()
-            }
+            None => return self.roll_all(now, ticket),
         };
+        self.begin_roll(now, Some(ticket), slots);
+    }
+
+    /// Replaces the workers of all slots that shall have one; no roll is under way.
+    pub(super) fn roll_all(&mut self, now: Now, ticket: Ticket) {
+        let up = |entry: &&SlotEntry| entry.desired == Desired::Up;
+        let slots: Vec<Slot> = self.slots.values().filter(up).map(|entry| entry.slot).collect();
         self.begin_roll(now, Some(ticket), slots);
     }
 
@@ -109,7 +115,14 @@ impl Supervisor {
             self.refuse(ticket, "another roll is under way; try again when it is done");
             return;
         }
+        let until = self.resize(now, workers);
+        self.wait(ticket, until);
+    }
+
+    /// Makes it so many slots; no roll is under way. Gives when it is done.
+    pub(super) fn resize(&mut self, now: Now, workers: u32) -> Until {
         self.settings.workers = workers;
+        self.forecast_anew();
         let mut added = Vec::new();
         for slot in (0..workers).map(Slot) {
             let entry = self.slots.entry(slot).or_insert_with(|| {
@@ -137,8 +150,7 @@ impl Supervisor {
         }
         // A drained slot has nothing to be waited for.
         removed.retain(|slot| self.in_slot(*slot).next().is_some());
-        let until = if removed.is_empty() { Until::Serving(added) } else { Until::Empty(removed) };
-        self.wait(ticket, until);
+        if removed.is_empty() { Until::Serving(added) } else { Until::Empty(removed) }
     }
 
     fn stop(&mut self, now: Now, ticket: Ticket) {
@@ -180,16 +192,23 @@ impl Supervisor {
         Some(self.step()?.slot)
     }
 
-    fn wait(&mut self, ticket: Ticket, until: Until) {
+    pub(super) fn wait(&mut self, ticket: Ticket, until: Until) {
         self.waiters.push(Waiter { ticket, until });
     }
 
-    fn reply(&mut self, ticket: Ticket, reply: Reply) {
+    pub(super) fn reply(&mut self, ticket: Ticket, reply: Reply) {
+        let reply = match self.prefaces.remove(&ticket) {
+            Some(preface) => reply.map_or_else(
+                |refusal| Err(Refusal::No(format!("{preface}\n{refusal}"))),
+                |done| Ok(format!("{preface}\n{done}").trim_end().to_owned()),
+            ),
+            None => reply,
+        };
         self.actions.push(Action::Reply { ticket, reply });
     }
 
     fn refuse(&mut self, ticket: Ticket, why: &str) {
-        self.reply(ticket, Err(Refusal(why.to_owned())));
+        self.reply(ticket, Err(Refusal::No(why.to_owned())));
     }
 
     fn refuse_unknown(&mut self, ticket: Ticket, slot: Slot) {
@@ -220,7 +239,9 @@ impl Supervisor {
                     matches!(wait, Some(Wait::Held { .. }))
                 });
                 if let Some(slot) = held {
-                    return Some(Err(Refusal(format!("slot {slot} is held: it does not come up"))));
+                    return Some(Err(Refusal::No(format!(
+                        "slot {slot} is held: it does not come up"
+                    ))));
                 }
                 let serving = slots.iter().all(|slot| self.serving_in(*slot).is_some());
                 serving.then(|| {
@@ -243,7 +264,7 @@ impl Supervisor {
         for waiter in std::mem::take(&mut self.waiters) {
             let reply = match waiter.until {
                 Until::Stopped | Until::Empty(_) => Ok("all workers have ended".to_owned()),
-                Until::Serving(_) => Err(Refusal("stanch was stopped".to_owned())),
+                Until::Serving(_) => Err(Refusal::No("stanch was stopped".to_owned())),
             };
             self.reply(waiter.ticket, reply);
         }
@@ -256,6 +277,8 @@ fn describe(command: &Command) -> String {
         Command::Restart { slot: None } => "restart".to_owned(),
         Command::Drain { slot } => format!("drain {slot}"),
         Command::Scale { workers } => format!("scale {workers}"),
+        Command::Reload(Reload { roll: false, .. }) => "reload".to_owned(),
+        Command::Reload(Reload { roll: true, .. }) => "reload --roll".to_owned(),
         Command::Stop => "stop".to_owned(),
         Command::Acknowledge { incident, by: None } => format!("acknowledge {incident}"),
         Command::Acknowledge { incident, by: Some(by) } => {

@@ -32,6 +32,17 @@ impl Supervisor {
         }
     }
 
+    /// The limits are others, or for another number of workers: forecasts follow with the next look.
+    pub(super) fn forecast_anew(&mut self) {
+        let limit_kib = self.settings.forecast_limit_kib();
+        for worker in self.workers.values_mut() {
+            let memory = |trend: &&mut Trend| trend.quantity == Quantity::Memory;
+            if let Some(trend) = worker.trends.iter_mut().find(memory) {
+                trend.set_limit(limit_kib);
+            }
+        }
+    }
+
     /// Shows the detectors a sample, from the first one on: what a worker gained until it was ready is
     /// part of its curve.
     pub(super) fn observe_trend(&mut self, now: Now, id: WorkerId, sample: &Sample) {

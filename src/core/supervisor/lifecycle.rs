@@ -86,7 +86,8 @@ impl Supervisor {
     pub(super) fn on_probed(&mut self, now: Now, id: WorkerId, outcome: Result<(), String>) {
         let limit = self.settings.health.failures;
         let Some(worker) = self.workers.get_mut(&id) else { return };
-        if !matches!(worker.state, State::Ready { .. }) {
+        // One may be under way when probes are switched off.
+        if limit == 0 || !matches!(worker.state, State::Ready { .. }) {
             return;
         }
         let error = match outcome {
@@ -100,7 +101,7 @@ impl Supervisor {
         };
         worker.failed_probes += 1;
         let failing = now.mono.since(*worker.failing_since.get_or_insert(now.mono));
-        if limit == 0 || worker.failed_probes < limit || worker.is_hung() {
+        if worker.failed_probes < limit || worker.is_hung() {
             return;
         }
         let failures = worker.failed_probes;

@@ -12,6 +12,7 @@ mod leaks;
 mod lifecycle;
 mod memory;
 mod recovery;
+mod reload;
 mod rolling;
 mod traffic;
 mod view;
@@ -32,7 +33,7 @@ use super::trend::{Bounds, Trend};
 use super::worker::{Cause, Due, State, Worker};
 use super::{
     Action, Event, Figures, Generation, Incident, IncidentId, IncidentState, Intent, Kind, Makeup,
-    Moment, Now, Record, Settings, Slot, Weight, WorkerId,
+    Moment, Now, Record, Settings, Slot, Ticket, Weight, WorkerId,
 };
 use commands::Waiter;
 use jiff::Timestamp;
@@ -85,6 +86,8 @@ pub struct Supervisor {
     book: Book,
     alerting: Alerting,
     waiters: Vec<Waiter>,
+    /// How the answers to some commands begin.
+    prefaces: BTreeMap<Ticket, String>,
     actions: Vec<Action>,
     records: u64,
     jitter: u64,
@@ -116,6 +119,7 @@ impl Supervisor {
             book: Book::default(),
             alerting: Alerting::default(),
             waiters: Vec::new(),
+            prefaces: BTreeMap::new(),
             actions: Vec::new(),
             records: 0,
             jitter: seed,

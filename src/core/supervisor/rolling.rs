@@ -301,7 +301,7 @@ impl Supervisor {
         let about = About::Supervisor;
         self.record(now, Kind::RollFinished, about, roll.incident, &reason, figures);
         if let Some(ticket) = roll.ticket {
-            self.actions.push(Action::Reply { ticket, reply: Ok(reason) });
+            self.reply(ticket, Ok(reason));
         }
     }
 
@@ -332,7 +332,7 @@ impl Supervisor {
         self.next_roll = now.mono + pause.min(ABORTED_PAUSE_MAX);
         self.aborted_rolls += 1;
         if let Some(ticket) = roll.ticket {
-            self.actions.push(Action::Reply { ticket, reply: Err(Refusal(reason)) });
+            self.reply(ticket, Err(Refusal::No(reason)));
         }
     }
 

@@ -67,9 +67,7 @@ impl Limits {
         if leaves.is_some_and(|leaves| leaves.without_memory().is_none()) {
             return by(Enforcement::Cgroup2);
         }
-        let folder = Own::find(procfs, Hierarchy::Memory)
-            .and_then(|own| Folder::make(procfs, &own.path, app));
-        match folder {
+        match folder_v1(procfs, app) {
             Ok(folder) => {
                 // Without a limit it was made only to see that it can be.
                 let folder = hard_limit_kib.map(|_| Arc::new(folder));
@@ -77,6 +75,22 @@ impl Limits {
             }
             Err(why) => Self { not_v1: Some(why), ..by(Enforcement::Polling) },
         }
+    }
+
+    /// Has groups that are made from now on hold another limit. The error is why the first groups of
+    /// cgroup v1 cannot be made any more.
+    pub fn set_hard_limit(
+        &mut self,
+        procfs: &Procfs,
+        app: &str,
+        hard_limit_kib: Option<u64>,
+    ) -> Result<(), Unavailable> {
+        self.hard_limit_kib = hard_limit_kib;
+        let wanted = self.enforcement == Enforcement::Cgroup1 && hard_limit_kib.is_some();
+        if wanted && self.folder.is_none() {
+            self.folder = Some(Arc::new(folder_v1(procfs, app)?));
+        }
+        Ok(())
     }
 
     /// Who holds it.
@@ -127,4 +141,9 @@ impl Limits {
             _ => Ok(None),
         }
     }
+}
+
+fn folder_v1(procfs: &Procfs, app: &str) -> Result<Folder, Unavailable> {
+    let own = Own::find(procfs, Hierarchy::Memory)?;
+    Folder::make(procfs, &own.path, app)
 }

@@ -66,14 +66,12 @@ impl MemoryGroup {
         leaf: &Path,
         limit_kib: Option<u64>,
     ) -> Result<Self, CgroupError> {
-        let set = |name: &str, value: &str| set(worker, leaf, name, value);
-        set("memory.oom.group", "1")?;
-        if let Some(limit_kib) = limit_kib {
-            set("memory.max", &(limit_kib * 1024).to_string())?;
-            unless_missing(set("memory.swap.max", "0"))?;
+        set(worker, leaf, "memory.oom.group", "1")?;
+        let (path, version) = (leaf.to_owned(), Version::Two);
+        let mut group = Self { path, version, limited: false, told: Counts::default() };
+        if limit_kib.is_some() {
+            group.set_limit(worker, limit_kib)?;
         }
-        let (path, limited) = (leaf.to_owned(), limit_kib.is_some());
-        let mut group = Self { path, version: Version::Two, limited, told: Counts::default() };
         group.told = group.counts();
         Ok(group)
     }
@@ -108,16 +106,44 @@ impl MemoryGroup {
             path: path.join("cgroup.event_control"),
             source,
         });
-        let limit = (limit_kib * 1024).to_string();
-        // The limit of both must never be the lower one.
-        let limited = set(worker, &path, "memory.limit_in_bytes", &limit).and_then(|()| {
-            unless_missing(set(worker, &path, "memory.memsw.limit_in_bytes", &limit))
-        });
-        let at_limit = at_limit.and_then(|at_limit| limited.map(|()| at_limit))?;
-        let version = Version::One { at_limit, _folder: Arc::clone(folder) };
-        let mut group = Self { path, version, limited: true, told: Counts::default() };
+        let version = Version::One { at_limit: at_limit?, _folder: Arc::clone(folder) };
+        let mut group = Self { path, version, limited: false, told: Counts::default() };
+        group.set_limit(worker, Some(limit_kib))?;
         group.told = group.counts();
         Ok(group)
+    }
+
+    /// Has the kernel hold another limit, or none. Under a lower one the kernel takes back what it can,
+    /// and the OOM killer the rest; cgroup v1 refuses it instead (EBUSY), and then nothing is held here.
+    pub fn set_limit(
+        &mut self,
+        worker: WorkerId,
+        limit_kib: Option<u64>,
+    ) -> Result<(), CgroupError> {
+        self.limited = false;
+        let set = |name: &str, value: &str| set(worker, &self.path, name, value);
+        let bytes = limit_kib.map(|kib| kib.saturating_mul(1024));
+        match self.version {
+            Version::Two => {
+                set("memory.max", &bytes.map_or("max".to_owned(), |bytes| bytes.to_string()))?;
+                unless_missing(set("memory.swap.max", bytes.map_or("max", |_| "0")))?;
+            }
+            Version::One { .. } => {
+                let limit = bytes.map_or("-1".to_owned(), |bytes| bytes.to_string());
+                let memory = || set("memory.limit_in_bytes", &limit);
+                let with_swap = || unless_missing(set("memory.memsw.limit_in_bytes", &limit));
+                // The limit of both must never be the lower one.
+                if bytes.unwrap_or(u64::MAX) > self.bytes("memory.limit_in_bytes").unwrap_or(0) {
+                    with_swap()?;
+                    memory()?;
+                } else {
+                    memory()?;
+                    with_swap()?;
+                }
+            }
+        }
+        self.limited = limit_kib.is_some();
+        Ok(())
     }
 
     /// Counts a process here from now on. In cgroup2 it must be in the leaf already.
@@ -157,8 +183,11 @@ impl MemoryGroup {
             Version::Two => "memory.peak",
             Version::One { .. } => "memory.max_usage_in_bytes",
         };
-        let bytes: u64 = fs::read_to_string(self.path.join(name)).ok()?.trim().parse().ok()?;
-        Some(bytes / 1024)
+        Some(self.bytes(name)? / 1024)
+    }
+
+    fn bytes(&self, name: &str) -> Option<u64> {
+        fs::read_to_string(self.path.join(name)).ok()?.trim().parse().ok()
     }
 
     /// Tells when it is time to ask [`oom`](Self::oom). Needs a tokio runtime with I/O.

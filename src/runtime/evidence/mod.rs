@@ -80,6 +80,11 @@ impl Collector {
         Self { locker: Arc::new(locker), procfs, events, permits }
     }
 
+    /// Keeps so many bytes from the next part on.
+    pub fn set_keep(&self, bytes: u64) {
+        self.locker.set_keep(bytes);
+    }
+
     /// Looks at a worker, or at what is left of it; the answer comes as a message.
     pub fn take(&self, inquiry: Inquiry, subject: Subject) {
         let this = self.clone();

@@ -1,0 +1,95 @@
+//! A new configuration: taken or refused, and what follows from it for workers that serve already.
+
+use super::super::leak::Quantity;
+use super::super::reload::{Holds, Reconfiguration, Reload};
+use super::super::trend::Trend;
+use super::super::worker::Cause;
+use super::super::{Action, Kind, LeakAction, Now, Refusal, Settings, Ticket};
+use super::{Supervisor, figures};
+
+impl Supervisor {
+    pub(super) fn reload(&mut self, now: Now, ticket: Ticket, by: &str, reload: Reload) {
+        let Reload { found, roll } = reload;
+        let Reconfiguration { settings, workers, difference } = match found {
+            Ok(found) => *found,
+            Err(refusal) => return self.refuse_config(now, ticket, by, refusal),
+        };
+        if self.roll.is_some() && (roll || workers.is_some()) {
+            let why = "a roll is under way, and neither another one nor a new number of workers can \
+                       begin before its end; try again then";
+            return self.refuse_config(now, ticket, by, Refusal::No(why.to_owned()));
+        }
+        let counts = figures([
+            ("by", by.into()),
+            ("in_force", difference.count(Holds::Now).into()),
+            ("in_new_workers", difference.count(Holds::InNewWorkers).into()),
+            ("after_restart", difference.count(Holds::AfterRestart).into()),
+        ]);
+        self.note(now, Kind::ConfigReloaded, &difference.sentence(roll), counts);
+        self.actions.push(Action::Reconfigure);
+        let settings = Settings { workers: self.settings.workers, ..settings };
+        let old = std::mem::replace(&mut self.settings, settings);
+        self.follow_settings(&old);
+        self.prefaces.insert(ticket, difference.lines(roll));
+        let until = workers.map(|workers| self.resize(now, workers));
+        match until {
+            _ if roll => self.roll_all(now, ticket),
+            Some(until) => self.wait(ticket, until),
+            None => self.reply(ticket, Ok(String::new())),
+        }
+    }
+
+    fn refuse_config(&mut self, now: Now, ticket: Ticket, by: &str, refusal: Refusal) {
+        let why = refusal.to_string();
+        let reason = format!("the configuration stays as it was: {}", why.replace('\n', "; "));
+        self.note(now, Kind::ConfigRefused, &reason, figures([("by", by.into())]));
+        self.reply(ticket, Err(refusal));
+    }
+
+    /// Has the workers that live judged by the settings that are in force now.
+    fn follow_settings(&mut self, old: &Settings) {
+        let new = self.settings.clone();
+        let (was, is) = (&old.memory, &new.memory);
+        // Judged anew with the next reading; what is still true is found again.
+        let moot = |cause| match cause {
+            Cause::MaxAge => old.rolling.max_age != new.rolling.max_age,
+            Cause::Leak => old.leak != new.leak || was != is,
+            Cause::TotalLimit => was.total_limit_kib != is.total_limit_kib,
+            Cause::SoftLimit => was.soft_limit_kib != is.soft_limit_kib,
+            Cause::Hang => new.health.failures == 0,
+            Cause::HostPressure => new.leak.action != LeakAction::Restart,
+            Cause::Adopted | Cause::HardLimit => false,
+        };
+        let replaced = self.step_old();
+        for worker in self.workers.values_mut() {
+            if replaced != Some(worker.id) {
+                worker.due.take_if(|due| moot(due.cause));
+            }
+            if new.health.failures == 0 {
+                // No probe would ever bring it back into the traffic.
+                worker.failed_probes = 0;
+                worker.failing_since = None;
+            }
+            if was.hard_limit_kib != is.hard_limit_kib {
+                // Told again of those in which the kernel holds the new one.
+                worker.limit_held = false;
+            }
+            match new.leak.action {
+                // What was found is not judged any more, nor is it when that is switched on again.
+                LeakAction::Off => {
+                    let (limit_kib, born) = (new.forecast_limit_kib(), worker.started);
+                    let trend = Trend::new(Quantity::Memory, limit_kib, new.leak.warm_up, born);
+                    worker.trends = vec![trend];
+                }
+                LeakAction::Restart | LeakAction::Alert => {
+                    worker.trends.iter_mut().for_each(|trend| trend.set_warm_up(new.leak.warm_up));
+                }
+            }
+        }
+        self.over_total &= is.total_limit_kib.is_some();
+        self.forecast_anew();
+        if old.alerts != new.alerts {
+            self.alerting.follow(&old.alerts, &new.alerts);
+        }
+    }
+}

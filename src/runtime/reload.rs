@@ -1,0 +1,109 @@
+//! A configuration that is read again: judged against the present one, and put into force.
+//!
+//! It is read beside the engine, because a disk may hang. The core decides; what it takes is in
+//! [`Executor::candidate`] until its action comes.
+
+use super::engine::Engine;
+use super::executor::{Executor, without_limit};
+use super::message::Message;
+use super::sampler::{Holds, Pace};
+use crate::config::{Config, difference};
+use crate::core::reload::{Reconfiguration, Reload};
+use crate::core::words::chain;
+use crate::core::{Command, Event, Refusal, Reply};
+use std::sync::Arc;
+use tokio::sync::oneshot;
+use tokio::task::spawn_blocking;
+
+/// Reads the configuration that the supervisor was started with again; the error lists all that is wrong
+/// with it.
+pub type ReadConfig = Arc<dyn Fn() -> Result<Config, String> + Send + Sync>;
+
+/// A configuration that was read again.
+#[derive(Debug)]
+pub(super) struct Reread {
+    by: String,
+    roll: bool,
+    reply: Option<oneshot::Sender<Reply>>,
+    found: Result<Config, Refusal>,
+}
+
+impl Engine {
+    /// Begins to read the configuration again; goes on with [`Self::on_reread`].
+    pub fn reload(&self, by: String, roll: bool, reply: Option<oneshot::Sender<Reply>>) {
+        let read = self.read_config.clone();
+        let events = self.executor.surroundings.events.clone();
+        tokio::spawn(async move {
+            let found = match read {
+                None => Err(Refusal::No(
+                    "stanch was started without --config, so there is nothing to reload".to_owned(),
+                )),
+                Some(read) => match spawn_blocking(move || read()).await {
+                    Ok(found) => found.map_err(Refusal::Wrong),
+                    Err(error) => Err(Refusal::No(format!("a fault of stanch: {error}"))),
+                },
+            };
+            let reread = Reread { by, roll, reply, found };
+            // An engine that has ended answers no more.
+            let _ = events.send(Message::Reread(Box::new(reread))).await;
+        });
+    }
+
+    /// Has the core decide; what it takes is in force when this returns.
+    pub async fn on_reread(&mut self, reread: Reread) {
+        let Reread { by, roll, reply, found } = reread;
+        let found = found.map(|mut new| {
+            let old = &self.executor.surroundings.config;
+            new.settings.memory.host_kib = old.settings.memory.host_kib;
+            let difference = difference(old, &new);
+            let config = new.in_place_of(old);
+            let (was, is) = (old.settings.workers, config.settings.workers);
+            let workers = (was != is).then_some(is);
+            let settings = config.settings.clone();
+            self.executor.candidate = Some(config);
+            Box::new(Reconfiguration { settings, workers, difference })
+        });
+        self.command(by, Command::Reload(Reload { found, roll }), reply).await;
+        self.executor.candidate = None;
+    }
+}
+
+impl Executor {
+    /// Puts the candidate into force.
+    pub fn reconfigure(&mut self) -> Vec<Event> {
+        let Some(new) = self.candidate.take().map(Arc::new) else { return Vec::new() };
+        let old = std::mem::replace(&mut self.surroundings.config, Arc::clone(&new));
+        self.surroundings.hasher = Arc::new(self.surroundings.hasher.reconfigured(&new));
+        self.news.send_replace(Arc::clone(&new));
+        self.sampler.set_pace(Pace::of(&new));
+        self.evidence.set_keep(new.evidence.keep.0);
+        if old.settings.alerts != new.settings.alerts {
+            self.alerts.follow(&self.surroundings);
+        }
+        let hard_limit_kib = new.settings.memory.hard_limit_kib;
+        if old.settings.memory.hard_limit_kib == hard_limit_kib {
+            return Vec::new();
+        }
+        self.limit_anew(hard_limit_kib)
+    }
+
+    /// Has the kernel hold another hard limit, of those that live as well: one whose group cannot, or
+    /// who has none, is looked at often enough instead.
+    fn limit_anew(&mut self, hard_limit_kib: Option<u64>) -> Vec<Event> {
+        let app = &self.surroundings.config.app.name;
+        if let Err(why) = self.limits.set_hard_limit(&self.procfs, app, hard_limit_kib) {
+            tracing::warn!(why = chain(&why), "the kernel will not hold hard limits; polling does");
+        }
+        let mut events = Vec::new();
+        for (worker, live) in self.roster.iter_mut() {
+            let held = live.memory.as_mut().is_some_and(|memory| {
+                let outcome = memory.set_limit(worker, hard_limit_kib);
+                outcome.inspect_err(|error| drop(without_limit(worker, error))).is_ok()
+                    && memory.is_limited()
+            });
+            self.sampler.set_holds(worker, Holds::by_kernel(held));
+            events.extend(held.then_some(Event::LimitHeld { worker }));
+        }
+        events
+    }
+}

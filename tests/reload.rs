@@ -1,0 +1,176 @@
+//! `stanch reload` and SIGHUP, on a real supervisor with a real server.
+
+mod common;
+
+use common::*;
+use nix::sys::signal::Signal;
+use serde_json::Value;
+use std::net::SocketAddr;
+
+/// Sections of a config file; `environment` goes below `[app.environment]`.
+fn config(address: SocketAddr, workers: u32, environment: &str, more: &str) -> String {
+    let app = Server::NodeHttp.app(address).toml("reload", workers);
+    format!(
+        "{app}{environment}\n[listen]\naddress = [\"{address}\"]\n\
+         [rolling]\ndrain_timeout = \"10s\"\ncooldown = \"0s\"\nslow_start = \"0s\"\n{more}\n"
+    )
+}
+
+fn start(address: SocketAddr, workers: u32, environment: &str, more: &str) -> Stanch {
+    let mut stanch = Stanch::start(&config(address, workers, environment, more));
+    stanch.wait_ready(workers as usize);
+    stanch
+}
+
+fn pids(stanch: &Stanch) -> Vec<i64> {
+    stanch.workers().iter().filter_map(|worker| worker["pid"].as_i64()).collect()
+}
+
+fn event(stanch: &mut Stanch, kind: &str) -> Value {
+    stanch.wait_until(kind, |stanch| stanch.event(&[kind], |_| true))
+}
+
+#[test]
+fn limits_are_in_force_at_once() {
+    let address = free_address();
+    let mut stanch = start(address, 1, "", "[leak]\naction = \"off\"");
+    let old = pids(&stanch);
+    let more = "[leak]\naction = \"off\"\n[memory]\nsoft_limit = \"1MiB\"\ntotal_limit = \"4GiB\"";
+    stanch.place().write_config(&config(address, 1, "", more));
+    let answer = stanch.command(&["reload"]);
+    assert_eq!(answer.code, Some(0), "{answer:?}");
+    assert_eq!(
+        answer.stdout,
+        "in force:\n  memory.soft_limit: not set → 1MiB\n  memory.total_limit: not set → 4GiB\n"
+    );
+    assert_eq!(stanch.status()["memory"]["total_limit_kib"], 4 << 20);
+    let over = event(&mut stanch, "memory_soft_limit");
+    assert_eq!(over["pid"].as_i64(), Some(old[0]), "the worker that ran before: {over}");
+    let told = event(&mut stanch, "config_reloaded");
+    assert!(told["reason"].as_str().unwrap().contains("soft_limit: not set → 1MiB"), "{told}");
+    assert_eq!(told["figures"]["in_force"], 2, "{told}");
+
+    stanch.place().write_config(&config(address, 1, "", "[leak]\naction = \"off\""));
+    kill(stanch.pid(), Signal::SIGHUP);
+    stanch.wait_until("no limit after SIGHUP", |stanch| {
+        stanch.status()["memory"]["total_limit_kib"].is_null().then_some(())
+    });
+    stanch.stop_clean();
+}
+
+/// The kernel's own limit, or the one that is polled, follows for a worker that lives.
+#[test]
+fn a_hard_limit_holds_for_workers_that_live() {
+    let address = free_address();
+    let mut stanch = start(address, 1, "", "[memory]\nhard_limit = \"2GiB\"");
+    let old = pids(&stanch);
+    stanch.place().write_config(&config(address, 1, "", "[memory]\nhard_limit = \"160MiB\""));
+    let answer = stanch.command(&["reload"]);
+    assert_eq!(answer.code, Some(0), "{answer:?}");
+    let mut leaking =
+        Connection::open(address, std::time::Duration::from_secs(20)).expect("connects");
+    while leaking.get("/leak?kib=16384").is_ok() {}
+    let kinds = ["memory_hard_limit", "memory_oom_killed"];
+    let killed = stanch.wait_until("the hard limit", |stanch| stanch.event(&kinds, |_| true));
+    assert_eq!(killed["pid"].as_i64(), Some(old[0]), "{killed}");
+    assert_eq!(killed["figures"]["hard_limit_kib"], 160 * 1024, "{killed}");
+    stanch.stop_clean();
+}
+
+#[test]
+fn a_bad_file_is_refused_with_all_errors_and_the_old_one_stays() {
+    let address = free_address();
+    let mut stanch = start(address, 1, "", "[memory]\nsoft_limit = \"2GiB\"");
+    let before = pids(&stanch);
+    let bad = config(address, 3, "", "[memory]\nsoft_limit = \"512\"\nhrad_limit = \"3GiB\"");
+    let file = stanch.place().write_config(&bad);
+    let answer = stanch.command(&["reload", "--roll"]);
+    assert_eq!(answer.code, Some(2), "{answer:?}");
+    let checked = stanch.place().stanch(&["check"]).arg(&file).output().expect("runs");
+    let checked = String::from_utf8_lossy(&checked.stderr).into_owned();
+    for error in ["memory.soft_limit", "hrad_limit"] {
+        let line = checked.lines().find(|line| line.contains(error)).expect(error);
+        assert!(answer.stderr.contains(line), "{line} is not in {answer:?}");
+    }
+    let told = event(&mut stanch, "config_refused");
+    let reason = told["reason"].as_str().unwrap();
+    assert!(reason.contains("memory.soft_limit") && reason.contains("hrad_limit"), "{told}");
+    assert_eq!(pids(&stanch), before);
+    // The old one is what the next one is compared with.
+    stanch.place().write_config(&config(address, 1, "", "[memory]\nsoft_limit = \"2GiB\""));
+    let answer = stanch.command(&["reload"]);
+    assert_eq!(answer.stdout, "the configuration says what it said before\n");
+    stanch.stop_clean();
+}
+
+#[test]
+fn a_roll_replaces_all_under_load_and_shows_no_secret() {
+    let address = free_address();
+    let mut stanch = start(address, 2, "TOKEN = \"hunter2\"", "");
+    // The first start of all does not wait for the hashes of what it is made of.
+    assert_eq!(stanch.command(&["restart"]).code, Some(0));
+    stanch.wait_ready(2);
+    let before = pids(&stanch);
+    let load = Load::start(address, Style::Connect, 3);
+    load.wait_for(50);
+    stanch.place().write_config(&config(
+        address,
+        2,
+        "TOKEN = \"hunter3\"",
+        "[leak]\nlead_time = \"20m\"\n[log]\nformat = \"json\"",
+    ));
+    let answer = stanch.command(&["reload"]);
+    assert_eq!(answer.code, Some(0), "{answer:?}");
+    assert!(answer.stdout.contains("`stanch reload --roll` replaces all"), "{answer:?}");
+    assert!(answer.stdout.contains("  app.environment.TOKEN: another value\n"), "{answer:?}");
+    assert!(
+        answer
+            .stdout
+            .contains("needs a restart of stanch, and stays as it was until then:\n  log."),
+        "{answer:?}"
+    );
+    assert_eq!(pids(&stanch), before, "nobody was replaced");
+    let answer = stanch.command(&["reload", "--roll"]);
+    assert_eq!(answer.code, Some(0), "{answer:?}");
+    assert!(answer.stdout.ends_with("2 worker(s) replaced\n"), "{answer:?}");
+    stanch.wait_ready(2);
+    let after = pids(&stanch);
+    assert!(after.iter().all(|pid| !before.contains(pid)), "{before:?} to {after:?}");
+    load.wait_for(50);
+    let tally = load.stop();
+    assert_eq!(tally.failed(), 0, "{tally:?}");
+    let environ = std::fs::read(format!("/proc/{}/environ", after[0])).expect("it lives");
+    assert!(String::from_utf8_lossy(&environ).contains("TOKEN=hunter3"));
+    let events = stanch.events();
+    let hash = |generation: u64| {
+        let started = events.iter().find(|event| {
+            event["kind"] == "worker_started"
+                && event["slot"] == 0
+                && event["generation"].as_u64() == Some(generation)
+        });
+        started.expect("it started")["figures"]["configuration_hash"].clone()
+    };
+    assert!(hash(2).is_string() && hash(2) != hash(3), "the new workers say so: {events:?}");
+    let all = format!("{events:?}{}{}", stanch.place().log(), answer.stdout);
+    assert!(!all.contains("hunter"), "a secret is shown");
+    stanch.stop_clean();
+}
+
+#[test]
+fn without_a_file_there_is_nothing_to_reload() {
+    let place = Place::new();
+    let mut command = place.stanch(&["run", "--mode", "none", "--name", "bare"]);
+    command.arg("--socket").arg(place.socket()).arg("--store").arg(place.store());
+    let mut child = command.args(["--", "sleep", "600"]).spawn().expect("starts");
+    let reload = || {
+        let mut reload = place.stanch(&["reload", "--socket"]);
+        let output = reload.arg(place.socket()).output().expect("runs");
+        (output.status.code() != Some(3)).then_some(output)
+    };
+    let output = wait_until(PATIENCE, "an answer", reload);
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(said.contains("started without --config"), "{said}");
+    kill(i32::try_from(child.id()).unwrap(), Signal::SIGTERM);
+    assert!(child.wait().expect("it is ours").success());
+}
