@@ -2,6 +2,7 @@
 
 use super::makeup::Hasher;
 use super::message::{LaunchFailure, Message};
+use super::notices::Notices;
 use super::output::{Output, Stream};
 use super::prober::Prober;
 use super::tail::Tail;
@@ -38,6 +39,7 @@ pub(super) struct Surroundings {
     pub hasher: Arc<Hasher>,
     /// The path of the audit log, absolute.
     pub store: Arc<Path>,
+    pub notices: Notices,
 }
 
 fn failure(stage: &str, error: impl Into<String>) -> LaunchFailure {
@@ -93,6 +95,10 @@ impl Surroundings {
         let mut environment = Environment::inherited();
         for name in settings.alert_variables() {
             environment.remove(name);
+        }
+        environment.set("NOTIFY_SOCKET", self.notices.address());
+        if let Some(watchdog) = settings.health.watchdog {
+            environment.set("WATCHDOG_USEC", watchdog.as_micros().to_string());
         }
         if let Some(account) = &account {
             environment.set_account(account);
@@ -170,8 +176,8 @@ impl Surroundings {
         let runs = outcome.is_ok();
         let _ = self.events.send(Message::Launched { worker, outcome }).await;
         if runs {
-            let Surroundings { config, plane, events, .. } = self;
-            Prober { worker, config, plane, bound, events }.run().await;
+            let Surroundings { config, plane, events, notices, .. } = self;
+            Prober { worker, config, plane, bound, notices, events }.run().await;
         }
     }
 

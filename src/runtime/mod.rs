@@ -17,11 +17,13 @@ mod host;
 mod launch;
 mod makeup;
 mod message;
+mod notices;
 mod output;
 mod prober;
 mod recovery;
 mod roster;
 mod sampler;
+mod service;
 mod status;
 mod tail;
 
@@ -48,7 +50,9 @@ use host::OomKills;
 use launch::Surroundings;
 use makeup::Hasher;
 use nix::unistd::getpid;
+use notices::Notices;
 use sampler::{Pace, Sampler};
+use service::Service;
 use signal_hook_tokio::Signals;
 use std::collections::{BTreeMap, HashMap};
 use std::hash::{BuildHasher, RandomState};
@@ -69,6 +73,9 @@ pub enum RunError {
     /// A thread could not be started.
     #[error("cannot start the {0} thread")]
     Thread(&'static str, #[source] io::Error),
+    /// Workers could not say that they are ready.
+    #[error("cannot open the socket for what workers say of themselves (NOTIFY_SOCKET)")]
+    Notices(#[source] io::Error),
     /// Orphans of workers would escape.
     #[error("cannot become the reaper of orphaned worker processes")]
     SubReaper(#[source] io::Error),
@@ -137,8 +144,9 @@ pub async fn run(
     });
     let hasher = Arc::new(Hasher::new(&config, salt));
     let plane = Arc::new(Mutex::new(plane));
+    let notices = Notices::start(procfs.clone(), events.clone()).map_err(RunError::Notices)?;
     let surroundings =
-        Surroundings { config, plane, events, output, takeover, hasher, store: path };
+        Surroundings { config, plane, events, output, takeover, hasher, store: path, notices };
     let sampler = Sampler::start(pace, surroundings.clone(), procfs.clone(), writer.clone())
         .map_err(|error| RunError::Thread("sampler", error))?;
     let evidence = Collector::new(
@@ -174,11 +182,13 @@ pub async fn run(
         finished: false,
     };
     let clock = Clock::start();
+    let service = Service::of_environment();
     let engine = Engine {
         clock,
         supervisor,
         executor,
         store,
+        service,
         signals,
         messages,
         requests,
