@@ -652,7 +652,7 @@ fn who_says_that_it_ends_is_steered_away_from_and_must_end() {
     for slot in 0..2 {
         assert!(!supervisor.is_up());
         let worker = WorkerId::new(slot, 1);
-        supervisor.handle(Event::Spawned { worker, pid: 100 + slot as i32 }, now);
+        supervisor.handle(Event::Spawned { worker, pid: 100 + slot as i32, start_ticks: 1 }, now);
         supervisor.handle(Event::Ready { worker }, now);
     }
     assert!(supervisor.is_up());
