@@ -32,6 +32,7 @@ if os.fork() == 0:
         while os.getppid() == parent:
             time.sleep(0.001)
         say("READY=1\nSTATUS=at your service")
+        time.sleep(3600)
     os._exit(0)
 os.wait()
 while True:

@@ -83,11 +83,13 @@ impl Notices {
         let mut strangers: u64 = 0;
         loop {
             let Ok(mut readable) = inbox.readable().await else { return };
+            let mut idle = false;
             for _ in 0..BURST {
                 let letter = match inbox.get_ref().peek() {
                     Ok(Some(letter)) => letter,
                     Ok(None) => {
                         readable.clear_ready();
+                        idle = true;
                         break;
                     }
                     Err(errno) => {
@@ -116,7 +118,9 @@ impl Notices {
                     let _ = events.send(event.into()).await;
                 }
             }
-            sleep(PAUSE).await;
+            if !idle {
+                sleep(PAUSE).await;
+            }
         }
     }
 
