@@ -168,6 +168,9 @@ pub struct Worker {
     pub restarts: u64,
     /// What the leak detector says.
     pub leak: Leak,
+    /// What the worker says that it does (`STATUS=`): one line, at most 200 characters.
+    #[serde(default)]
+    pub status_text: Option<String>,
 }
 
 /// What the leak detector says of a worker.

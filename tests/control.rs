@@ -35,6 +35,7 @@ fn status() -> Status {
         connections: None,
         restarts: 0,
         leak: Leak { verdict: "unjudged".into(), slope_kib_s: None, eta_s: None, confidence: None },
+        status_text: None,
     };
     Status {
         app: "shop".into(),

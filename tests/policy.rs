@@ -572,3 +572,96 @@ fn a_worker_is_seen_in_good_order_when_ready_and_when_warm() {
     // The first came with the readiness.
     assert_eq!(taken, [warm_up]);
 }
+
+/// One worker that shall ping at least so often.
+fn watched() -> Paper {
+    let mut settings = Settings::default();
+    settings.rolling.slow_start = Duration::ZERO;
+    settings.health.watchdog = Some(WATCHDOG);
+    Paper::with(settings)
+}
+
+const WATCHDOG: Duration = Duration::from_secs(20);
+
+fn hung(actions: &[Action]) -> Option<&Record> {
+    actions.iter().find_map(|action| match action {
+        Action::Record(record) if record.kind == Kind::WorkerHung => Some(record),
+        _ => None,
+    })
+}
+
+#[test]
+fn a_worker_that_stops_pinging_is_replaced_as_one_that_fails_its_probes() {
+    let mut paper = watched();
+    let worker = paper.worker();
+    for _ in 0..5 {
+        paper.now = paper.now + WATCHDOG / 2;
+        let actions = paper.tell(Event::Pinged { worker });
+        assert_eq!(hung(&actions), None);
+    }
+    let heard = paper.now;
+    let actions = loop {
+        let actions = paper.settle();
+        if hung(&actions).is_some() {
+            break actions;
+        }
+    };
+    assert_eq!(paper.now.since(heard), WATCHDOG);
+    assert_eq!(hung(&actions).unwrap().reason, "did not ping (WATCHDOG=1) within 20 s");
+    let next = WorkerId::new(0, 2);
+    assert!(actions.contains(&Action::Start { worker: next }), "{actions:?}");
+}
+
+#[test]
+fn who_never_pings_is_hung_too_and_probes_do_not_make_up_for_it() {
+    let mut paper = watched();
+    let worker = paper.worker();
+    // Its replacement waits, so that it could recover.
+    paper.command(Command::Pause);
+    paper.now = paper.now + WATCHDOG;
+    let actions = paper.settle_now();
+    assert!(hung(&actions).unwrap().reason.ends_with("it never did"), "{actions:?}");
+    let recovers = |actions: &[Action]| {
+        let ready = |a: &Action| matches!(a, Action::Record(r) if r.kind == Kind::WorkerReady);
+        actions.iter().any(ready)
+    };
+    let probed = paper.tell(Event::Probed { worker, outcome: Ok(()) });
+    assert!(!recovers(&probed), "{probed:?}");
+    assert!(recovers(&paper.tell(Event::Pinged { worker })));
+    // And the other way round: pings do not make up for failed probes.
+    paper.hangs();
+    assert!(!recovers(&paper.tell(Event::Pinged { worker })));
+    assert!(recovers(&paper.tell(Event::Probed { worker, outcome: Ok(()) })));
+}
+
+#[test]
+fn without_a_watchdog_nobody_has_to_ping() {
+    let mut paper = Paper::new();
+    paper.now = paper.now + WATCHDOG * 1000;
+    assert_eq!(hung(&paper.settle_now()), None);
+}
+
+#[test]
+fn who_says_that_it_ends_is_steered_away_from_and_must_end() {
+    let mut settings = Settings::default();
+    settings.rolling.slow_start = Duration::ZERO;
+    settings.workers = 2;
+    let mut supervisor = Supervisor::new(settings, 1);
+    let mut now = Now { mono: Moment::default(), wall: Timestamp::from_second(1).unwrap() };
+    supervisor.start(now);
+    for slot in 0..2 {
+        assert!(!supervisor.is_up());
+        let worker = WorkerId::new(slot, 1);
+        supervisor.handle(Event::Spawned { worker, pid: 100 + slot as i32, start_ticks: 1 }, now);
+        supervisor.handle(Event::Ready { worker }, now);
+    }
+    assert!(supervisor.is_up());
+    let worker = WorkerId::new(1, 1);
+    let actions = supervisor.handle(Event::Leaving { worker }, now);
+    assert_eq!(actions, [Action::Divert { worker, drain: false }]);
+    now.mono = now.mono + DRAIN_TIMEOUT;
+    let actions = supervisor.handle_timeout(now);
+    let reason = "said that it ends (STOPPING=1), and is still there after 30 s";
+    assert_eq!(hung(&actions).unwrap().reason, reason);
+    assert!(supervisor.is_up(), "it has been");
+}

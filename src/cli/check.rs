@@ -182,6 +182,7 @@ fn summary(config: &Config) -> String {
         ReadyWhen::Listen if config.listen.mode == ListenMode::None => "started".to_owned(),
         ReadyWhen::Listen => "it accepts a connection".to_owned(),
         ReadyWhen::Http => format!("GET {} succeeds", config.ready.path),
+        ReadyWhen::Notify => "it says READY=1 to NOTIFY_SOCKET".to_owned(),
     };
     lines.push(("ready", format!("when {sign}, within {}", period(settings.ready_timeout))));
     let health = &config.health;
@@ -197,6 +198,10 @@ fn summary(config: &Config) -> String {
             ),
         },
     ));
+    if let Some(watchdog) = settings.health.watchdog {
+        let what = format!("hung without WATCHDOG=1 to NOTIFY_SOCKET for {}", period(watchdog));
+        lines.push(("watchdog", what));
+    }
     let memory = &settings.memory;
     let limits = [
         (memory.soft_limit_kib, "a worker is replaced over"),

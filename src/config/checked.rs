@@ -200,14 +200,20 @@ pub enum ReadyWhen {
     Listen,
     /// It answers an HTTP GET with a status below 400.
     Http,
+    /// It says so: `READY=1`, to `NOTIFY_SOCKET`.
+    Notify,
 }
 
 impl ReadyWhen {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Listen, Self::Http, Self::Notify];
+
     /// The word in the configuration.
     pub fn as_str(self) -> &'static str {
         match self {
-            ReadyWhen::Listen => "listen",
-            ReadyWhen::Http => "http",
+            Self::Listen => "listen",
+            Self::Http => "http",
+            Self::Notify => "notify",
         }
     }
 }

@@ -165,7 +165,7 @@ impl Found {
             workers,
             release,
             ready_timeout,
-            health: HealthSettings { failures },
+            health: HealthSettings { failures, watchdog },
             memory,
             leak,
             rolling,
@@ -177,6 +177,8 @@ impl Found {
         self.key("app.release", InNewWorkers, release, &new.release, or_not_set);
         self.key("ready.timeout", Now, ready_timeout, &new.ready_timeout, period);
         self.key("health.failures", Now, failures, &new.health.failures, u32::to_string);
+        let silence = |limit: &Option<_>| limit.as_ref().map_or_else(not_set, period);
+        self.key("health.watchdog", InNewWorkers, watchdog, &new.health.watchdog, silence);
         // What the host has is no key.
         let MemorySettings { soft_limit_kib, hard_limit_kib, total_limit_kib, host_kib: _ } =
             memory;

@@ -34,6 +34,8 @@ const COMMAND_TIMEOUT: Duration = Duration::from_secs(30);
 const LOG_LINES: RangeInclusive<u32> = 0..=10_000;
 /// A roll takes as long for each worker, and cannot be undone meanwhile.
 const SLOW_START_MOST: Duration = Duration::from_secs(600);
+/// A worker that pings in time must not be late by what a busy host does to it.
+const SHORTEST_WATCHDOG: Duration = Duration::from_millis(100);
 /// No process of a server lives in less.
 const SMALLEST_LIMIT: Bytes = Bytes(1 << 20);
 
@@ -53,6 +55,7 @@ pub(super) fn judge(raw: Raw, folder: &Path, problems: &mut Problems) -> Config 
     if !probed {
         settings.health.failures = 0;
     }
+    settings.health.watchdog = judge.watchdog(&raw.health);
     settings.memory = judge.memory_limits(&raw.memory);
     settings.leak = judge.leak(&raw.leak, &raw.rolling, settings.leak);
     settings.rolling = judge.rolling(&raw.rolling, settings.workers, &listen, settings.rolling);
@@ -278,9 +281,11 @@ impl Judge<'_> {
                 ReadyWhen::Http
             }
             (Some(when), path) => {
-                if let (ReadyWhen::Listen, Some(path)) = (when.value, path) {
-                    let message = "is asked for only when = \"http\", and when is \"listen\"";
-                    self.refuse(path, message.to_owned());
+                if let (ReadyWhen::Listen | ReadyWhen::Notify, Some(path)) = (when.value, path) {
+                    let when = when.value.as_str();
+                    let message =
+                        format!("is asked for only when = \"http\", and when is {when:?}");
+                    self.refuse(path, message);
                 }
                 when.value
             }
@@ -307,6 +312,15 @@ impl Judge<'_> {
             interval: self.positive(&raw.interval, defaults.interval),
             timeout: self.positive(&raw.timeout, defaults.timeout),
         }
+    }
+
+    fn watchdog(&mut self, raw: &raw::Health) -> Option<Duration> {
+        let watchdog = raw.watchdog.as_ref()?;
+        if watchdog.value.0 < SHORTEST_WATCHDOG {
+            let least = Period(SHORTEST_WATCHDOG);
+            self.refuse(watchdog, format!("must be at least {least}: a busy host delays a ping"));
+        }
+        Some(watchdog.value.0)
     }
 
     fn memory_limits(&mut self, raw: &raw::Memory) -> MemorySettings {

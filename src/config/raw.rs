@@ -71,6 +71,7 @@ pub(super) struct Health {
     pub interval: Option<Typed<Period>>,
     pub timeout: Option<Typed<Period>>,
     pub failures: Option<Typed<u32>>,
+    pub watchdog: Option<Typed<Period>>,
 }
 
 /// `[memory]`
@@ -163,6 +164,7 @@ impl Raw {
                 interval: s.text("interval"),
                 timeout: s.text("timeout"),
                 failures: s.integer("failures"),
+                watchdog: s.text("watchdog"),
             }),
             memory: document.section("memory", Memory::read),
             leak: document.section("leak", Leak::read),

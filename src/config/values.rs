@@ -80,10 +80,10 @@ impl FromText for ListenMode {
 }
 
 impl FromText for ReadyWhen {
-    const WHAT: &'static str = "\"listen\" or \"http\"";
+    const WHAT: &'static str = "a word like \"listen\"";
 
     fn from_text(text: &str) -> Result<Self, Wrong> {
-        word(text, &[("listen", ReadyWhen::Listen), ("http", ReadyWhen::Http)], &["notify"])
+        word(text, &pairs(&ReadyWhen::ALL, ReadyWhen::as_str), &[])
     }
 }
 

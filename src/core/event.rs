@@ -48,6 +48,23 @@ pub enum Event {
         /// Which worker.
         worker: WorkerId,
     },
+    /// The worker says that it lives, as `health.watchdog` asks it to.
+    Pinged {
+        /// Which worker.
+        worker: WorkerId,
+    },
+    /// The worker says what it does.
+    Described {
+        /// Which worker.
+        worker: WorkerId,
+        /// For people, one line; empty takes the last one back.
+        status: String,
+    },
+    /// The worker says that it is about to end.
+    Leaving {
+        /// Which worker.
+        worker: WorkerId,
+    },
     /// A liveness probe ended; the error says how it failed.
     Probed {
         /// Which worker.

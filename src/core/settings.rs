@@ -28,11 +28,13 @@ pub struct Settings {
     pub evidence: EvidenceSettings,
 }
 
-/// Liveness: how many failed probes in a row make a worker hung.
+/// Liveness: what makes a worker hung.
 #[derive(Clone, Debug, PartialEq)]
 pub struct HealthSettings {
-    /// Failed probes in a row; 0 switches liveness off.
+    /// Failed probes in a row; 0 switches probes off.
     pub failures: u32,
+    /// The longest that it may go without a ping; it need not ping where there is none.
+    pub watchdog: Option<Duration>,
 }
 
 /// Memory limits, in KiB.
@@ -160,7 +162,7 @@ impl Default for Settings {
             workers: 1,
             release: None,
             ready_timeout: Duration::from_secs(60),
-            health: HealthSettings { failures: 3 },
+            health: HealthSettings { failures: 3, watchdog: None },
             memory: MemorySettings::default(),
             leak: LeakSettings {
                 action: LeakAction::Restart,

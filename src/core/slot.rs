@@ -44,6 +44,8 @@ pub struct SlotEntry {
     pub wait: Wait,
     /// The generation of the newest worker; 0 before the first.
     pub generation: Generation,
+    /// Whether a worker of it has ever been ready.
+    pub been_ready: bool,
     /// Counts crashes.
     pub budget: RestartBudget,
     /// The incident that its next start belongs to.
@@ -58,6 +60,7 @@ impl SlotEntry {
             desired: Desired::Up,
             wait: Wait::None,
             generation: Generation(0),
+            been_ready: false,
             budget: RestartBudget::default(),
             incident: None,
         }

@@ -10,6 +10,9 @@
 //! | `Ready` | → ready, admit | - | - | - | - |
 //! | `Probed` ok | - | streak ends, admit | - | - | - |
 //! | `Probed` failed | - | divert; at the limit: hung, abandon, replace | - | - | - |
+//! | `Pinged` | note | note; no longer silent, admit | - | - | - |
+//! | `Described` | note | note | note | note | note |
+//! | `Leaving` | - | divert | - | - | - |
 //! | `Draining` | - | - | when it can be told to stop, and evidence is not awaited: stop signal → stopping | leader gone, no connection left: kill → exited | - |
 //! | `Exited` | start failed → exited | crashed → exited | retired → exited | retired → exited; waits while the rest of the tree has connections | - |
 //! | `Gone` | start failed, remove | crashed, remove | retired, remove | retired, remove | remove |
@@ -17,7 +20,7 @@
 //! | `OomKilled` by the host | note | note | note | note | - |
 //! | `EvidenceCaptured` | note | note | note; stop signal → stopping, if that was all | note | note |
 //! | `Sampled` | hard limit; its curve begins | judge: limits, leak | hard limit | hard limit | - |
-//! | deadline | not ready in time: kill → stopping | - | stop signal or hang up → stopping | asked: hang up; then kill, again every 5 s | - |
+//! | deadline | not ready in time: kill → stopping | silent, or said to be leaving and still there: hung, abandon, replace | stop signal or hang up → stopping | asked: hang up; then kill, again every 5 s | - |
 //! | retire | as one that hangs | divert → draining; one that hangs, evidence awaited: → draining; else stop signal → stopping | - | - | - |
 //! | kill | → stopping | → stopping | → stopping | again | - |
 //!
@@ -170,6 +173,8 @@ pub struct Worker {
     pub lived_before: Duration,
     /// It was adopted, and its filter asks a supervisor that is dead.
     pub deaf: bool,
+    /// It was adopted, and what it says of itself goes to a socket that ended with its supervisor.
+    pub unheard: bool,
     /// It listens where its replacement must, and not for us: none can start before it is gone.
     pub in_the_way: bool,
     /// The incident that led to its start, if any.
@@ -186,6 +191,16 @@ pub struct Worker {
     pub failed_probes: u32,
     /// When the first of them failed.
     pub failing_since: Option<Moment>,
+    /// How long it may keep silent; it was told when it was started.
+    pub watchdog: Option<Duration>,
+    /// When it last said that it lives.
+    pub pinged: Option<Moment>,
+    /// It is hung because its pings stopped, or because it is still there long after it said goodbye.
+    pub silent: bool,
+    /// When it said that it is about to end.
+    pub leaving_since: Option<Moment>,
+    /// What it says that it does.
+    pub status_text: Option<String>,
     /// When it got the stop signal, and on how many connections an answer was awaited then.
     pub asked: Option<(Moment, u64)>,
     /// What it had when last looked at while it drains.

@@ -50,6 +50,9 @@ use usage::{Excess, Usage};
 /// supervisor's descriptors (two a member).
 const KEPT_OPEN_MAX: usize = 32;
 
+/// Ancestors that a [`lineage`] goes back; nothing that serves is nested deeper.
+const LINEAGE_MAX: usize = 64;
+
 /// Looks in one [`Tree::kill_all`], so that it comes to an end whatever the tree does.
 const LOOKS_MAX: u32 = 200;
 
@@ -80,6 +83,24 @@ pub struct Tree {
 enum News {
     None,
     Some,
+}
+
+/// A process and its ancestors, as far as children of the supervisor: what it takes to tell a stranger
+/// by a few readings, and without a look at every worker. Empty when the process is gone.
+pub fn lineage(procfs: &Procfs, pid: Pid) -> Vec<Stat> {
+    let mut line: Vec<Stat> = Vec::new();
+    let mut next = procfs.stat(pid);
+    while let Some(stat) = next {
+        // A pid that was given to another, after the parent had died.
+        let is_parent =
+            line.last().is_none_or(|child| stat.id.start_time_ticks <= child.id.start_time_ticks);
+        if !is_parent || line.len() == LINEAGE_MAX {
+            break;
+        }
+        line.push(stat);
+        next = (stat.parent != getpid()).then(|| procfs.stat(stat.parent)).flatten();
+    }
+    line
 }
 
 #[derive(Debug)]
@@ -146,6 +167,22 @@ impl Tree {
     pub fn is_empty(&mut self) -> bool {
         (0..QUIET_LOOKS)
             .all(|_| self.look_everywhere() == News::None && self.live().next().is_none())
+    }
+
+    /// Whether one of these processes, a [`lineage`], was a member at the last look.
+    pub fn knows(&self, lineage: &[Stat]) -> bool {
+        let is_member = |stat: &Stat| {
+            self.members.get(&stat.id.pid).is_some_and(|member| member.stat.id == stat.id)
+        };
+        lineage.iter().any(is_member)
+    }
+
+    /// The same after a look at everybody, which also finds orphans.
+    pub fn finds(&mut self, lineage: &[Stat]) -> bool {
+        self.knows(lineage) || {
+            self.look_everywhere();
+            self.knows(lineage)
+        }
     }
 
     /// The state letter of the leader, see [`Stat::state`]; `None` when it was reaped.
@@ -386,6 +423,26 @@ mod tests {
         paper.process(ORPHAN, supervisor, 'Z', EXITING);
         assert!(!tree.is_empty());
         assert!(tree.is_empty());
+    }
+
+    #[test]
+    fn a_member_is_known_by_its_lineage_and_a_stranger_is_not() {
+        let (paper, supervisor) = paper();
+        let procfs = Procfs::new(paper.0.path());
+        let pid = Pid::from_raw;
+        paper.process(LEADER, supervisor, 'S', 0);
+        paper.process(LEADER + 1, LEADER, 'S', 0);
+        paper.process(LEADER + 2, LEADER + 1, 'S', 0);
+        paper.process(PARENT_OF_LEADER, 0, 'S', 0);
+        paper.process(ORPHAN, PARENT_OF_LEADER, 'S', 0);
+        let tree = paper.tree();
+        // Its child and grandchild have not been seen.
+        assert!(tree.knows(&lineage(&procfs, pid(LEADER + 2))));
+        assert!(!tree.knows(&lineage(&procfs, pid(ORPHAN))));
+        assert!(!tree.knows(&lineage(&procfs, pid(ORPHAN + 1))));
+        // The pid of its dead parent was given to a process of the worker.
+        paper.process(ORPHAN - 1, LEADER + 2, 'S', 0);
+        assert!(!tree.knows(&lineage(&procfs, pid(ORPHAN - 1))));
     }
 
     #[test]

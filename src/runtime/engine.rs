@@ -5,6 +5,7 @@ use super::executor::Executor;
 use super::handle::Request;
 use super::message::Message;
 use super::reload::ReadConfig;
+use super::service::Service;
 use super::status::{self, Frame};
 use crate::config::ListenMode;
 use crate::core::words::chain;
@@ -34,6 +35,7 @@ pub(super) struct Engine {
     pub supervisor: Supervisor,
     pub executor: Executor,
     pub store: Store,
+    pub service: Service,
     pub signals: Signals,
     pub messages: mpsc::Receiver<Message>,
     pub requests: mpsc::Receiver<Request>,
@@ -72,7 +74,11 @@ impl Engine {
                     let events = self.executor.look();
                     self.tell_all(events).await;
                 }
+                () = self.service.tick(), if self.service.is_managed() => {
+                    self.service.beat(&self.supervisor.view(self.clock.now()));
+                }
             }
+            self.service.follow(&self.supervisor);
         }
         self.store
     }

@@ -265,7 +265,7 @@ impl Executor {
         verified: bool,
         tail: &Arc<Tail>,
     ) -> [AbortHandle; 2] {
-        let Surroundings { config, news, plane, events, output, .. } = &self.surroundings;
+        let Surroundings { config, news, plane, events, output, notices, .. } = &self.surroundings;
         for (number, stream) in [(1, Stream::Stdout), (2, Stream::Stderr)] {
             if let Some(pipe) = spawn::reopen(&self.procfs, leader, number) {
                 output.attach(worker, stream, pipe, tail.writer());
@@ -276,6 +276,7 @@ impl Executor {
             config: Arc::clone(config),
             news: news.clone(),
             plane: Arc::clone(plane),
+            notices: notices.clone(),
             bound: watch::channel(true).1,
             events: events.clone(),
         };
@@ -353,6 +354,8 @@ impl Executor {
         let (procfs, orphans) = (self.procfs.clone(), self.orphans.clone());
         let mark = self.surroundings.mark(worker);
         let tree = Tree::new(procfs, orphans, leader, mark, leaf);
+        let tree = Arc::new(Mutex::new(tree));
+        self.surroundings.notices.listen_to(worker, Arc::clone(&tree));
         let (plan, outcome) = match self.hand_over(worker, &launching) {
             Ok(plan) => (Some(plan), Ok(())),
             Err(failure) => (None, Err(failure)),
@@ -368,7 +371,7 @@ impl Executor {
         let live = Live {
             pid: pid.as_raw(),
             start_ticks: leader.start_time_ticks,
-            tree: Arc::new(Mutex::new(tree)),
+            tree,
             life,
             stop_signal: self.surroundings.config.app.stop_signal,
             started,
@@ -444,6 +447,7 @@ impl Executor {
 
     fn forget(&mut self, worker: WorkerId) {
         self.sampler.forget(worker);
+        self.surroundings.notices.forget(worker);
         self.steer("release", worker, Plane::release);
     }
 

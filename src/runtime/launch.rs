@@ -2,6 +2,7 @@
 
 use super::makeup::Hasher;
 use super::message::{LaunchFailure, Message};
+use super::notices::Notices;
 use super::output::{Output, Stream};
 use super::prober::Prober;
 use super::tail::Tail;
@@ -40,6 +41,7 @@ pub(super) struct Surroundings {
     pub hasher: Arc<Hasher>,
     /// The path of the audit log, absolute.
     pub store: Arc<Path>,
+    pub notices: Notices,
 }
 
 fn failure(stage: &str, error: impl Into<String>) -> LaunchFailure {
@@ -95,6 +97,10 @@ impl Surroundings {
         let mut environment = Environment::inherited();
         for name in settings.alert_variables() {
             environment.remove(name);
+        }
+        environment.set("NOTIFY_SOCKET", self.notices.address());
+        if let Some(watchdog) = settings.health.watchdog {
+            environment.set("WATCHDOG_USEC", watchdog.as_micros().to_string());
         }
         if let Some(account) = &account {
             environment.set_account(account);
@@ -183,8 +189,8 @@ impl Surroundings {
         let runs = outcome.is_ok();
         let _ = self.events.send(Message::Launched { worker, outcome }).await;
         if runs {
-            let Surroundings { config, news, plane, events, .. } = self;
-            Prober { worker, config, news, plane, bound, events }.run().await;
+            let Surroundings { config, news, plane, events, notices, .. } = self;
+            Prober { worker, config, news, plane, bound, notices, events }.run().await;
         }
     }
 

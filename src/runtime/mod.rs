@@ -17,12 +17,14 @@ mod host;
 mod launch;
 mod makeup;
 mod message;
+mod notices;
 mod output;
 mod prober;
 mod recovery;
 mod reload;
 mod roster;
 mod sampler;
+mod service;
 mod status;
 mod tail;
 
@@ -50,7 +52,9 @@ use host::OomKills;
 use launch::Surroundings;
 use makeup::Hasher;
 use nix::unistd::getpid;
+use notices::Notices;
 use sampler::Sampler;
+use service::Service;
 use signal_hook_tokio::Signals;
 use std::collections::{BTreeMap, HashMap};
 use std::hash::{BuildHasher, RandomState};
@@ -71,6 +75,9 @@ pub enum RunError {
     /// A thread could not be started.
     #[error("cannot start the {0} thread")]
     Thread(&'static str, #[source] io::Error),
+    /// Workers could not say that they are ready.
+    #[error("cannot open the socket for what workers say of themselves (NOTIFY_SOCKET)")]
+    Notices(#[source] io::Error),
     /// Orphans of workers would escape.
     #[error("cannot become the reaper of orphaned worker processes")]
     SubReaper(#[source] io::Error),
@@ -137,9 +144,19 @@ pub async fn run(
     });
     let hasher = Arc::new(Hasher::new(&config, salt));
     let plane = Arc::new(Mutex::new(plane));
+    let notices = Notices::start(procfs.clone(), events.clone()).map_err(RunError::Notices)?;
     let (news, hears) = watch::channel(Arc::clone(&config));
-    let surroundings =
-        Surroundings { config, news: hears, plane, events, output, takeover, hasher, store: path };
+    let surroundings = Surroundings {
+        config,
+        news: hears,
+        plane,
+        events,
+        output,
+        takeover,
+        hasher,
+        store: path,
+        notices,
+    };
     let sampler = Sampler::start(surroundings.clone(), procfs.clone(), writer.clone())
         .map_err(|error| RunError::Thread("sampler", error))?;
     let evidence = Collector::new(
@@ -176,11 +193,13 @@ pub async fn run(
         news,
         finished: false,
     };
+    let service = Service::of_environment();
     let engine = Engine {
         clock: Clock::start(),
         supervisor,
         executor,
         store,
+        service,
         signals,
         messages,
         requests,

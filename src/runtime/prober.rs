@@ -2,6 +2,7 @@
 //! program (see `linux::plane`), whether it is in the traffic or not.
 
 use super::message::Message;
+use super::notices::Notices;
 use crate::config::{Config, ListenAddress, ListenMode, ReadyWhen};
 use crate::core::{Event, WorkerId};
 use crate::linux::plane::{Plane, ProbeTarget};
@@ -38,6 +39,8 @@ pub(super) struct Prober {
     pub plane: Arc<Mutex<Plane>>,
     /// Turns true when the worker has a supervised address.
     pub bound: watch::Receiver<bool>,
+    /// Tells when the worker says that it is ready.
+    pub notices: Notices,
     pub events: mpsc::Sender<Message>,
 }
 
@@ -103,15 +106,28 @@ impl Prober {
                 return false;
             }
         }
-        let path = match self.config.ready.when {
-            ReadyWhen::Http => Some(self.config.ready.path.clone()),
-            ReadyWhen::Listen => None,
+        let ready = match self.config.ready.when {
+            ReadyWhen::Http => self.until_answering(Some(self.config.ready.path.clone())).await,
+            ReadyWhen::Listen => self.until_answering(None).await,
+            ReadyWhen::Notify => {
+                let error = "it has not said READY=1 to NOTIFY_SOCKET".to_owned();
+                self.tell(Event::Obstacle { worker: self.worker, error }).await;
+                self.notices.said_ready(self.worker).await
+            }
         };
+        if ready {
+            self.tell(Event::Ready { worker: self.worker }).await;
+        }
+        ready
+    }
+
+    /// Probes until one succeeds.
+    async fn until_answering(&self, path: Option<String>) -> bool {
         let mut obstacle = String::new();
         loop {
             let limit = self.config.settings.ready_timeout;
             match self.probe(path.as_deref(), limit).await {
-                Ok(()) => break,
+                Ok(()) => return true,
                 Err(error) if error != obstacle => {
                     obstacle = error.clone();
                     self.tell(Event::Obstacle { worker: self.worker, error }).await;
@@ -120,8 +136,6 @@ impl Prober {
             }
             sleep(READY_PAUSE).await;
         }
-        self.tell(Event::Ready { worker: self.worker }).await;
-        true
     }
 
     /// Waits until the worker has a supervised address; false when none of its processes is left that

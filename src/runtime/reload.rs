@@ -31,6 +31,7 @@ pub(super) struct Reread {
 impl Engine {
     /// Begins to read the configuration again; goes on with [`Self::on_reread`].
     pub fn reload(&self, by: String, roll: bool, reply: Option<oneshot::Sender<Reply>>) {
+        self.service.reloading();
         let read = self.read_config.clone();
         let events = self.executor.surroundings.events.clone();
         tokio::spawn(async move {
@@ -65,6 +66,7 @@ impl Engine {
         });
         self.command(by, Command::Reload(Reload { found, roll }), reply).await;
         self.executor.candidate = None;
+        self.service.reloaded();
     }
 }
 

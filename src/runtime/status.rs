@@ -62,6 +62,7 @@ fn worker(view: SlotView) -> wire::Worker {
             eta_s: view.leak.eta_s.map(milli),
             confidence: view.leak.confidence.map(milli),
         },
+        status_text: view.status_text,
     }
 }
 

@@ -27,6 +27,8 @@ fn settings(seed: u64) -> Settings {
     let mut settings = Settings { workers: 1 + random.below(6) as u32, ..Settings::default() };
     settings.ready_timeout = Duration::from_secs(5 + random.below(20));
     settings.health.failures = random.below(4) as u32;
+    settings.health.watchdog =
+        random.chance(0.3).then(|| Duration::from_millis(1500 + random.below(8000)));
     settings.rolling.surge = random.chance(0.7);
     settings.rolling.slow_start = Duration::from_millis(500 * random.below(5));
     settings.rolling.max_unavailable =

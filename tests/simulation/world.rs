@@ -211,6 +211,17 @@ impl World {
             hung = true;
         }
         let crash = ready && self.random.chance(0.001);
+        if !hung {
+            self.tell(Event::Pinged { worker });
+        }
+        // Some say that they end and do; some never come to it.
+        if ready && self.random.chance(0.000_5) {
+            self.tell(Event::Leaving { worker });
+            if self.random.chance(0.7) {
+                let ms = self.random.below(5000);
+                self.after_ms(ms, Due::Exit(worker, SIGTERM));
+            }
+        }
         // Where the kernel holds the limit, no reading is over it.
         if self.random.chance(0.000_5) {
             let peak_kib = Some(growth_kib);

@@ -16,8 +16,8 @@ pub(super) fn render(status: &Status) -> String {
     let mut workers: Vec<&Worker> = status.workers.iter().collect();
     workers.sort_by_key(|worker| (worker.slot, worker.generation));
     let mut rows = vec![HEADINGS.map(str::to_owned)];
-    rows.extend(workers.into_iter().map(row));
-    head(status) + &aligned(&rows)
+    rows.extend(workers.iter().copied().map(row));
+    head(status) + &aligned(&rows) + &said(&workers)
 }
 
 fn head(status: &Status) -> String {
@@ -68,6 +68,17 @@ fn row(worker: &Worker) -> [String; HEADINGS.len()] {
         worker.restarts.to_string(),
         leak(&worker.leak),
     ]
+}
+
+/// What the workers say that they do, below the table: it may be long.
+fn said(workers: &[&Worker]) -> String {
+    let mut text = String::new();
+    for worker in workers {
+        if let Some(said) = &worker.status_text {
+            text += &format!("\nworker {}.{} says: {said}", worker.slot, worker.generation);
+        }
+    }
+    if text.is_empty() { text } else { text + "\n" }
 }
 
 fn leak(leak: &Leak) -> String {

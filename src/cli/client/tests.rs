@@ -25,6 +25,7 @@ fn worker(slot: u32, generation: u64, state: &str) -> Worker {
         connections: Some(17),
         restarts: 2,
         leak: leak("healthy"),
+        status_text: None,
     }
 }
 

@@ -125,6 +125,7 @@ fn worker(slot: u32, state: &str, anon_mib: u64, verdict: &str) -> Worker {
             eta_s: grows.then_some(42.2),
             confidence: None,
         },
+        status_text: None,
     }
 }
 

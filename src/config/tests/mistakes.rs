@@ -71,8 +71,8 @@ const MISTAKES: &[(&str, &str)] = &[
         "2:9: control.http: known, but not available in this version of stanch\n3:5: log.rotate: known, but not available in this version of stanch\n4:21: log.worker_output: \"files\" is known, but not available in this version of stanch",
     ),
     (
-        "leak.columns = 1\nmemory.count_children = true\nready.when = 'notify'",
-        "2:6: leak.columns: known, but not available in this version of stanch\n3:8: memory.count_children: known, but not available in this version of stanch\n4:14: ready.when: \"notify\" is known, but not available in this version of stanch",
+        "leak.columns = 1\nmemory.count_children = true",
+        "2:6: leak.columns: known, but not available in this version of stanch\n3:8: memory.count_children: known, but not available in this version of stanch",
     ),
     // Types.
     (
@@ -263,6 +263,14 @@ const MISTAKES: &[(&str, &str)] = &[
     (
         "ready.when = 'listen'\nready.path = '/'",
         "3:14: ready.path: is asked for only when = \"http\", and when is \"listen\"",
+    ),
+    (
+        "ready.when = 'notify'\nready.path = '/'",
+        "3:14: ready.path: is asked for only when = \"http\", and when is \"notify\"",
+    ),
+    (
+        "health.watchdog = '10ms'",
+        "2:19: health.watchdog: must be at least 100ms: a busy host delays a ping",
     ),
     (
         "listen = { mode = 'none', address = '0.0.0.0:80' }\nrolling.surge = true",

@@ -166,6 +166,7 @@ fn everything_that_is_typed_is_meant() {
         interval = "500ms"
         timeout = "1s"
         failures = 2
+        watchdog = "30s"
         [memory]
         soft_limit = "1.5GiB"
         hard_limit = "2GiB"
@@ -254,7 +255,7 @@ fn everything_that_is_typed_is_meant() {
             workers: 3,
             release: Some(owned("7")),
             ready_timeout: Duration::from_secs(5),
-            health: HealthSettings { failures: 2 },
+            health: HealthSettings { failures: 2, watchdog: Some(Duration::from_secs(30)) },
             memory: MemorySettings {
                 soft_limit_kib: Some(1536 * 1024),
                 hard_limit_kib: Some(2048 * 1024),

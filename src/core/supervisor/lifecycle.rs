@@ -75,6 +75,9 @@ impl Supervisor {
                 let figures = figures([("start_ms", took_ms.into())]);
                 let about = About::Worker(id, None);
                 self.record(now, Kind::WorkerReady, about, incident, "verified ready", figures);
+                if let Some(entry) = self.slots.get_mut(&id.slot) {
+                    entry.been_ready = true;
+                }
             }
             State::Ready { .. }
             | State::Draining { .. }
@@ -94,7 +97,7 @@ impl Supervisor {
             Ok(()) => {
                 worker.failed_probes = 0;
                 worker.failing_since = None;
-                self.recovered(now, id);
+                self.recovered(now, id, "answers its probes again");
                 return;
             }
             Err(error) => error,
@@ -105,43 +108,61 @@ impl Supervisor {
             return;
         }
         let failures = worker.failed_probes;
-        // Started because another one failed its probes, and now it fails them itself.
-        let known = self.book.on(Topic::Hang).map(|incident| incident.id.clone());
-        let futile = known.is_some() && worker.incident == known;
-        let summary = format!("worker {} fails its probes: {error}", id.slot);
-        let incident = self.see(now, Topic::Hang, id.slot, &summary);
-        let mut reason = format!("{failures} probes in a row failed; the last: {error}");
-        if futile {
-            let pause = self.restart_is_futile(now, &incident);
-            reason += &format!(
-                "; so did those of the worker that it replaced: a restart does not help, and none for \
-                 this follows within {} s",
-                pause.as_secs()
-            );
-        }
         let figures = figures([
             ("failed_probes", failures.into()),
             ("failing_s", failing.as_secs_f64().into()),
         ]);
+        let reason = format!("{failures} probes in a row failed; the last: {error}");
+        let incident = self.hung(now, id, &format!("fails its probes: {error}"), reason, figures);
         self.add_impact(&incident, "probes_failed", failures.into());
+    }
+
+    /// Takes a worker for hung, so that it is replaced; in which incident.
+    pub(super) fn hung(
+        &mut self,
+        now: Now,
+        id: WorkerId,
+        what: &str,
+        mut reason: String,
+        figures: Figures,
+    ) -> IncidentId {
+        // Started because another one hung, and now it hangs itself.
+        let known = self.book.on(Topic::Hang).map(|incident| incident.id.clone());
+        let started_in = self.workers.get(&id).and_then(|worker| worker.incident.clone());
+        let futile = known.is_some() && started_in == known;
+        let incident = self.see(now, Topic::Hang, id.slot, &format!("worker {} {what}", id.slot));
+        if futile {
+            let pause = self.restart_is_futile(now, &incident);
+            reason += &format!(
+                "; the worker that it replaced hung too: a restart does not help, and none for this \
+                 follows within {} s",
+                pause.as_secs()
+            );
+        }
         let about = About::Worker(id, None);
         self.record(now, Kind::WorkerHung, about, Some(incident.clone()), &reason, figures);
         if let Some(worker) = self.workers.get_mut(&id) {
-            worker.make_due(Due { cause: Cause::Hang, incident: Some(incident), reason });
+            let incident = Some(incident.clone());
+            worker.make_due(Due { cause: Cause::Hang, incident, reason });
         }
+        incident
     }
 
-    /// A worker that was taken for hung answers again, and its replacement has not begun.
-    fn recovered(&mut self, now: Now, id: WorkerId) {
+    /// A worker that was taken for hung gives a sign of life, and its replacement has not begun. It is
+    /// well again when nothing else makes it hung.
+    pub(super) fn recovered(&mut self, now: Now, id: WorkerId, reason: &str) {
+        let limit = self.settings.health.failures;
         if self.step_old() == Some(id) {
             return;
         }
         let Some(worker) = self.workers.get_mut(&id).filter(|worker| worker.is_hung()) else {
             return;
         };
+        if worker.silent || (limit > 0 && worker.failed_probes >= limit) {
+            return;
+        }
         let incident = worker.due.take().and_then(|due| due.incident);
         let about = About::Worker(id, None);
-        let reason = "answers its probes again";
         self.record(now, Kind::WorkerReady, about, incident, reason, Figures::new());
     }
 

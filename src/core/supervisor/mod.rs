@@ -16,6 +16,7 @@ mod reload;
 mod rolling;
 mod traffic;
 mod view;
+mod watchdog;
 
 pub use view::{LeakView, SlotView, View};
 
@@ -158,6 +159,13 @@ impl Supervisor {
                 }
             }
             Event::Ready { worker } => self.on_ready(now, worker),
+            Event::Pinged { worker } => self.on_pinged(now, worker),
+            Event::Described { worker, status } => {
+                if let Some(worker) = self.workers.get_mut(&worker) {
+                    worker.status_text = Some(status).filter(|status| !status.is_empty());
+                }
+            }
+            Event::Leaving { worker } => self.on_leaving(now, worker),
             Event::Probed { worker, outcome } => self.on_probed(now, worker, outcome),
             Event::Draining { worker, left } => self.on_draining(now, worker, left),
             Event::Exited { worker, status } => self.on_exited(now, worker, status),
@@ -221,6 +229,7 @@ impl Supervisor {
                 self.max_age_deadline(worker),
                 self.healthy_deadline(worker),
                 self.warmth_deadline(worker),
+                self.watchdog_deadline(worker),
                 self.baseline_deadline(worker),
             ]
         });
@@ -236,6 +245,17 @@ impl Supervisor {
         workers.chain(slots).chain([roll, book, alerts]).flatten().min()
     }
 
+    /// Whether each slot that shall have a worker has had a ready one.
+    pub fn is_up(&self) -> bool {
+        let mut wanted = self.slots.values().filter(|entry| entry.desired == Desired::Up);
+        wanted.all(|entry| entry.been_ready)
+    }
+
+    /// Whether all workers are told to end, or have ended.
+    pub fn is_stopping(&self) -> bool {
+        matches!(self.phase, Phase::Stopping | Phase::Finished)
+    }
+
     /// Whether everything has ended.
     pub fn is_finished(&self) -> bool {
         self.phase == Phase::Finished
@@ -244,6 +264,7 @@ impl Supervisor {
     /// Does all that is due and hands out the queued actions.
     fn settle(&mut self, now: Now) -> Vec<Action> {
         self.settle_deadlines(now);
+        self.settle_watchdogs(now);
         self.settle_baselines(now);
         self.settle_total_limit(now);
         self.settle_slots(now);
@@ -367,6 +388,7 @@ impl Supervisor {
             started: now.mono,
             lived_before: Duration::ZERO,
             deaf: false,
+            unheard: false,
             in_the_way: false,
             incident: None,
             makeup: Makeup::default(),
@@ -378,6 +400,11 @@ impl Supervisor {
             ended: None,
             failed_probes: 0,
             failing_since: None,
+            watchdog: self.settings.health.watchdog,
+            pinged: None,
+            silent: false,
+            leaving_since: None,
+            status_text: None,
             due: None,
             sample: None,
             peak_kib: None,

@@ -162,10 +162,14 @@ impl Supervisor {
             release: release.or(survivor.release.clone()),
             lived_before: survivor.age,
             deaf: survivor.deaf,
+            unheard: true,
             in_the_way: survivor.hold == Hold::Refused,
             ..self.fresh_worker(now, id, state)
         };
         self.workers.insert(id, worker);
+        if let Some(entry) = self.slots.get_mut(&id.slot) {
+            entry.been_ready |= verified;
+        }
         self.actions.push(Action::Adopt { worker: id, verified });
         let about = About::Worker(id, Some("recovery"));
         let age_s = survivor.age.as_secs_f64();

@@ -1,7 +1,7 @@
 //! Which workers get new connections.
 //!
-//! A ready worker whose last probe failed gets none, from the first failure on, until a probe
-//! succeeds: its queue would only grow. But what fails the probes of most workers (a database that is
+//! A ready worker that said that it is about to end gets none. One whose last probe failed gets none
+//! either, from the first failure on, until a probe succeeds: its queue would only grow. But what fails the probes of most workers (a database that is
 //! down) is not theirs, and to send everything to the last one that answers would take that one down
 //! as well. So while fewer than half of the ready workers answer, all get connections again, but
 //! those that are taken for hung; and those too when there is nobody else. (Envoy's panic threshold.)
@@ -53,7 +53,9 @@ impl Supervisor {
     /// Which of the ready workers get connections.
     fn in_traffic(&self) -> fn(&Worker) -> bool {
         let not_hung = |worker: &Worker| !worker.is_hung();
-        let answers = |worker: &Worker| !worker.is_hung() && worker.failed_probes == 0;
+        let answers = |worker: &Worker| {
+            !worker.is_hung() && worker.failed_probes == 0 && worker.leaving_since.is_none()
+        };
         let count = |fits: fn(&Worker) -> bool| {
             self.workers.values().filter(|worker| is_ready(worker) && fits(worker)).count()
         };

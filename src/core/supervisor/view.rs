@@ -49,6 +49,8 @@ pub struct SlotView {
     pub restarts: u64,
     /// What the leak detector says.
     pub leak: LeakView,
+    /// What the worker says that it does.
+    pub status_text: Option<String>,
 }
 
 /// What the leak detector says.
@@ -110,6 +112,7 @@ impl Supervisor {
                     cpu_percent: None,
                     restarts: entry.restarts(),
                     leak: LeakView::nothing(),
+                    status_text: None,
                 });
             }
         }
@@ -138,6 +141,7 @@ impl Supervisor {
             cpu_percent: worker.cpu_percent,
             restarts,
             leak: worst.map_or_else(LeakView::nothing, |trend| LeakView::of(trend, now)),
+            status_text: worker.status_text.clone(),
         }
     }
 

@@ -1,0 +1,125 @@
+//! stanch as a service of systemd, where `NOTIFY_SOCKET` says that it is one: ready, alive, what it does.
+//!
+//! All is said by the engine task itself, in its turn: a heart that beats in a task of its own would go
+//! on when the engine is stuck. What could not be said is said again with the next beat.
+
+use crate::core::{Supervisor, View};
+use crate::linux::notify::{self, Manager};
+use std::env;
+use std::time::Duration;
+use tokio::time::{Interval, MissedTickBehavior, interval};
+
+/// From one beat to the next, where the watchdog does not ask for more.
+const BEAT: Duration = Duration::from_secs(1);
+
+/// What the service manager is told, and was told.
+#[derive(Debug)]
+pub(super) struct Service {
+    manager: Option<Manager>,
+    watched: bool,
+    beat: Interval,
+    ready: bool,
+    stopping: bool,
+    status: String,
+}
+
+impl Service {
+    /// As the environment says.
+    pub fn of_environment() -> Self {
+        let variable = |name| env::var(name).ok();
+        let manager = env::var_os("NOTIFY_SOCKET").and_then(|name| {
+            let manager = Manager::at(&name);
+            manager.inspect_err(|error| tracing::warn!(%error, "NOTIFY_SOCKET is of no use")).ok()
+        });
+        let watchdog = notify::watchdog(
+            variable("WATCHDOG_USEC").as_deref(),
+            variable("WATCHDOG_PID").as_deref(),
+        );
+        let period = watchdog.map_or(BEAT, |watchdog| BEAT.min(watchdog / 2));
+        let mut beat = interval(period.max(Duration::from_millis(1)));
+        beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        Self {
+            manager,
+            watched: watchdog.is_some(),
+            beat,
+            ready: false,
+            stopping: false,
+            status: String::new(),
+        }
+    }
+
+    /// Whether there is anybody to tell.
+    pub fn is_managed(&self) -> bool {
+        self.manager.is_some()
+    }
+
+    /// Waits for the next beat.
+    pub async fn tick(&mut self) {
+        self.beat.tick().await;
+    }
+
+    /// Says that it lives, and what it does if that has changed.
+    pub fn beat(&mut self, view: &View) {
+        if self.watched {
+            self.tell("WATCHDOG=1");
+        }
+        let status = status(view);
+        if status != self.status && self.tell(&format!("STATUS={status}")) {
+            self.status = status;
+        }
+    }
+
+    /// Says what happens once: that all workers have come to be ready, and that they are told to end.
+    pub fn follow(&mut self, supervisor: &Supervisor) {
+        if !self.is_managed() {
+            return;
+        }
+        if !self.ready && supervisor.is_up() {
+            self.ready = self.tell("READY=1");
+        }
+        if !self.stopping && supervisor.is_stopping() {
+            self.stopping = self.tell("STOPPING=1");
+        }
+    }
+
+    /// Says that the configuration is being read again.
+    pub fn reloading(&self) {
+        match notify::reloading() {
+            Ok(lines) => drop(self.tell(&lines)),
+            Err(error) => tracing::debug!(%error, "the service manager was not told of the reload"),
+        }
+    }
+
+    /// Says that it was read, whatever came of it.
+    pub fn reloaded(&self) {
+        if self.ready {
+            self.tell("READY=1");
+        }
+    }
+
+    fn tell(&self, lines: &str) -> bool {
+        let told = self.manager.as_ref().map(|manager| manager.tell(lines));
+        match told {
+            Some(Err(error)) => {
+                tracing::debug!(%error, lines, "the service manager was not told");
+                false
+            }
+            Some(Ok(())) => true,
+            None => false,
+        }
+    }
+}
+
+/// One line.
+fn status(view: &View) -> String {
+    let mut slots: Vec<_> = view.slots.iter().map(|row| row.slot).collect();
+    slots.dedup();
+    let ready = |slot| view.slots.iter().any(|row| row.slot == slot && row.state == "ready");
+    let serving = slots.iter().filter(|slot| ready(**slot)).count();
+    let incidents = match view.incidents_open {
+        0 => String::new(),
+        1 => "; 1 open incident".to_owned(),
+        many => format!("; {many} open incidents"),
+    };
+    format!("{}: {serving} of {} workers ready{incidents}", view.state, slots.len())
+}
