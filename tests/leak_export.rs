@@ -58,6 +58,13 @@ fn a_leak_is_replayed_as_it_was_seen() {
         }
         stanch.event(&["leak_confirmed"], |_| true)
     });
+    // The sample that was enough, live, is a few milliseconds younger in the trace.
+    let age_s = confirmed["figures"]["age_s"].as_f64().expect("a figure");
+    stanch.wait_until("more is recorded", |stanch| {
+        Connection::open(address, PATIENCE).ok()?.get("/").ok()?;
+        let now_s = stanch.workers().first()?["age_s"].as_f64()?;
+        (now_s > age_s + 1.0).then_some(())
+    });
     let store = stanch.place().store();
     let trace = stanch.place().file("trace.csv");
     // What waits to be written is written at the end.

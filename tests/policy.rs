@@ -96,7 +96,7 @@ impl Paper {
 
     /// A look at the draining worker; whether it is told to stop now.
     fn stops(&mut self, worker: WorkerId, queued: u64, awaiting: u64, connections: u64) -> bool {
-        let left = Left { queued, awaiting, connections };
+        let left = Left { queued, awaiting, connections, orphaned: false };
         let actions = self.tell(Event::Draining { worker, left });
         actions.iter().any(|action| matches!(action, Action::Stop { .. }))
     }
@@ -325,6 +325,35 @@ fn one_that_died_of_the_signal_proves_nothing() {
     }
 }
 
+/// A worker that is asked to stop while an answer is awaited, and what is recorded of its death by the
+/// signal: `remains` are the looks at what it left, before and after the word of its end.
+fn cut_by_death(before: &[u64], after: &[u64]) -> Option<u64> {
+    let mut paper = Paper::new();
+    let worker = paper.roll();
+    assert!(!paper.stops(worker, 0, 1, 1));
+    assert!(paper.waits().1);
+    let look = |paper: &mut Paper, connections: &u64| {
+        let left = Left { queued: 0, awaiting: 0, connections: *connections, orphaned: true };
+        paper.tell(Event::Draining { worker, left });
+    };
+    before.iter().for_each(|connections| look(&mut paper, connections));
+    paper.tell(Event::Exited { worker, status: ExitStatus::Signal(15) });
+    after.iter().for_each(|connections| look(&mut paper, connections));
+    let actions = paper.tell(Event::Gone { worker, stragglers: 0, connections_cut: None });
+    let next = paper.roll();
+    assert!(!paper.stops(next, 0, 1, 1), "the last one did not finish");
+    Some(record(&actions, Kind::DrainCutConnections)?.figures["connections_cut"].as_u64().unwrap())
+}
+
+#[test]
+fn what_a_death_by_the_signal_cuts_is_counted_whenever_the_remains_are_seen() {
+    assert_eq!(cut_by_death(&[], &[]), Some(1));
+    assert_eq!(cut_by_death(&[0], &[]), Some(1));
+    assert_eq!(cut_by_death(&[], &[0]), Some(1));
+    assert_eq!(cut_by_death(&[1], &[0]), None, "another process of the tree had it");
+    assert_eq!(cut_by_death(&[], &[1, 0]), None, "another process of the tree had it");
+}
+
 /// The first record of a kind.
 fn record(actions: &[Action], kind: Kind) -> Option<&Record> {
     actions.iter().find_map(|action| match action {
@@ -478,7 +507,7 @@ fn only_the_stop_signal_waits_for_the_look() {
     assert_eq!((look.worker, look.part), (old, Part::Look));
     assert_eq!(look.scene.sample.rss_anon_kib, Some(110_000));
     assert!(drains(&actions, old), "its replacement is ready: {actions:?}");
-    let left = Left { queued: 0, awaiting: 0, connections: 0 };
+    let left = Left { queued: 0, awaiting: 0, connections: 0, orphaned: false };
     let actions = paper.tell(Event::Draining { worker: old, left });
     assert!(!told_to_stop(&actions, old), "{actions:?}");
     let actions = paper.captured(look.clone());
@@ -509,7 +538,7 @@ fn the_command_comes_when_nothing_is_awaited_and_takes_nothing_from_the_drain() 
     let (mut paper, old, actions) = over_the_soft_limit(Some(Duration::from_secs(40)));
     let look = inquiries(&actions).remove(0);
     paper.captured(look);
-    let left = Left { queued: 0, awaiting: 1, connections: 1 };
+    let left = Left { queued: 0, awaiting: 1, connections: 1, orphaned: false };
     assert!(inquiries(&paper.tell(Event::Draining { worker: old, left })).is_empty());
     let left = Left { awaiting: 0, ..left };
     let asked = inquiries(&paper.tell(Event::Draining { worker: old, left }));

@@ -190,6 +190,8 @@ pub struct Left {
     pub connections: u64,
     /// Those of them on which an answer is awaited, as far as can be seen.
     pub awaiting: u64,
+    /// Its leader had ended before the look: this is what others of its tree still have.
+    pub orphaned: bool,
 }
 
 /// For whose sake the OOM killer took a process.

@@ -203,8 +203,10 @@ pub struct Worker {
     pub status_text: Option<String>,
     /// When it got the stop signal, and on how many connections an answer was awaited then.
     pub asked: Option<(Moment, u64)>,
-    /// What it had when last looked at while it drains.
+    /// What it had when last looked at while it drains, before its leader ended …
     pub left: Option<Left>,
+    /// … and how many connections the rest of its tree had after that.
+    pub remains: Option<u64>,
     /// The leader's end, while the rest of its tree may still answer.
     pub ended: Option<Ended>,
     /// Why it must be replaced, if it must.

@@ -191,6 +191,13 @@ impl Tree {
         (stat.id == self.leader).then_some(stat.state)
     }
 
+    /// Whether the leader is on its way out or gone: from then on it may have closed what it had open,
+    /// long before it is a zombie that can be waited for.
+    pub fn leader_has_ended(&self) -> bool {
+        let stat = self.procfs.stat(self.leader.pid).filter(|stat| stat.id == self.leader);
+        stat.is_none_or(|stat| stat.is_exiting || !stat.is_alive())
+    }
+
     /// Sends a signal to every live process of the tree; how many got it.
     pub fn signal_all(&mut self, signal: Signal) -> usize {
         self.members().into_iter().filter(|&id| pidfd::send(&self.procfs, id, signal)).count()

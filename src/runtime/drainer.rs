@@ -123,7 +123,14 @@ impl Drainer {
             queued += if *shaken { 0 } else { handshakes };
         }
         let mut tree = lock(&self.tree);
-        let connections = sockdiag::connections(&addresses, &tree.sockets())?;
+        let (orphaned, connections) = loop {
+            let orphaned = tree.leader_has_ended();
+            let connections = sockdiag::connections(&addresses, &tree.sockets())?;
+            // Else it is neither a look at the worker nor one at what it left.
+            if tree.leader_has_ended() == orphaned {
+                break (orphaned, connections);
+            }
+        };
         if manner == Manner::HangUp {
             let answered = connections.iter().filter(|connection| connection.answered);
             let done = tree.hang_up(&answered.map(|connection| connection.inode).collect());
@@ -133,6 +140,7 @@ impl Drainer {
             queued,
             connections: connections.len() as u64,
             awaiting: connections.iter().filter(|connection| connection.awaits()).count() as u64,
+            orphaned,
         })
     }
 

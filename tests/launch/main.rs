@@ -24,7 +24,8 @@ mod worker {
         let output = run(&plan).await;
         let mut lines: Vec<_> = output.split_terminator('\0').collect();
         lines.sort_unstable();
-        let marks = ["STANCH_GENERATION=7", "STANCH_SLOT=2", "STANCH_WORKER=2.7"];
+        let marks =
+            ["STANCH_GENERATION=7", "STANCH_MARK=2.7", "STANCH_SLOT=2", "STANCH_WORKER=2.7"];
         assert_eq!(lines, [["GREETING=good day"].as_slice(), &marks].concat());
     }
 

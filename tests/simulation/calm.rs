@@ -121,7 +121,7 @@ impl Calm {
                     self.after(1, Due::Sample(worker));
                 }
                 Action::Divert { worker, drain: true } => {
-                    let left = Left { queued: 0, connections: 0, awaiting: 0 };
+                    let left = Left { queued: 0, connections: 0, awaiting: 0, orphaned: false };
                     self.after(0, Due::Tell(Event::Draining { worker, left }));
                 }
                 Action::Stop { worker, .. } | Action::Kill { worker, .. } => {

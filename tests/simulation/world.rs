@@ -176,8 +176,9 @@ impl World {
                     if self.random.chance(0.2) { Err(failure) } else { Ok(String::new()) };
                 self.tell(Event::Alerted { alert, attempts: 1, outcome });
             }
-            Due::Look(worker, left) => {
-                if self.fakes.contains_key(&worker) {
+            Due::Look(worker, mut left) => {
+                if let Some(fake) = self.fakes.get(&worker) {
+                    left.orphaned = fake.exited;
                     self.tell(Event::Draining { worker, left });
                 }
             }
@@ -261,7 +262,7 @@ impl World {
                 Action::Start { worker } => self.start_fake(worker),
                 Action::Adopt { worker, verified } => self.adopt_fake(worker, verified),
                 Action::Divert { worker, drain: true } => {
-                    let mut left = Left { queued: 2, connections: 3, awaiting: 3 };
+                    let mut left = Left { queued: 2, connections: 3, awaiting: 3, orphaned: false };
                     // Some never get rid of their connections.
                     let looks = self.random.below(4);
                     self.after_ms(0, Due::Look(worker, left));

@@ -172,6 +172,11 @@ impl Supervisor {
     /// on connections that are never without a request.
     pub(super) fn on_draining(&mut self, now: Now, id: WorkerId, left: Left) {
         let Some(worker) = self.workers.get_mut(&id) else { return };
+        if left.orphaned {
+            worker.remains = Some(left.connections);
+            self.settle_remains(now, id);
+            return;
+        }
         worker.left = Some(left);
         match worker.state {
             // From then on it only waits for evidence.
@@ -181,19 +186,31 @@ impl Supervisor {
                     self.let_stop(now, id, intent, hang_up_at);
                 }
             }
-            State::Stopping { told, .. } => {
-                let Some(ended) = &mut worker.ended else { return };
-                // They were not its alone.
-                ended.cut = 0;
-                let status = ended.status;
-                if left.connections == 0 {
-                    worker.state = State::Exited;
-                    let intent = self.retired(now, id, told, Some(status));
-                    self.actions.push(Action::Kill { worker: id, intent });
-                }
-            }
-            State::Starting { .. } | State::Ready { .. } | State::Exited => {}
+            State::Starting { .. }
+            | State::Ready { .. }
+            | State::Stopping { .. }
+            | State::Exited => {}
         }
+    }
+
+    /// The leader has ended; the rest of its tree may answer until it has no connection any more. The
+    /// look at the rest and the word of the end come in either order.
+    fn settle_remains(&mut self, now: Now, id: WorkerId) {
+        let Some(worker) = self.workers.get_mut(&id) else { return };
+        let (State::Stopping { told, .. }, Some(ended), Some(remains)) =
+            (worker.state, &mut worker.ended, worker.remains)
+        else {
+            return;
+        };
+        if remains > 0 {
+            // They were not its alone.
+            ended.cut = 0;
+            return;
+        }
+        let status = ended.status;
+        worker.state = State::Exited;
+        let intent = self.retired(now, id, told, Some(status));
+        self.actions.push(Action::Kill { worker: id, intent });
     }
 
     pub(super) fn on_exited(&mut self, now: Now, id: WorkerId, status: ExitStatus) {
@@ -214,6 +231,7 @@ impl Supervisor {
             }
             if left.connections > 0 {
                 worker.ended = Some(Ended { status, cut: if died { left.awaiting } else { 0 } });
+                self.settle_remains(now, id);
                 return;
             }
         }

@@ -397,6 +397,7 @@ impl Supervisor {
             admitted: None,
             asked: None,
             left: None,
+            remains: None,
             ended: None,
             failed_probes: 0,
             failing_since: None,

@@ -31,7 +31,7 @@ pub(super) fn make() -> io::Result<(OwnedFd, OwnedFd)> {
 }
 
 /// The supervisor's end, once more, of the pipe that is descriptor `number` of a worker's leader;
-/// `None` if that is no pipe of [`make`]'s: a pipe between processes of the worker is not open for
+/// `None` if that is no pipe of `make`'s: a pipe between processes of the worker is not open for
 /// both.
 pub fn reopen(procfs: &Procfs, leader: ProcessId, number: RawFd) -> Option<OwnedFd> {
     let folder = procfs.root().join(leader.pid.to_string());
