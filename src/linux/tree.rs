@@ -375,9 +375,10 @@ impl Tree {
 mod tests {
     use super::*;
 
-    const LEADER: i32 = 5000;
+    /// No process can have these (`PID_MAX_LIMIT` is 4,194,304), the test's own least of all.
+    const LEADER: i32 = 5_000_000;
+    const ORPHAN: i32 = 5_000_077;
     const PARENT_OF_LEADER: i32 = 1;
-    const ORPHAN: i32 = 5077;
     const EXITING: u64 = 4;
 
     /// Processes on paper: the moments that real ones pass too quickly.
@@ -448,8 +449,8 @@ mod tests {
         assert!(!tree.knows(&lineage(&procfs, pid(ORPHAN))));
         assert!(!tree.knows(&lineage(&procfs, pid(ORPHAN + 1))));
         // The pid of its dead parent was given to a process of the worker.
-        paper.process(ORPHAN - 1, LEADER + 2, 'S', 0);
-        assert!(!tree.knows(&lineage(&procfs, pid(ORPHAN - 1))));
+        paper.process(LEADER - 1, LEADER + 2, 'S', 0);
+        assert!(!tree.knows(&lineage(&procfs, pid(LEADER - 1))));
     }
 
     #[test]

@@ -192,7 +192,6 @@ impl Invariants {
             | Action::Kill { worker, intent } => {
                 self.check_ours(*worker);
                 self.leaving.insert(*worker);
-                self.hung.remove(worker);
                 let record = self.records.get(&intent.number());
                 let record =
                     record.unwrap_or_else(|| panic!("seed {seed}: {worker}: no record before"));
@@ -203,15 +202,16 @@ impl Invariants {
                     self.check_evidence(now, *worker, &record);
                 }
                 self.check_floor(*worker, &record);
+                self.hung.remove(worker);
             }
             Action::Divert { worker, drain } => {
                 self.check_ours(*worker);
                 self.admitted.remove(worker);
                 if *drain {
-                    self.hung.remove(worker);
                     // Its record is the newest one.
                     let record = self.records.values().next_back().cloned();
                     self.check_floor(*worker, &record.expect("a record before"));
+                    self.hung.remove(worker);
                 }
             }
             Action::Admit { worker, .. } => {
@@ -239,9 +239,9 @@ impl Invariants {
                 assert!(self.unanswered.remove(ticket), "seed {seed}: {ticket:?} answered twice");
             }
             Action::Reconfigure => {
-                // Without liveness nobody is hung.
+                // Without liveness nobody is hung, but whose replacement has begun is still replaced.
                 if self.settings.health.failures == 0 {
-                    self.serving.append(&mut self.hung);
+                    self.serving.extend(self.hung.iter().copied());
                 }
             }
             Action::Incident(incident) => self.alerts.incident(now, incident),
@@ -280,6 +280,7 @@ impl Invariants {
             || worker.slot.0 >= self.settings.workers
             || matches!(record.kind, Kind::MemoryHardLimit | Kind::MemoryOomKilled)
             || record.cause.as_deref() == Some("recovery")
+            || record.cause.as_deref() == Some("hang") && self.hung.contains(&worker)
             || record.reason.contains("stopped before its replacement starts");
         if !served || exempt {
             return;
