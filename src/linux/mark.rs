@@ -92,7 +92,7 @@ mod tests {
             let folder = proc.path().join(pid.to_string());
             fs::create_dir_all(&folder).unwrap();
             let stat =
-                format!("{pid} (app) {state} 1 9 9 0 -1 0 0 0 0 0 1 1 0 0 20 0 1 0 {started}");
+                format!("{pid} (app) {state} 1 9 9 0 -1 0 0 0 0 0 1 1 0 0 20 0 1 0 {started} 9 9");
             fs::write(folder.join("stat"), stat).unwrap();
             fs::write(folder.join("environ"), environment).unwrap();
         };

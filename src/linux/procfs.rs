@@ -7,6 +7,8 @@
 //! Kernel facts that the code rests on (the times are from Linux 6.18):
 //! - Opening a `/proc` file costs as much as reading it: `status` takes 6 µs through a descriptor
 //!   kept open and 10 µs when reopened. [`ProcessFiles`] keeps them open for the sampler.
+//! - `status` is by far the longest of the texts, and most workers stand still from one sample to the
+//!   next: what `stat` says of page faults tells whether it is worth reading ([`Paging`]).
 //! - A descriptor below `/proc/PID` belongs to that very process: once it is reaped, reads fail with
 //!   ESRCH, also when the pid has been given to another. So a kept descriptor needs no identity check.
 //! - `stat` and `status` are single-record files: one `read` into a buffer that is large enough gives
@@ -68,9 +70,19 @@ pub struct Stat {
     pub cpu_ticks: u64,
     /// Its threads.
     pub threads: u64,
+    /// What its memory has been through.
+    pub paging: Paging,
     /// Its first thread has begun to end: the kernel gives up memory (with the environment), files and
     /// children, in that order, and only then shows `Z`.
     pub is_exiting: bool,
+}
+
+/// Resident pages, and page faults so far. Pages do not become resident without a fault, nor go without
+/// being counted: while both stand still, so does all that `status` says of memory.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Paging {
+    resident: u64,
+    faults: u64,
 }
 
 impl Stat {
@@ -85,8 +97,8 @@ impl Stat {
         let pid = std::str::from_utf8(pid).ok()?.parse().ok()?;
         let comm_end = text.iter().rposition(|&byte| byte == b')')?;
         let rest = std::str::from_utf8(text.get(comm_end + 1..)?).ok()?;
-        // proc(5) numbers the fields from 1; `state` is the third, start time the last one here.
-        let mut fields = [""; 20];
+        // proc(5) numbers the fields from 1; `state` is the third, the resident pages the last one here.
+        let mut fields = [""; 22];
         let mut words = rest.split_ascii_whitespace();
         for field in &mut fields {
             *field = words.next()?;
@@ -100,6 +112,7 @@ impl Stat {
             session: other_pid(6)?,
             cpu_ticks: number(14)? + number(15)? + number(16)? + number(17)?,
             threads: number(20)?,
+            paging: Paging { resident: number(24)?, faults: number(10)? + number(12)? },
             is_exiting: number(9)? & PF_EXITING != 0,
         })
     }
@@ -404,6 +417,7 @@ mod tests {
             session: Pid::from_raw(4240),
             cpu_ticks: 31 + 17 + 105 + 44,
             threads: 3,
+            paging: Paging { resident: 2750, faults: 1893 },
             is_exiting: false,
         };
         assert_eq!(fixture.procfs.stat(PID), Some(expected));

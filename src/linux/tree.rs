@@ -39,7 +39,7 @@ pub use orphans::Orphans;
 use super::cgroup::Leaf;
 use super::mark::MARK_VARIABLE;
 use super::pidfd;
-use super::procfs::{Memory, ProcessFiles, ProcessId, Procfs, Stat};
+use super::procfs::{Memory, Paging, ProcessFiles, ProcessId, Procfs, Stat};
 use nix::sys::signal::Signal;
 use nix::unistd::{Pid, getpid};
 use std::collections::{BTreeMap, BTreeSet, HashSet};
@@ -108,6 +108,8 @@ struct Member {
     stat: Stat,
     files: Option<ProcessFiles>,
     memory: Memory,
+    /// What the memory was read at.
+    read_at: Option<Paging>,
     /// Unknown until the first sample that sees the member.
     excess: Option<Excess>,
 }
@@ -365,7 +367,7 @@ impl Tree {
         let pid = stat.id.pid;
         let keep_open = self.members.len() < KEPT_OPEN_MAX;
         let files = if keep_open { self.procfs.open(pid) } else { None };
-        let member = Member { stat, files, memory: Memory::default(), excess: None };
+        let member = Member { stat, files, memory: Memory::default(), read_at: None, excess: None };
         self.members.insert(pid, member);
         self.usage.tree_changed();
     }
@@ -393,7 +395,7 @@ mod tests {
 
         fn process(&self, pid: i32, parent: i32, state: char, flags: u64) {
             let stat = format!(
-                "{pid} (app) {state} {parent} 9 9 0 -1 {flags} 0 0 0 0 1 1 0 0 20 0 1 0 {pid}"
+                "{pid} (app) {state} {parent} 9 9 0 -1 {flags} 0 0 0 0 1 1 0 0 20 0 1 0 {pid} 0 0"
             );
             self.write(pid, "stat", &stat);
             self.write(pid, "status", "");
@@ -451,6 +453,29 @@ mod tests {
         // The pid of its dead parent was given to a process of the worker.
         paper.process(LEADER - 1, LEADER + 2, 'S', 0);
         assert!(!tree.knows(&lineage(&procfs, pid(LEADER - 1))));
+    }
+
+    #[test]
+    fn memory_is_read_again_when_pages_came_or_went() {
+        let (paper, supervisor) = paper();
+        let tell = |faults: u64, resident: u64, rss_anon_kib: u64| {
+            let stat = format!(
+                "{LEADER} (app) S {supervisor} 9 9 0 -1 0 {faults} 0 0 0 1 1 0 0 20 0 1 0 {LEADER} \
+                 9 {resident}"
+            );
+            paper.write(LEADER, "stat", &stat);
+            paper.write(LEADER, "status", &format!("RssAnon:\t{rss_anon_kib} kB\n"));
+        };
+        tell(7, 25, 100);
+        let mut tree = paper.tree();
+        let mut anon_kib = || tree.sample().rss_anon_kib.unwrap();
+        assert_eq!(anon_kib(), 100);
+        tell(7, 25, 101);
+        assert_eq!(anon_kib(), 100, "the text is the same, had it been the kernel's");
+        tell(8, 25, 102);
+        assert_eq!(anon_kib(), 102, "one page for another");
+        tell(8, 24, 98);
+        assert_eq!(anon_kib(), 98, "a page was given back");
     }
 
     #[test]

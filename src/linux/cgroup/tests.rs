@@ -114,7 +114,7 @@ fn what_an_earlier_supervisor_left_is_swept_unless_it_is_busy() {
     let other = fixture.path("system.slice/app.service/stanch-app.98");
     fs::create_dir_all(&other).unwrap();
     fs::create_dir_all(fixture.folder.path().join("proc/98")).unwrap();
-    let stat = "98 (stanch) S 1 98 98 0 -1 0 0 0 0 0 1 1 0 0 20 0 1 0 98";
+    let stat = "98 (stanch) S 1 98 98 0 -1 0 0 0 0 0 1 1 0 0 20 0 1 0 98 9 9";
     fs::write(fixture.folder.path().join("proc/98/stat"), stat).unwrap();
     fs::create_dir_all(path.join("worker-0.1/own/deeper")).unwrap();
     fs::create_dir_all(path.join("worker-1.4")).unwrap();

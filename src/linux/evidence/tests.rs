@@ -59,9 +59,9 @@ struct Paper(tempfile::TempDir);
 impl Paper {
     fn new() -> Self {
         let paper = Self(tempfile::tempdir().unwrap());
-        paper.write("7/stat", "7 (node) S 1 7 7 0 -1 0 0 0 0 0 1 1 0 0 20 0 2 0 77");
-        paper.write("7/task/7/stat", "7 (node) S 1 7 7 0 -1 0 0 0 0 0 1 1 0 0 20 0 2 0 77");
-        paper.write("7/task/8/stat", "8 (libuv) R 1 7 7 0 -1 0 0 0 0 0 1 1 0 0 20 0 2 0 77");
+        paper.write("7/stat", "7 (node) S 1 7 7 0 -1 0 0 0 0 0 1 1 0 0 20 0 2 0 77 9 9");
+        paper.write("7/task/7/stat", "7 (node) S 1 7 7 0 -1 0 0 0 0 0 1 1 0 0 20 0 2 0 77 9 9");
+        paper.write("7/task/8/stat", "8 (libuv) R 1 7 7 0 -1 0 0 0 0 0 1 1 0 0 20 0 2 0 77 9 9");
         paper.write("7/task/7/comm", "node\n");
         paper.write("7/task/8/comm", "libuv-worker\n");
         paper.write("7/task/7/wchan", "ep_poll");

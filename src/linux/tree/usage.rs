@@ -161,18 +161,22 @@ impl Tree {
         sample.growth_kib()
     }
 
-    /// Reads each member's memory, and what of it others have too where that is due.
+    /// Reads each member's memory where it has changed, and what of it others have too where that is due.
     fn read_memory(&mut self) {
         let started = (self.usage.excess_is_stale && self.live().count() > 1)
             .then(Instant::now)
             .filter(|now| self.usage.next_measurement.is_none_or(|next| *now >= next));
         for (&pid, member) in &mut self.members {
             let share = started.and_then(|_| self.procfs.share(pid));
-            member.memory = match &member.files {
-                Some(files) => files.memory(),
-                None => self.procfs.open(pid).and_then(|files| files.memory()),
+            if member.read_at != Some(member.stat.paging) || share.is_some() {
+                // Of a moment before the reading: what changes in between shows the next time.
+                member.read_at = Some(member.stat.paging);
+                member.memory = match &member.files {
+                    Some(files) => files.memory(),
+                    None => self.procfs.open(pid).and_then(|files| files.memory()),
+                }
+                .unwrap_or_default();
             }
-            .unwrap_or_default();
             if let Some(share) = share {
                 member.excess = Some(Excess::measured(&member.memory, &share));
             }
