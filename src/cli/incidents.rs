@@ -192,7 +192,12 @@ impl From<StoreError> for Stop {
     }
 }
 
-fn store_path(store: Option<PathBuf>, config: Option<PathBuf>) -> Result<PathBuf, Failure> {
+/// The store that is meant: this one, the one of this configuration, or the only one in the default
+/// folders.
+pub(super) fn store_path(
+    store: Option<PathBuf>,
+    config: Option<PathBuf>,
+) -> Result<PathBuf, Failure> {
     if let Some(path) = store {
         return Ok(path);
     }

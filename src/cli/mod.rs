@@ -7,6 +7,7 @@ mod drill;
 mod failure;
 mod fill;
 mod incidents;
+mod logs;
 mod output;
 mod place;
 mod replay;
@@ -38,6 +39,7 @@ enum Command {
     Stop(client::StopArgs),
     Pause(client::PauseArgs),
     Resume(client::ResumeArgs),
+    Logs(logs::Args),
     Incidents(incidents::Args),
     Replay(replay::Args),
     Drill(drill::Args),
@@ -70,6 +72,7 @@ pub fn main() -> ExitCode {
         Command::Stop(args) => client::stop(args),
         Command::Pause(args) => client::pause(args),
         Command::Resume(args) => client::resume(args),
+        Command::Logs(args) => logs::run(args),
         Command::Incidents(args) => incidents::run(args),
         Command::Replay(args) => replay::run(args),
         Command::Drill(args) => drill::run(args),

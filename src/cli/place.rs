@@ -24,6 +24,11 @@ pub fn store_path(config: &Config) -> PathBuf {
     config.store.path.clone().unwrap_or_else(default)
 }
 
+/// Where the workers' output is kept: what the configuration says, or beside the audit log.
+pub fn log_path(config: &Config) -> PathBuf {
+    config.log.path.clone().unwrap_or_else(|| store_path(config).with_extension("log"))
+}
+
 /// Where control sockets stand on this host, for this user.
 pub fn sockets() -> Places {
     Places::of(nix::unistd::geteuid(), std::env::var_os("XDG_RUNTIME_DIR"))

@@ -1,7 +1,7 @@
 //! `stanch run`.
 
 use super::{Failure, place};
-use crate::config::{self, Config, LogFormat, Overrides};
+use crate::config::{self, Config, LogFormat, Overrides, WorkerOutput};
 use crate::core::words::chain;
 use crate::http::{self, Control, SocketError};
 use crate::runtime::{self, Handle, Output, ReadConfig};
@@ -83,7 +83,7 @@ pub struct Args {
 pub fn run(args: Args) -> Result<(), Failure> {
     let source = Source::of(args)?;
     let config = source.config()?;
-    let output = Output::start(config.log.format)
+    let output = Output::start(&config.log, log_file(&config)?)
         .map_err(|error| Failure::Fault(format!("cannot start the output thread: {error}")))?;
     start_tracing(config.log.format, output.clone());
     let control = control_socket(&config)?;
@@ -191,6 +191,18 @@ impl Source {
             };
             Arc::new(read) as ReadConfig
         })
+    }
+}
+
+/// The file of the workers' output, if it goes to one.
+fn log_file(config: &Config) -> Result<Option<PathBuf>, Failure> {
+    let path = (config.log.worker_output == WorkerOutput::Files).then(|| place::log_path(config));
+    match &path {
+        Some(path) if *path == place::store_path(config) => Err(Failure::Usage(format!(
+            "{} is the audit log; the workers' output needs another file: set log.path",
+            path.display()
+        ))),
+        _ => Ok(path),
     }
 }
 

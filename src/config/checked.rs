@@ -287,16 +287,67 @@ impl Default for Evidence {
     }
 }
 
-/// What is written while running. The workers' output is passed through.
+/// What is written while running.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Log {
-    /// How stanch's own lines look.
+    /// How lines look.
     pub format: LogFormat,
+    /// Where to with what workers print.
+    pub worker_output: WorkerOutput,
+    /// The file for it, with [`WorkerOutput::Files`]; beside the store when absent.
+    pub path: Option<PathBuf>,
+    /// When the file is set aside.
+    pub rotate: Rotate,
+    /// Of more lines than this in a second of one stream of a worker the rest is dropped, and counted;
+    /// 0: of none.
+    pub flood_limit: u32,
 }
 
 impl Default for Log {
     fn default() -> Self {
-        Self { format: LogFormat::Human }
+        Self {
+            format: LogFormat::Human,
+            worker_output: WorkerOutput::Pass,
+            path: None,
+            rotate: Rotate::default(),
+            flood_limit: 10_000,
+        }
+    }
+}
+
+/// Where to with what workers print.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WorkerOutput {
+    /// Where stanch's own output goes.
+    Pass,
+    /// Into a file, which is rotated.
+    Files,
+}
+
+impl WorkerOutput {
+    /// The word in the configuration.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            WorkerOutput::Pass => "pass",
+            WorkerOutput::Files => "files",
+        }
+    }
+}
+
+/// When a log file is set aside, and how many of those are kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rotate {
+    /// As large as this.
+    pub size: Bytes,
+    /// Or begun so long ago.
+    pub age: Duration,
+    /// So many are kept, compressed, beside the one that is written.
+    pub keep: u32,
+}
+
+impl Default for Rotate {
+    fn default() -> Self {
+        Self { size: Bytes(64 << 20), age: Duration::from_secs(24 * 60 * 60), keep: 14 }
     }
 }
 

@@ -5,7 +5,8 @@
 //! whom they are to.
 
 use super::checked::{
-    App, Config, Control, Environment, Evidence, Health, Listen, Log, Memory, Ready, Rlimit, Store,
+    App, Config, Control, Environment, Evidence, Health, Listen, Log, Memory, Ready, Rlimit,
+    Rotate, Store,
 };
 use crate::core::reload::{Change, Difference, Holds};
 use crate::core::units::{Bytes, Period};
@@ -63,8 +64,17 @@ pub fn difference(old: &Config, new: &Config) -> Difference {
     found.key("evidence.keep", Now, keep, &new.evidence.keep, Bytes::to_string);
     let lines = &new.evidence.log_lines;
     found.key("evidence.log_lines", InNewWorkers, log_lines, lines, |n| n.to_string());
-    let Log { format } = log;
+    let Log { format, worker_output, path, rotate, flood_limit } = log;
     found.key("log.format", AfterRestart, format, &new.log.format, |format| format.as_str().into());
+    let output = &new.log.worker_output;
+    found.key("log.worker_output", AfterRestart, worker_output, output, |to| to.as_str().into());
+    found.key("log.path", AfterRestart, path, &new.log.path, |path| file(path.as_deref()));
+    found.key("log.rotate", AfterRestart, rotate, &new.log.rotate, |rotate| {
+        let Rotate { size, age, keep } = rotate;
+        format!("{size} or {}, keep {keep}", period(age))
+    });
+    let limit = &new.log.flood_limit;
+    found.key("log.flood_limit", AfterRestart, flood_limit, limit, |n| n.to_string());
     let Store { path, retention } = store;
     found.key("store.path", AfterRestart, path, &new.store.path, |path| file(path.as_deref()));
     found.key("store.retention", AfterRestart, retention, &new.store.retention, period);

@@ -5,7 +5,7 @@ mod alerts;
 use super::address::{ListenAddress, Named};
 use super::checked::{
     App, Config, Control, Environment, Evidence, Health, Listen, ListenMode, Log, Memory, Ready,
-    ReadyWhen, Store,
+    ReadyWhen, Rotate, Store,
 };
 use super::error::{ConfigError, Place, Problems};
 use super::name;
@@ -32,6 +32,13 @@ const SAMPLE_INTERVAL: RangeInclusive<Period> =
 const COMMAND_TIMEOUT: Duration = Duration::from_secs(30);
 /// They are kept in memory, of each worker.
 const LOG_LINES: RangeInclusive<u32> = 0..=10_000;
+/// A few seconds of a flood, and what still can be opened.
+const LOG_SIZE: RangeInclusive<Bytes> = Bytes(64 << 10)..=Bytes(1 << 40);
+/// A year has 365 of them.
+const LOG_AGE: RangeInclusive<Period> =
+    Period(Duration::from_secs(60))..=Period(Duration::from_secs(366 * 24 * 60 * 60));
+/// All are listed each time that one is set aside.
+const LOG_FILES: RangeInclusive<u32> = 0..=1000;
 /// A roll takes as long for each worker, and cannot be undone meanwhile.
 const SLOW_START_MOST: Duration = Duration::from_secs(600);
 /// A worker that pings in time must not be late by what a busy host does to it.
@@ -72,7 +79,7 @@ pub(super) fn judge(raw: Raw, folder: &Path, problems: &mut Problems) -> Config 
         memory: Memory { sample_interval: sampled.0 },
         limits: raw.limits,
         evidence,
-        log: Log { format: given(&raw.log_format).unwrap_or(defaults.log.format) },
+        log: judge.log(&raw.log),
         store: Store {
             path: judge.path(&raw.store_path),
             retention: judge.positive(&raw.store_retention, defaults.store.retention),
@@ -138,6 +145,22 @@ impl Judge<'_> {
         let log_lines = self.within(&raw.log_lines, &LOG_LINES, defaults.log_lines);
         let settings = EvidenceSettings { command_timeout: command.as_ref().map(|_| timeout) };
         (settings, Evidence { command: command.unwrap_or_default(), max_size, keep, log_lines })
+    }
+
+    fn log(&mut self, raw: &raw::Log) -> Log {
+        let defaults = Log::default();
+        let Rotate { size, age, keep } = defaults.rotate;
+        Log {
+            format: given(&raw.format).unwrap_or(defaults.format),
+            worker_output: given(&raw.worker_output).unwrap_or(defaults.worker_output),
+            path: self.path(&raw.path),
+            rotate: Rotate {
+                size: self.within(&raw.size, &LOG_SIZE, size),
+                age: self.within(&raw.age, &LOG_AGE, Period(age)).0,
+                keep: self.within(&raw.keep, &LOG_FILES, keep),
+            },
+            flood_limit: given(&raw.flood_limit).unwrap_or(defaults.flood_limit),
+        }
     }
 
     fn command(&mut self, typed: Option<Typed<Vec<String>>>) -> Vec<String> {

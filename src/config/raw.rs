@@ -1,11 +1,11 @@
 //! What was typed: every key of the file and every flag, read but not yet judged together.
 
 use super::address::Named;
-use super::checked::{ListenMode, LogFormat, ReadyWhen, Rlimit};
+use super::checked::{ListenMode, LogFormat, ReadyWhen, Rlimit, WorkerOutput};
 use super::error::{ConfigError, Place, Problems};
 use super::overrides::Overrides;
 use super::reader::{Document, FromText, Section, Typed, read_text};
-use super::values::{CountLimit, HttpPath, Port, SizeLimit, StopSignal, Umask, WorkerOutput};
+use super::values::{CountLimit, HttpPath, Port, SizeLimit, StopSignal, Umask};
 use crate::core::units::{Bytes, Period};
 use crate::core::{Format, Given, LeakAction, QuietWindow, Severity, Topic};
 use nix::sys::resource::Resource;
@@ -24,7 +24,7 @@ pub(super) struct Raw {
     pub restart: Restart,
     pub evidence: Evidence,
     pub limits: Vec<Rlimit>,
-    pub log_format: Option<Typed<LogFormat>>,
+    pub log: Log,
     pub store_path: Option<Typed<PathBuf>>,
     pub store_retention: Option<Typed<Period>>,
     pub control_socket: Option<Typed<PathBuf>>,
@@ -113,6 +113,18 @@ pub(super) struct Evidence {
     pub log_lines: Option<Typed<u32>>,
 }
 
+/// `[log]`
+#[derive(Default)]
+pub(super) struct Log {
+    pub format: Option<Typed<LogFormat>>,
+    pub worker_output: Option<Typed<WorkerOutput>>,
+    pub path: Option<Typed<PathBuf>>,
+    pub size: Option<Typed<Bytes>>,
+    pub age: Option<Typed<Period>>,
+    pub keep: Option<Typed<u32>>,
+    pub flood_limit: Option<Typed<u32>>,
+}
+
 /// `[restart]`
 #[derive(Default)]
 pub(super) struct Restart {
@@ -185,14 +197,9 @@ impl Raw {
                 log_lines: s.integer("log_lines"),
             }),
             limits: document.section("limits", limits),
+            log: document.section("log", Log::read),
             ..Raw::default()
         };
-        document.section("log", |s| {
-            raw.log_format = s.text("format");
-            // Its one word in this version is also what happens without it.
-            s.text::<WorkerOutput>("worker_output");
-            s.later("rotate");
-        });
         document.section("store", |s| {
             raw.store_path = s.text("path");
             raw.store_retention = s.text("retention");
@@ -314,6 +321,22 @@ impl AlertTarget {
             routing_key: s.given("routing_key"),
             command: s.command("command"),
             timeout: s.text("timeout"),
+        }
+    }
+}
+
+impl Log {
+    fn read(s: &mut Section<'_, '_>) -> Self {
+        let rotate = s.table("rotate", |s| (s.text("size"), s.text("age"), s.integer("keep")));
+        let (size, age, keep) = rotate.unwrap_or_default();
+        Self {
+            format: s.text("format"),
+            worker_output: s.text("worker_output"),
+            path: s.text("path"),
+            size,
+            age,
+            keep,
+            flood_limit: s.integer("flood_limit"),
         }
     }
 }

@@ -1,7 +1,7 @@
 //! How the text of each kind of value is read, one value at a time.
 
-use super::checked::{ListenMode, LogFormat, ReadyWhen, Rlimit};
-use super::reader::{FromText, LATER, Wrong};
+use super::checked::{ListenMode, LogFormat, ReadyWhen, Rlimit, WorkerOutput};
+use super::reader::{FromText, Wrong};
 use super::suggest::nearest;
 use crate::core::units::{Bytes, Period, UnitError};
 use crate::core::{Format, LeakAction, QuietWindow, Severity, Topic};
@@ -51,13 +51,10 @@ impl FromText for Period {
     }
 }
 
-/// One of a few words; those of `later` are known, but what they ask for is not built yet.
-fn word<T: Copy>(text: &str, words: &[(&str, T)], later: &[&str]) -> Result<T, Wrong> {
+/// One of a few words.
+fn word<T: Copy>(text: &str, words: &[(&str, T)]) -> Result<T, Wrong> {
     if let Some((_, value)) = words.iter().find(|(word, _)| *word == text) {
         return Ok(*value);
-    }
-    if later.contains(&text) {
-        return Err(format!("{text:?} is {LATER}").into());
     }
     let list: Vec<_> = words.iter().map(|(word, _)| format!("{word:?}")).collect();
     let list = match list.split_last() {
@@ -75,7 +72,7 @@ impl FromText for ListenMode {
     const WHAT: &'static str = "a word like \"takeover\"";
 
     fn from_text(text: &str) -> Result<Self, Wrong> {
-        word(text, &ListenMode::ALL.map(|mode| (mode.as_str(), mode)), &[])
+        word(text, &ListenMode::ALL.map(|mode| (mode.as_str(), mode)))
     }
 }
 
@@ -83,7 +80,7 @@ impl FromText for ReadyWhen {
     const WHAT: &'static str = "a word like \"listen\"";
 
     fn from_text(text: &str) -> Result<Self, Wrong> {
-        word(text, &pairs(&ReadyWhen::ALL, ReadyWhen::as_str), &[])
+        word(text, &pairs(&ReadyWhen::ALL, ReadyWhen::as_str))
     }
 }
 
@@ -96,7 +93,7 @@ impl FromText for LeakAction {
             ("alert", LeakAction::Alert),
             ("off", LeakAction::Off),
         ];
-        word(text, &words, &[])
+        word(text, &words)
     }
 }
 
@@ -104,7 +101,7 @@ impl FromText for Severity {
     const WHAT: &'static str = "a word like \"major\"";
 
     fn from_text(text: &str) -> Result<Self, Wrong> {
-        word(text, &pairs(Severity::ALL, Severity::as_str), &[])
+        word(text, &pairs(Severity::ALL, Severity::as_str))
     }
 }
 
@@ -112,7 +109,7 @@ impl FromText for Topic {
     const WHAT: &'static str = "a word like \"leak\"";
 
     fn from_text(text: &str) -> Result<Self, Wrong> {
-        word(text, &pairs(Topic::ALL, Topic::as_str), &[])
+        word(text, &pairs(Topic::ALL, Topic::as_str))
     }
 }
 
@@ -120,7 +117,7 @@ impl FromText for Format {
     const WHAT: &'static str = "a word like \"slack\"";
 
     fn from_text(text: &str) -> Result<Self, Wrong> {
-        word(text, &pairs(Format::ALL, Format::as_str), &[])
+        word(text, &pairs(Format::ALL, Format::as_str))
     }
 }
 
@@ -140,19 +137,15 @@ impl FromText for LogFormat {
     const WHAT: &'static str = "\"human\" or \"json\"";
 
     fn from_text(text: &str) -> Result<Self, Wrong> {
-        word(text, &[("human", LogFormat::Human), ("json", LogFormat::Json)], &[])
+        word(text, &[("human", LogFormat::Human), ("json", LogFormat::Json)])
     }
 }
 
-/// `worker_output = "pass"`: what workers print goes where stanch's own output goes.
-#[derive(Clone, Copy)]
-pub(super) struct WorkerOutput;
-
 impl FromText for WorkerOutput {
-    const WHAT: &'static str = "\"pass\"";
+    const WHAT: &'static str = "\"pass\" or \"files\"";
 
     fn from_text(text: &str) -> Result<Self, Wrong> {
-        word(text, &[("pass", WorkerOutput)], &["files"])
+        word(text, &[("pass", WorkerOutput::Pass), ("files", WorkerOutput::Files)])
     }
 }
 
@@ -224,7 +217,7 @@ impl FromText for StopSignal {
         }
         // `TERM` is as common as `SIGTERM`.
         let long = if text.starts_with("SIG") { text.to_owned() } else { format!("SIG{text}") };
-        word(&long, &words, &[]).map(StopSignal)
+        word(&long, &words).map(StopSignal)
     }
 }
 

@@ -117,6 +117,9 @@ impl Engine {
                 self.command(by.to_owned(), Command::Stop, None).await;
             }
             SIGHUP => self.reload("signal SIGHUP".to_owned(), false, None),
+            SIGUSR1 if self.executor.surroundings.output.reopen() => {
+                tracing::info!("the file of the workers' output is opened anew with the next line");
+            }
             SIGUSR1 => tracing::warn!("SIGUSR1 is ignored: stanch has no log file to reopen"),
             other => tracing::warn!(signal = other, "the signal is ignored"),
         }

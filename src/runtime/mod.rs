@@ -29,7 +29,7 @@ mod status;
 mod tail;
 
 pub use handle::{Ended, Handle, Request};
-pub use output::Output;
+pub use output::{Output, log_parts};
 pub use reload::ReadConfig;
 
 use crate::config::{Config, ListenAddress, ListenMode};

@@ -84,16 +84,17 @@ fn what_needs_a_restart_is_kept_as_it_was() {
     let new = accepted(
         "[app]\nname = \"other\"\ncommand = [\"b\"]\nworkers = 3\n[listen]\nmode = \"inherit\"\n\
          address = [\"127.0.0.1:81\"]\nbacklog = 9\n[log]\nformat = \"json\"\n\
+         worker_output = \"files\"\npath = \"/l\"\nrotate = { keep = 3 }\nflood_limit = 7\n\
          [store]\npath = \"/s\"\nretention = \"9d\"\n[control]\nsocket = \"/c\"\n",
     );
     let told = difference(&old, &new);
-    assert_eq!(told.count(Holds::AfterRestart), 8, "{told:?}");
+    assert_eq!(told.count(Holds::AfterRestart), 12, "{told:?}");
     let taken = new.clone().in_place_of(&old);
     let left = |holds| difference(&old, &taken).count(holds);
     assert_eq!(left(Holds::AfterRestart), 0);
     assert_eq!(left(Holds::InNewWorkers), told.count(Holds::InNewWorkers));
     assert_eq!(left(Holds::Now), told.count(Holds::Now));
     let still = difference(&taken, &new);
-    assert_eq!(still.count(Holds::AfterRestart), 8, "the next reload says it again");
-    assert_eq!(still.0.len(), 8, "{still:?}");
+    assert_eq!(still.count(Holds::AfterRestart), 12, "the next reload says it again");
+    assert_eq!(still.0.len(), 12, "{still:?}");
 }

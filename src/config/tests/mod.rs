@@ -199,6 +199,10 @@ fn everything_that_is_typed_is_meant() {
         log_lines = 0
         [log]
         format = "json"
+        worker_output = "files"
+        path = "shop.log"
+        rotate = { size = "1MiB", age = "1h", keep = 3 }
+        flood_limit = 0
         [store]
         path = "shop.db"
         retention = "1d"
@@ -245,7 +249,13 @@ fn everything_that_is_typed_is_meant() {
             keep: Bytes(2 << 20),
             log_lines: 0,
         },
-        log: Log { format: LogFormat::Json },
+        log: Log {
+            format: LogFormat::Json,
+            worker_output: WorkerOutput::Files,
+            path: Some(PathBuf::from("/etc/stanch/shop.log")),
+            rotate: Rotate { size: Bytes(1 << 20), age: Duration::from_secs(3600), keep: 3 },
+            flood_limit: 0,
+        },
         store: Store {
             path: Some(PathBuf::from("/etc/stanch/shop.db")),
             retention: Duration::from_secs(86_400),

@@ -1,24 +1,33 @@
 //! What goes to the supervisor's standard output and error: the workers' output, line by line and
-//! tagged with the slot, and the supervisor's own log.
+//! tagged with the slot, and the supervisor's own log. The workers' output goes to a file instead where
+//! the configuration says so.
 //!
 //! Nothing here can grow or block for ever. Lines wait in one bounded queue for one writer thread. When
 //! it is full (the terminal, the pipe or the disk behind it is slower than the workers) a reader waits
 //! for a moment, which makes the worker wait; then it drops lines and counts them, and says how many as
-//! soon as a line gets through again. A line longer than [`LINE_MAX`] is cut into several.
+//! soon as a line gets through again. A worker that prints more lines in a second than the flood limit
+//! does not wait: the rest of that second is dropped and counted. A line longer than [`LINE_MAX`] is cut
+//! into several.
+
+mod file;
 
 use super::tail::TailWriter;
-use crate::config::LogFormat;
+use crate::config::{Log as LogConfig, LogFormat};
 use crate::core::WorkerId;
+use file::LogFile;
+pub use file::log_parts;
+use jiff::Timestamp;
 use std::io::{self, Write};
 use std::os::fd::OwnedFd;
+use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::net::unix::pipe;
 use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::TrySendError;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 /// The longest line passed on whole, in bytes.
 const LINE_MAX: usize = 16 * 1024;
@@ -63,6 +72,7 @@ struct Source {
 
 enum Item {
     Line {
+        at: Timestamp,
         source: Source,
         text: Vec<u8>,
     },
@@ -83,19 +93,35 @@ enum Item {
 pub struct Output {
     queue: mpsc::Sender<Item>,
     log_dropped: Arc<AtomicU64>,
+    flood_limit: u32,
+    /// Whether the file is to be opened anew; absent without a file.
+    reopen: Option<Arc<AtomicBool>>,
 }
 
 impl Output {
-    /// Starts the writer thread, which ends when the last clone is dropped.
-    pub fn start(format: LogFormat) -> io::Result<Self> {
+    /// Starts the writer thread, which ends when the last clone is dropped. What workers print goes to
+    /// `file` if there is one.
+    pub fn start(config: &LogConfig, file: Option<PathBuf>) -> io::Result<Self> {
         let (queue, mut items) = mpsc::channel(QUEUE);
+        let reopen = file.as_ref().map(|_| Arc::<AtomicBool>::default());
+        let file = file.map(|path| LogFile::new(path, config.rotate));
+        let mut writer = Writer { format: config.format, file, reopen: reopen.clone() };
         std::thread::Builder::new().name("stanch-output".into()).spawn(move || {
             while let Some(item) = items.blocking_recv() {
                 // There is nobody to tell when the standard error is gone.
-                let _ = write(item, format);
+                let _ = writer.write(item);
             }
         })?;
-        Ok(Self { queue, log_dropped: Arc::default() })
+        Ok(Self { queue, log_dropped: Arc::default(), flood_limit: config.flood_limit, reopen })
+    }
+
+    /// Has the file of the workers' output opened anew, which somebody has moved away; false without
+    /// one.
+    pub(super) fn reopen(&self) -> bool {
+        self.reopen.as_ref().is_some_and(|reopen| {
+            reopen.store(true, Ordering::Relaxed);
+            true
+        })
     }
 
     /// A writer for the supervisor's own log; never blocks, each `write` is one entry.
@@ -114,7 +140,8 @@ impl Output {
     /// Passes on what a worker writes to one of its pipes, until the last writer has closed it.
     pub(super) fn attach(&self, worker: WorkerId, stream: Stream, pipe: OwnedFd, tail: TailWriter) {
         let source = Source { worker, stream };
-        let relay = Relay { source, queue: self.queue.clone(), dropped: 0, tail };
+        let second = Second { limit: self.flood_limit, begun: Instant::now(), lines: 0 };
+        let relay = Relay { source, queue: self.queue.clone(), dropped: 0, second, tail };
         match pipe::Receiver::from_owned_fd(pipe) {
             Ok(pipe) => drop(tokio::spawn(relay.run(pipe))),
             Err(error) => tracing::warn!(%worker, %error, "cannot read the output of a worker"),
@@ -144,7 +171,28 @@ struct Relay {
     queue: mpsc::Sender<Item>,
     /// Lines dropped and not yet told.
     dropped: u64,
+    second: Second,
     tail: TailWriter,
+}
+
+/// How many lines have come within a second.
+struct Second {
+    /// 0: any number may.
+    limit: u32,
+    begun: Instant,
+    lines: u32,
+}
+
+impl Second {
+    /// Counts a line; whether it is one too many.
+    fn is_over(&mut self) -> bool {
+        let now = Instant::now();
+        if now.duration_since(self.begun) >= Duration::from_secs(1) {
+            (self.begun, self.lines) = (now, 0);
+        }
+        self.lines = self.lines.saturating_add(1);
+        self.limit > 0 && self.lines > self.limit
+    }
 }
 
 impl Relay {
@@ -190,7 +238,11 @@ impl Relay {
 
     async fn pass_on(&mut self, text: Vec<u8>) {
         self.tail.push(self.source.stream, &text);
-        let line = Item::Line { source: self.source, text };
+        if self.second.is_over() {
+            self.dropped += 1;
+            return;
+        }
+        let line = Item::Line { at: Timestamp::now(), source: self.source, text };
         if self.dropped > 0 {
             // Once lines are being dropped, waiting for each would only slow the worker down.
             self.tell_dropped();
@@ -214,42 +266,59 @@ impl Relay {
     }
 }
 
-fn write(item: Item, format: LogFormat) -> io::Result<()> {
-    match item {
-        Item::Line { source, text } => {
-            let text = String::from_utf8_lossy(&text);
-            source.stream.write(render(source, &text, format).as_bytes())
-        }
-        Item::Dropped { source, lines } => {
-            let text = format!("stanch: {lines} lines of this worker were dropped");
-            source.stream.write(render(source, &text, format).as_bytes())
-        }
-        Item::Log { text, dropped } => {
-            if dropped > 0 {
-                let note = format!("stanch: {dropped} entries of this log were dropped\n");
-                Stream::Stderr.write(note.as_bytes())?;
-            }
-            Stream::Stderr.write(&text)
-        }
-        Item::Flush(done) => {
-            let _ = done.try_send(());
-            Ok(())
-        }
-    }
+/// What the writer thread has.
+struct Writer {
+    format: LogFormat,
+    file: Option<LogFile>,
+    reopen: Option<Arc<AtomicBool>>,
 }
 
-fn render(source: Source, text: &str, format: LogFormat) -> String {
-    let worker = source.worker;
-    match format {
-        LogFormat::Human => format!("[{}] {text}\n", worker.slot),
-        LogFormat::Json => {
-            let object = serde_json::json!({
-                "slot": worker.slot,
-                "generation": worker.generation,
-                "stream": source.stream.as_str(),
-                "line": text,
-            });
-            format!("{object}\n")
+impl Writer {
+    fn write(&mut self, item: Item) -> io::Result<()> {
+        match item {
+            Item::Line { at, source, text } => {
+                self.write_line(at, source, &String::from_utf8_lossy(&text))
+            }
+            Item::Dropped { source, lines } => {
+                let text = format!("stanch: {lines} lines of this worker were dropped");
+                self.write_line(Timestamp::now(), source, &text)
+            }
+            Item::Log { text, dropped } => {
+                if dropped > 0 {
+                    let note = format!("stanch: {dropped} entries of this log were dropped\n");
+                    Stream::Stderr.write(note.as_bytes())?;
+                }
+                Stream::Stderr.write(&text)
+            }
+            Item::Flush(done) => {
+                let _ = done.try_send(());
+                Ok(())
+            }
         }
+    }
+
+    fn write_line(&mut self, at: Timestamp, source: Source, text: &str) -> io::Result<()> {
+        let line = match self.format {
+            LogFormat::Human => format!("[{}] {text}\n", source.worker.slot),
+            LogFormat::Json => {
+                let object = serde_json::json!({
+                    "at": format!("{at:.3}"),
+                    "slot": source.worker.slot,
+                    "generation": source.worker.generation,
+                    "stream": source.stream.as_str(),
+                    "line": text,
+                });
+                format!("{object}\n")
+            }
+        };
+        let Some(file) = &mut self.file else { return source.stream.write(line.as_bytes()) };
+        if self.reopen.as_ref().is_some_and(|reopen| reopen.swap(false, Ordering::Relaxed)) {
+            file.close();
+        }
+        match self.format {
+            LogFormat::Human => file.append(format!("{at:.3} {line}").as_bytes()),
+            LogFormat::Json => file.append(line.as_bytes()),
+        }
+        Ok(())
     }
 }

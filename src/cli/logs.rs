@@ -1,0 +1,210 @@
+//! `stanch logs`: what workers printed, where it is kept in a file. Reads the files themselves, whether
+//! or not a supervisor is running.
+
+use super::output::{Stop, print};
+use super::{Failure, incidents, place};
+use crate::config::WorkerOutput;
+use crate::runtime::log_parts;
+use clap::Args as ClapArgs;
+use flate2::read::MultiGzDecoder;
+use std::collections::VecDeque;
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, Read};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::thread::sleep;
+use std::time::Duration;
+
+/// From one look for new lines to the next.
+const PAUSE: Duration = Duration::from_millis(200);
+
+/// Show what workers printed, where `log.worker_output` is "files"
+#[derive(ClapArgs)]
+pub struct Args {
+    /// Only of this slot
+    slot: Option<u32>,
+    /// Wait for more, until interrupted
+    #[arg(short, long)]
+    follow: bool,
+    /// The last so many lines
+    #[arg(short = 'n', long, value_name = "N", default_value_t = 100)]
+    lines: usize,
+    /// The file of this configuration; by default the one beside the only audit log
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// This file
+    #[arg(long, value_name = "FILE", conflicts_with = "config")]
+    file: Option<PathBuf>,
+}
+
+/// Runs `stanch logs`.
+pub fn run(args: Args) -> Result<(), Failure> {
+    let Args { slot, follow, lines, config, file } = args;
+    let path = path_of(file, config.as_deref())?;
+    let unread = |error: io::Error| {
+        Stop::Failed(Failure::Usage(format!("cannot read {}: {error}", path.display())))
+    };
+    // Opened before older files are listed, so that no line falls between them.
+    let mut live = Live::open(&path);
+    let mut parts = log_parts(&path).unwrap_or_default();
+    parts.retain(|part| *part != path);
+    if live.file.is_none() && parts.is_empty() {
+        return Err(Failure::Usage(format!(
+            "{} is not there: nothing was printed yet, or log.worker_output is not \"files\"",
+            path.display()
+        )));
+    }
+    print(|out| {
+        let mut last = Last { slot, most: lines, lines: VecDeque::new() };
+        last.take(&mut live.new_lines().map_err(unread)?.into_iter());
+        for part in parts.iter().rev() {
+            if last.lines.len() >= lines {
+                break;
+            }
+            last.put_before(part).map_err(unread)?;
+        }
+        for line in last.lines {
+            out.write_all(&line)?;
+        }
+        out.flush()?;
+        if !follow {
+            return Ok(());
+        }
+        loop {
+            for line in live.new_lines().map_err(unread)?.iter().filter(|line| is_of(line, slot)) {
+                out.write_all(line)?;
+            }
+            out.flush()?;
+            sleep(PAUSE);
+        }
+    })
+}
+
+fn path_of(file: Option<PathBuf>, config: Option<&Path>) -> Result<PathBuf, Failure> {
+    if let Some(file) = file {
+        return Ok(file);
+    }
+    let Some(source) = config else {
+        return Ok(incidents::store_path(None, None)?.with_extension("log"));
+    };
+    let config = place::config_of(source)?;
+    match config.log.worker_output {
+        WorkerOutput::Files => Ok(place::log_path(&config)),
+        WorkerOutput::Pass => Err(Failure::Usage(format!(
+            "{} does not keep what workers print: it goes where the output of stanch goes; set \
+             log.worker_output = \"files\" to keep it",
+            source.display()
+        ))),
+    }
+}
+
+/// The last lines of a slot, or of all.
+struct Last {
+    slot: Option<u32>,
+    most: usize,
+    lines: VecDeque<Vec<u8>>,
+}
+
+impl Last {
+    fn take(&mut self, lines: &mut dyn Iterator<Item = Vec<u8>>) {
+        for line in lines.filter(|line| is_of(line, self.slot)) {
+            self.lines.push_back(line);
+            if self.lines.len() > self.most {
+                self.lines.pop_front();
+            }
+        }
+    }
+
+    /// Fills up with the last lines of an older file.
+    fn put_before(&mut self, part: &Path) -> io::Result<()> {
+        let mut compressed = part.as_os_str().to_owned();
+        compressed.push(".gz");
+        let (file, compressed) = match File::open(part) {
+            Ok(file) => (file, part.extension().is_some_and(|end| end == "gz")),
+            // Compressed since it was listed, or deleted for its age.
+            Err(_) => match File::open(compressed) {
+                Ok(file) => (file, true),
+                Err(_) => return Ok(()),
+            },
+        };
+        let reader: Box<dyn Read> =
+            if compressed { Box::new(MultiGzDecoder::new(file)) } else { Box::new(file) };
+        let mut reader = BufReader::new(reader);
+        let most = self.most - self.lines.len();
+        let mut older = Last { slot: self.slot, most, lines: VecDeque::new() };
+        loop {
+            let mut line = Vec::new();
+            if reader.read_until(b'\n', &mut line)? == 0 {
+                break;
+            }
+            older.take(&mut std::iter::once(line));
+        }
+        older.lines.append(&mut self.lines);
+        self.lines = older.lines;
+        Ok(())
+    }
+}
+
+/// The file that is written.
+struct Live {
+    path: PathBuf,
+    file: Option<BufReader<File>>,
+    /// The beginning of a line whose end is not written yet.
+    begun: Vec<u8>,
+}
+
+impl Live {
+    fn open(path: &Path) -> Self {
+        let file = File::open(path).ok().map(BufReader::new);
+        Self { path: path.to_owned(), file, begun: Vec::new() }
+    }
+
+    /// What was written since it was last asked, also in the file that has taken its place.
+    fn new_lines(&mut self) -> io::Result<Vec<Vec<u8>>> {
+        let mut lines = Vec::new();
+        loop {
+            // Looked up first: what is written until then is in the file that is open.
+            let there = std::fs::metadata(&self.path).ok();
+            if let Some(file) = &mut self.file {
+                while file.read_until(b'\n', &mut self.begun)? > 0 {
+                    if self.begun.ends_with(b"\n") {
+                        lines.push(std::mem::take(&mut self.begun));
+                    }
+                }
+            }
+            let open = self.file.as_ref().and_then(|file| file.get_ref().metadata().ok());
+            let place = |about: &std::fs::Metadata| (about.dev(), about.ino());
+            if there.is_none() || there.as_ref().map(place) == open.as_ref().map(place) {
+                return Ok(lines);
+            }
+            *self = Self::open(&self.path);
+        }
+    }
+}
+
+/// Whether a line is of this slot. It begins with a time and `[SLOT]`, or is a JSON object.
+fn is_of(line: &[u8], slot: Option<u32>) -> bool {
+    let Some(slot) = slot else { return true };
+    if line.first() == Some(&b'{') {
+        let object = serde_json::from_slice::<serde_json::Value>(line);
+        return object.is_ok_and(|object| object["slot"] == slot);
+    }
+    let tag = format!("[{slot}]");
+    line.split(|byte| *byte == b' ').nth(1) == Some(tag.as_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_are_known_by_their_slot() {
+        let human = b"2026-11-22T05:40:00.123Z [1] GET /\n";
+        let json = br#"{"at":"2026-11-22T05:40:00.123Z","slot":1,"line":"[2] x"}"#;
+        for line in [&human[..], json] {
+            assert!(is_of(line, None) && is_of(line, Some(1)) && !is_of(line, Some(2)));
+        }
+        assert!(!is_of(b"stanch: 3 lines are missing here\n", Some(1)));
+        assert!(!is_of(b"2026-11-22T05:40:00.123Z [11] [1]\n", Some(1)));
+    }
+}

@@ -1,0 +1,342 @@
+//! The file that the workers' output goes to.
+//!
+//! A file that cannot be written (a full disk, a folder that is gone) stops nobody: lines are dropped
+//! and counted, it is tried again every second, and both the file and stanch's own log say how many are
+//! missing. When it is large or old enough it is set aside under its own name and the time, compressed
+//! by a thread beside the writer, and the oldest of those go.
+
+use crate::config::Rotate;
+use crate::core::words::chain;
+use flate2::Compression;
+use flate2::write::GzEncoder;
+use jiff::Timestamp;
+use std::ffi::OsString;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant, SystemTime};
+
+/// A file that cannot be written is tried again after this long.
+const RETRY: Duration = Duration::from_secs(1);
+/// It may have anything in it that a program prints.
+const MODE: u32 = 0o640;
+
+/// The file, opened when a line comes.
+#[derive(Debug)]
+pub(super) struct LogFile {
+    path: PathBuf,
+    rotate: Rotate,
+    open: Option<Open>,
+    /// Lines that are missing and not yet told of.
+    lost: u64,
+    /// When to try again what failed.
+    retry: Option<Instant>,
+    /// Held by who compresses.
+    tidying: Arc<Mutex<()>>,
+}
+
+#[derive(Debug)]
+struct Open {
+    file: File,
+    size: u64,
+    begun: SystemTime,
+    /// Whatever else stands there, a device or a pipe, is not set aside.
+    is_regular: bool,
+}
+
+impl LogFile {
+    /// At this path. What an earlier supervisor did not get to compress is done now.
+    pub fn new(path: PathBuf, rotate: Rotate) -> Self {
+        let file = Self { path, rotate, open: None, lost: 0, retry: None, tidying: Arc::default() };
+        file.tidy();
+        file
+    }
+
+    /// The next line opens it anew.
+    pub fn close(&mut self) {
+        self.open = None;
+    }
+
+    /// Appends a line with its end, or counts it as lost.
+    pub fn append(&mut self, line: &[u8]) {
+        if self.retry.is_some_and(|at| Instant::now() < at) {
+            self.lost += 1;
+            return;
+        }
+        let lost = self.lost;
+        match self.try_append(line) {
+            Ok(()) => {
+                if self.retry.take().is_some() {
+                    let path = self.path.display();
+                    tracing::warn!(%path, lost, "the workers' output is written again");
+                }
+            }
+            Err(error) => {
+                if self.retry.is_none() {
+                    let path = self.path.display();
+                    tracing::error!(
+                        %path,
+                        error = chain(&error),
+                        "the workers' output cannot be written; its lines are dropped and counted until \
+                         it can"
+                    );
+                }
+                self.lost += 1;
+                self.retry = Some(Instant::now() + RETRY);
+                self.open = None;
+            }
+        }
+    }
+
+    fn try_append(&mut self, line: &[u8]) -> io::Result<()> {
+        if self.open.as_ref().is_some_and(|open| open.is_due(&self.rotate)) {
+            self.set_aside();
+        }
+        let open = match &mut self.open {
+            Some(open) => open,
+            none => none.insert(Open::at(&self.path)?),
+        };
+        if self.lost > 0 {
+            let lost = self.lost;
+            open.write(format!("stanch: {lost} lines are missing here\n").as_bytes())?;
+            self.lost = 0;
+        }
+        open.write(line)
+    }
+
+    /// Renames the file; the next line begins another. One that cannot be renamed goes on, and is tried
+    /// again when as much has come to it once more.
+    fn set_aside(&mut self) {
+        let aside = name_of(&self.path, Timestamp::now());
+        match fs::rename(&self.path, &aside) {
+            Ok(()) => {
+                self.open = None;
+                self.tidy();
+            }
+            Err(error) => {
+                let path = self.path.display();
+                tracing::error!(%path, %error, "the file cannot be set aside; it grows on");
+                if let Some(open) = &mut self.open {
+                    (open.size, open.begun) = (0, SystemTime::now());
+                }
+            }
+        }
+    }
+
+    /// Compresses what was set aside and deletes the oldest, beside the writer.
+    fn tidy(&self) {
+        let (path, keep) = (self.path.clone(), self.rotate.keep as usize);
+        let tidying = Arc::clone(&self.tidying);
+        let task = move || {
+            let _alone = tidying.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Err(error) = tidy(&path, keep) {
+                let path = path.display();
+                tracing::warn!(%path, %error, "old output of the workers cannot be tidied up");
+            }
+        };
+        if let Err(error) = std::thread::Builder::new().name("stanch-tidy".into()).spawn(task) {
+            tracing::warn!(%error, "no thread to compress the workers' old output");
+        }
+    }
+}
+
+impl Open {
+    fn at(path: &Path) -> io::Result<Self> {
+        // Non-blocking: nobody may read from a pipe that stands there.
+        let flags = nix::libc::O_NONBLOCK | nix::libc::O_NOCTTY;
+        let mut options = OpenOptions::new();
+        options.append(true).read(true).create(true).mode(MODE).custom_flags(flags);
+        let file = match options.open(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                fs::create_dir_all(path.parent().unwrap_or(Path::new("/")))?;
+                options.open(path)?
+            }
+            file => file?,
+        };
+        let about = file.metadata()?;
+        let begun = about.created().or_else(|_| about.modified())?;
+        let mut open = Self { file, size: about.len(), begun, is_regular: about.is_file() };
+        // What broke off, when the disk was full or the host went down, is no beginning of a line.
+        let mut last = *b"\n";
+        if open.size > 0 && open.file.read_at(&mut last, open.size - 1).is_ok() && last != *b"\n" {
+            open.write(b"\n")?;
+        }
+        Ok(open)
+    }
+
+    fn is_due(&self, rotate: &Rotate) -> bool {
+        let old = || self.begun.elapsed().is_ok_and(|age| age >= rotate.age);
+        self.is_regular && self.size > 0 && (self.size >= rotate.size.0 || old())
+    }
+
+    fn write(&mut self, text: &[u8]) -> io::Result<()> {
+        self.file.write_all(text)?;
+        self.size += text.len() as u64;
+        Ok(())
+    }
+}
+
+/// `shop.log.20261122T054000Z`; with `-001` and so on while that is taken.
+fn name_of(path: &Path, now: Timestamp) -> PathBuf {
+    let time = now.strftime("%Y%m%dT%H%M%SZ");
+    let named = |end: &str| {
+        let mut name = OsString::from(path);
+        name.push(format!(".{time}{end}"));
+        PathBuf::from(name)
+    };
+    let is_free = |name: &PathBuf| !name.exists() && !compressed(name).exists();
+    let more = (1..1000).map(|number| named(&format!("-{number:03}")));
+    [named("")].into_iter().chain(more).find(is_free).unwrap_or_else(|| named("-more"))
+}
+
+fn compressed(path: &Path) -> PathBuf {
+    let mut name = OsString::from(path);
+    name.push(".gz");
+    name.into()
+}
+
+/// The files of a log, oldest first: those that were set aside, some compressed (`.gz`), and the one that
+/// is written, if it is there.
+///
+/// # Errors
+/// What the system said to listing the folder.
+pub fn log_parts(path: &Path) -> io::Result<Vec<PathBuf>> {
+    let mut parts = set_aside(path)?;
+    parts.extend(path.exists().then(|| path.to_owned()));
+    Ok(parts)
+}
+
+fn set_aside(path: &Path) -> io::Result<Vec<PathBuf>> {
+    let (Some(folder), Some(name)) = (path.parent(), path.file_name()) else {
+        return Ok(Vec::new());
+    };
+    let name = name.to_string_lossy();
+    let is_time = |end: &str| end.len() >= 16 && end.starts_with(|c: char| c.is_ascii_digit());
+    let mut found: Vec<PathBuf> = fs::read_dir(folder)?
+        .filter_map(|entry| Some(entry.ok()?.path()))
+        .filter(|file| {
+            let file = file.file_name().unwrap_or_default().to_string_lossy();
+            let end = file.strip_prefix(&*name).and_then(|end| end.strip_prefix('.'));
+            end.is_some_and(|end| is_time(end) && !end.ends_with(".part"))
+        })
+        .collect();
+    found.sort();
+    Ok(found)
+}
+
+fn tidy(path: &Path, keep: usize) -> io::Result<()> {
+    loop {
+        let aside = set_aside(path)?;
+        let (gone, kept) = aside.split_at(aside.len().saturating_sub(keep));
+        for file in gone {
+            fs::remove_file(file)?;
+        }
+        let Some(next) = kept.iter().find(|file| file.extension().is_none_or(|end| end != "gz"))
+        else {
+            return Ok(());
+        };
+        compress(next)?;
+    }
+}
+
+fn compress(path: &Path) -> io::Result<()> {
+    let whole = compressed(path);
+    let mut part = OsString::from(&whole);
+    part.push(".part");
+    let part = PathBuf::from(part);
+    let write = || {
+        let mut options = OpenOptions::new();
+        let file = options.write(true).create(true).truncate(true).mode(MODE).open(&part)?;
+        let mut encoder = GzEncoder::new(file, Compression::default());
+        io::copy(&mut File::open(path)?, &mut encoder)?;
+        encoder.finish()?.sync_all()?;
+        fs::rename(&part, &whole)
+    };
+    if let Err(error) = write() {
+        let _ = fs::remove_file(&part);
+        return Err(error);
+    }
+    fs::remove_file(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::units::Bytes;
+    use flate2::read::GzDecoder;
+    use std::io::Read;
+
+    fn rotate(size: u64, keep: u32) -> Rotate {
+        Rotate { size: Bytes(size), age: Duration::from_secs(3600), keep }
+    }
+
+    fn text(path: &Path) -> String {
+        let bytes = fs::read(path).unwrap();
+        if path.extension().is_some_and(|end| end == "gz") {
+            let mut text = String::new();
+            GzDecoder::new(&bytes[..]).read_to_string(&mut text).unwrap();
+            return text;
+        }
+        String::from_utf8(bytes).unwrap()
+    }
+
+    #[test]
+    fn a_large_file_is_set_aside_compressed_and_the_oldest_go() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("new/shop.log");
+        let mut log = LogFile::new(path.clone(), rotate(20, 2));
+        for number in 0..50 {
+            log.append(format!("line {number:04}\n").as_bytes());
+        }
+        let _alone = log.tidying.lock();
+        tidy(&path, 2).unwrap();
+        let parts = log_parts(&path).unwrap();
+        let compressed = parts.iter().filter(|file| file.extension().unwrap() == "gz").count();
+        assert_eq!((compressed, parts.len()), (2, 3), "{parts:?}");
+        let all: String = parts.iter().map(|file| text(file)).collect();
+        assert_eq!(all, "line 0044\nline 0045\nline 0046\nline 0047\nline 0048\nline 0049\n");
+    }
+
+    #[test]
+    fn an_old_file_is_set_aside() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("shop.log");
+        let mut log =
+            LogFile::new(path.clone(), Rotate { age: Duration::ZERO, ..rotate(1 << 20, 9) });
+        log.append(b"one\n");
+        log.append(b"two\n");
+        assert_eq!(text(&path), "two\n");
+    }
+
+    #[test]
+    fn what_cannot_be_written_is_counted_and_told_when_it_can() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("shop.log");
+        fs::create_dir(&path).unwrap();
+        let mut log = LogFile::new(path.clone(), rotate(1 << 20, 2));
+        log.append(b"one\n");
+        log.append(b"two\n");
+        fs::remove_dir(&path).unwrap();
+        fs::write(&path, "torn").unwrap();
+        log.append(b"three\n");
+        assert_eq!(text(&path), "torn", "it is not tried again for each line");
+        log.retry = Some(Instant::now());
+        log.append(b"four\n");
+        assert_eq!(text(&path), "torn\nstanch: 3 lines are missing here\nfour\n");
+    }
+
+    #[test]
+    fn a_file_that_was_moved_away_is_opened_anew() {
+        let folder = tempfile::tempdir().unwrap();
+        let (path, moved) = (folder.path().join("shop.log"), folder.path().join("moved"));
+        let mut log = LogFile::new(path.clone(), rotate(1 << 20, 2));
+        log.append(b"one\n");
+        fs::rename(&path, &moved).unwrap();
+        log.append(b"two\n");
+        log.close();
+        log.append(b"three\n");
+        assert_eq!((text(&moved), text(&path)), ("one\ntwo\n".into(), "three\n".into()));
+    }
+}
