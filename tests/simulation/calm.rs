@@ -109,9 +109,11 @@ impl Calm {
     fn act(&mut self, actions: Vec<Action>) {
         for action in actions {
             match action {
-                Action::Record(record) => self.records.push((self.now.as_secs_f64(), record)),
-                Action::Incident(incident) => {
-                    self.incidents.insert(incident.id.clone(), incident);
+                Action::Record(record) => {
+                    if let Some(incident) = &record.state {
+                        self.incidents.insert(incident.id.clone(), (**incident).clone());
+                    }
+                    self.records.push((self.now.as_secs_f64(), record));
                 }
                 Action::Alert(alert) => self.alerts.push((self.now.as_secs_f64(), *alert)),
                 Action::Start { worker } => {

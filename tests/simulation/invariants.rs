@@ -174,7 +174,10 @@ impl Invariants {
     pub fn check(&mut self, now: Moment, action: &Action) {
         let seed = self.seed;
         match action {
-            Action::Record(record) => self.check_record(now, record),
+            Action::Record(record) => {
+                self.check_record(now, record);
+                record.state.iter().for_each(|incident| self.alerts.incident(now, incident));
+            }
             Action::Start { worker } => {
                 assert!(self.started.insert(*worker), "seed {seed}: {worker} started twice");
                 self.live.insert(*worker);
@@ -244,7 +247,6 @@ impl Invariants {
                     self.serving.extend(self.hung.iter().copied());
                 }
             }
-            Action::Incident(incident) => self.alerts.incident(now, incident),
             Action::Alert(alert) => self.alerts.alert(alert),
             Action::Adopt { .. } | Action::CloseListeners | Action::Finish => {}
         }

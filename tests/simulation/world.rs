@@ -300,7 +300,6 @@ impl World {
                 }
                 Action::Record(_)
                 | Action::TakeBaseline { .. }
-                | Action::Incident(_)
                 | Action::Admit { .. }
                 | Action::Abandon { .. }
                 | Action::Divert { drain: false, .. }

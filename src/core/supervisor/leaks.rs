@@ -208,8 +208,7 @@ impl Supervisor {
         if !restarts || std::mem::replace(&mut holding.told, true) {
             return;
         }
-        let changed = self.book.escalate(&incident);
-        self.put_incident(changed);
+        self.escalate(now, &incident, "replacing workers will not do for long");
         let figures: Figures = outlook_figures(outlook).collect();
         let about = About::Worker(id, Some(name(quantity)));
         let some = Some(incident);
