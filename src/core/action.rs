@@ -74,6 +74,11 @@ pub enum Action {
         /// Which worker.
         worker: WorkerId,
     },
+    /// Look at a suspect, so that something is known of it if it has to be killed at once.
+    TakeLook {
+        /// Which worker.
+        worker: WorkerId,
+    },
     /// No worker comes any more: close the supervisor's own copies of the listening sockets, that of
     /// each worker when it is told to end. Whoever connects when the last has closed its own shall be
     /// refused, not left waiting.

@@ -129,6 +129,11 @@ impl Executor {
                         self.evidence.take_baseline(worker, live.subject());
                     }
                 }
+                Action::TakeLook { worker } => {
+                    if let Some(live) = self.roster.get_mut(worker) {
+                        self.evidence.take_look(worker, live.subject());
+                    }
+                }
                 Action::CloseListeners => {
                     if let Err(error) = self.plane().close() {
                         tracing::error!(error = chain(&error), "close failed");
@@ -249,6 +254,7 @@ impl Executor {
             tasks,
             tail,
             baseline: Baseline::default(),
+            last_look: Baseline::default(),
             adopted: true,
             launching: false,
             exit_told: exit.is_some(),
@@ -396,6 +402,7 @@ impl Executor {
             memory,
             tail,
             baseline: Baseline::default(),
+            last_look: Baseline::default(),
             adopted: false,
             launching: outcome.is_ok(),
             exit: None,

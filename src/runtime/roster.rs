@@ -34,6 +34,8 @@ pub(super) struct Live {
     pub tail: Arc<Tail>,
     /// What it was like in good order.
     pub baseline: Baseline,
+    /// What it was like when it was suspected of a leak.
+    pub last_look: Baseline,
     /// Attend to its launch or wait for its end, probe it, wait for the OOM killer to come to it.
     pub tasks: Vec<AbortHandle>,
     /// It is not our child.
@@ -60,7 +62,8 @@ impl Live {
     /// What evidence is taken of.
     pub fn subject(&self) -> Subject {
         let (tree, tail) = (Arc::clone(&self.tree), Arc::clone(&self.tail));
-        Subject { pid: self.pid, tree, tail, baseline: Arc::clone(&self.baseline) }
+        let (baseline, last_look) = (Arc::clone(&self.baseline), Arc::clone(&self.last_look));
+        Subject { pid: self.pid, tree, tail, baseline, last_look }
     }
 }
 

@@ -66,6 +66,9 @@ fn a_leak_says_what_did_not_change_and_tells_where_it_stands_now() {
     let confirmed = calm.of(Kind::LeakConfirmed);
     assert!(confirmed.len() > 2, "{confirmed:?}");
     let (said, record) = confirmed[0];
+    // Should it have to be killed, something is known of it.
+    let suspected = &calm.of(Kind::LeakSuspected)[0].1;
+    assert_eq!(Some(calm.looks[0].slot), suspected.slot);
     assert!(*said > 600.0, "{said}");
     // Hashed late, it counts from the start of its worker.
     let midnight = "configuration and program are unchanged since 2027-01-15 00:00Z";

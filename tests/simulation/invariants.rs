@@ -221,7 +221,9 @@ impl Invariants {
                 self.check_ours(*worker);
                 self.admitted.insert(*worker);
             }
-            Action::Abandon { worker } | Action::TakeBaseline { worker } => {
+            Action::Abandon { worker }
+            | Action::TakeBaseline { worker }
+            | Action::TakeLook { worker } => {
                 self.check_ours(*worker);
             }
             Action::CaptureEvidence(inquiry) => {
@@ -307,6 +309,12 @@ impl Invariants {
         assert_eq!(record.number, last + 1, "seed {seed}: records are numbered without gaps");
         self.records.insert(record.number, record.clone());
         match record.kind {
+            Kind::DrainStarted => {
+                // A hung one may wait for evidence before it is told to stop.
+                self.hung.retain(|worker| {
+                    Some(worker.slot) != record.slot || Some(worker.generation) != record.generation
+                });
+            }
             Kind::RollStarted => {
                 self.rolls += 1;
                 self.operators_roll = record.slot.is_none();

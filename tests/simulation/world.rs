@@ -300,6 +300,7 @@ impl World {
                 }
                 Action::Record(_)
                 | Action::TakeBaseline { .. }
+                | Action::TakeLook { .. }
                 | Action::Admit { .. }
                 | Action::Abandon { .. }
                 | Action::Divert { drain: false, .. }

@@ -38,7 +38,7 @@ use super::{
 };
 use commands::Waiter;
 use jiff::Timestamp;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 /// Whether the supervisor acts by itself.
@@ -426,6 +426,7 @@ impl Supervisor {
             status_text: None,
             due: None,
             sample: None,
+            samples: VecDeque::new(),
             peak_kib: None,
             limit_held: false,
             settled_kib: None,

@@ -23,6 +23,16 @@ fn forged(original: &Path, sql: &str) -> Result<Verified, Break> {
     verify(&copy, None)
 }
 
+/// Flips a bit on the disk itself, where this text begins.
+fn damage(path: &Path, text: &str) {
+    let mut file = std::fs::read(path).unwrap();
+    let places = file.windows(text.len()).enumerate().filter(|(_, part)| *part == text.as_bytes());
+    let places: Vec<usize> = places.map(|(place, _)| place).collect();
+    assert!(!places.is_empty());
+    places.into_iter().for_each(|place| file[place] ^= 1);
+    std::fs::write(path, file).unwrap();
+}
+
 #[test]
 fn a_row_that_the_log_does_not_vouch_for_is_found() {
     let folder = tempfile::tempdir().unwrap();
@@ -84,9 +94,7 @@ fn a_damaged_row_does_not_hide_the_others() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("s.db");
     store(&path);
-    let damage = "DROP INDEX incidents_opened_at; DROP INDEX incidents_unresolved;
-                  UPDATE incidents SET body = substr(body, 2) WHERE id = 'A'";
-    Connection::open(&path).unwrap().execute_batch(damage).unwrap();
+    damage(&path, r#"{"id":"A""#);
     let reader = Reader::open(&path).unwrap();
     let Found { incidents, damaged } = reader.incidents(&IncidentFilter::default()).unwrap();
     assert_eq!(incidents.into_iter().map(|one| one.id.0).collect::<Vec<_>>(), ["B"]);
@@ -105,8 +113,10 @@ fn a_store_of_an_earlier_stanch_with_a_damaged_row_is_brought_up_to_date() {
     let path = folder.path().join("s.db");
     super::super::schema::version_1(&path);
     let old = Connection::open(&path).unwrap();
-    old.execute("INSERT INTO incidents (id, body) VALUES ('A', '{')", []).unwrap();
+    let insert = r#"INSERT INTO incidents (id, body) VALUES ('A', '{"id":"A"}')"#;
+    old.execute(insert, []).unwrap();
     drop(old);
+    damage(&path, r#"{"id":"A""#);
     store_with(&path, 1);
     assert_eq!(verify(&path, None).unwrap_err().incident, Some(IncidentId("A".into())));
 }
