@@ -1,7 +1,6 @@
 //! Words for people.
 
 use std::error::Error;
-use std::net::IpAddr;
 
 /// An error with its sources, on one line: `Display` of an error never repeats its source here.
 pub fn chain(error: &dyn Error) -> String {
@@ -18,5 +17,6 @@ pub fn chain(error: &dyn Error) -> String {
 /// Whether what is sent to this host of a URL stays on this one.
 pub fn is_own_host(host: &str) -> bool {
     let bare = host.trim_start_matches('[').trim_end_matches(']');
-    bare == "localhost" || bare.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
+    let v4: Option<Vec<u8>> = bare.split('.').map(|part| part.parse().ok()).collect();
+    bare == "localhost" || bare == "::1" || matches!(v4.as_deref(), Some([127, _, _, _]))
 }

@@ -216,7 +216,7 @@ impl Judge<'_> {
                     Some(uri) if secret && scheme == Some("http") && !is_own(uri) => {
                         let message =
                             "would send a secret in clear text to another host; use https://";
-                        self.problem(place, key, message.to_owned());
+                        self.conclude(At { key, place }, &["alert.to.token"], message.to_owned());
                     }
                     Some(_) => {}
                 }
