@@ -37,10 +37,10 @@ const HIDDEN: &str = "[secret]";
 
 /// Whether a secret stands in the command line.
 pub(super) fn in_command(command: &[String]) -> bool {
-    masked(command).iter().any(|word| matches!(word, Cow::Owned(_)))
+    masked(command).iter().zip(command).any(|(shown, typed)| shown != typed)
 }
 
-/// The command line without its secrets; words that hold none are borrowed.
+/// The command line without its secrets.
 pub fn masked(command: &[String]) -> Vec<Cow<'_, str>> {
     let named = |word: &str| !word.contains('=') && names_secret(word);
     let before = std::iter::once(false).chain(command.iter().map(|word| named(word)));
