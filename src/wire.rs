@@ -100,6 +100,20 @@ pub struct Status {
     pub workers: Vec<Worker>,
     /// Incidents that are not resolved.
     pub incidents_open: u64,
+    /// The audit log.
+    #[serde(default)]
+    pub store: Store,
+}
+
+/// Whether what is done is written down.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Store {
+    /// `well`, or `degraded`: it cannot be written. Empty from a stanch that does not tell.
+    pub state: String,
+    /// Why it cannot be written.
+    pub why: Option<String>,
+    /// Events that are not on disk yet; more than a few only when it is degraded.
+    pub waiting: u64,
 }
 
 /// A supervised address.

@@ -178,3 +178,23 @@ fn the_configurations_that_come_along_are_accepted() {
         ["alerts.toml", "go.toml", "gunicorn.toml", "node.toml", "stanch.toml", "uvicorn.toml"]
     );
 }
+
+#[test]
+fn secrets_are_not_shown_and_ill_kept_ones_are_told() {
+    use std::os::unix::fs::PermissionsExt;
+    let (folder, path) = file(
+        "app.command = [\"serve\", \"--db-password\", \"hunter2\", \"postgres://ada:pw@db/shop\"]\n\
+         [[alert]]\nto = { webhook = \"https://alerts.example/\", token = { file = \"token\" } }\n",
+    );
+    let token = folder.path().join("token");
+    fs::write(&token, "s3cret\n").unwrap();
+    for (mode, told) in [(0o644, true), (0o640, false)] {
+        fs::set_permissions(&token, fs::Permissions::from_mode(mode)).unwrap();
+        let (code, stdout, stderr) = said(&check(&[&path]));
+        assert_eq!(code, Some(0), "{stderr}");
+        assert!(stdout.contains("command  serve --db-password [secret] [secret]\n"), "{stdout}");
+        assert!(!format!("{stdout}{stderr}").contains("hunter2"), "{stdout}{stderr}");
+        let warning = format!("every user of this host can read the secret in {}", token.display());
+        assert_eq!(stderr.contains(&warning), told, "{mode:o}: {stderr}");
+    }
+}

@@ -50,6 +50,7 @@ fn status() -> Status {
             hard_limit_compares: String::new(),
         },
         workers: vec![worker],
+        store: stanch::wire::Store::default(),
         incidents_open: 0,
     }
 }

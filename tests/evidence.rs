@@ -292,6 +292,12 @@ fn a_kill_over_the_hard_limit_waits_for_nothing() {
         stanch.event(&["memory_hard_limit", "memory_oom_killed"], |_| true)
     });
     let told = captured(&mut stanch, "remains");
+    // The kill did not wait, so it is what was known before.
+    let remains: Value = serde_json::from_str(&kept(&stanch, "remains", "remains.json")).unwrap();
+    let samples = remains["scene"]["samples"].as_array().unwrap();
+    let memory = |sample: &Value| sample[1]["rss_anon_kib"].as_u64();
+    assert!(samples.len() > 1, "{remains}");
+    assert!(samples.iter().map(memory).max() > samples.iter().map(memory).min(), "{remains}");
     let retired = event(&mut stanch, "worker_retired");
     assert_eq!(told["incident"], over["incident"]);
     assert_eq!(retired["cause"], "killed", "{retired}");

@@ -195,6 +195,18 @@ fn a_store_that_cannot_be_opened() {
         };
         (log.contains("store_degraded") && log.lines().any(line)).then_some(())
     });
+    let status = stanch.try_status().expect("it answers");
+    assert_eq!(status["store"]["state"], "degraded", "{status}");
+    assert!(
+        status["store"]["why"].as_str().is_some_and(|why| why.contains("store.db")),
+        "{status}"
+    );
+    assert!(status["store"]["waiting"].as_u64() > Some(3), "{status}");
+    let table = stanch.command(&["status"]).stdout;
+    assert!(table.contains("the audit log is not written"), "{table}");
+    let acknowledged = stanch.command(&["incidents", "ack", "last"]);
+    assert_eq!(acknowledged.code, Some(0), "{acknowledged:?}");
+    assert!(acknowledged.stdout.contains("taken, not yet on disk"), "{acknowledged:?}");
     stanch.stop_clean();
     // … and touches nothing.
     let after = std::fs::read(stanch.place().store()).expect("it is there");

@@ -36,6 +36,8 @@ fn incident(id: &str, opened_at: &str, resolved_at: Option<&str>) -> Incident {
                   the limit, and no request was dropped."
                 .into(),
         acknowledged: None,
+        seen: String::new(),
+        last_intervention: None,
     }
 }
 
@@ -44,12 +46,10 @@ fn store(folder: &Path) -> PathBuf {
     let path = folder.join("shop.db");
     let store = Store::open(&path, HOUR).unwrap();
     let writer = store.writer();
-    writer.put_incident(incident("20261120T081500Z", "2026-11-20T08:15:00Z", None));
-    writer.put_incident(incident(
-        "20261121T153012Z",
-        "2026-11-21T15:30:12.1204Z",
-        Some("2026-11-21T15:41:40Z"),
-    ));
+    let incidents = [
+        incident("20261120T081500Z", "2026-11-20T08:15:00Z", None),
+        incident("20261121T153012Z", "2026-11-21T15:30:12.1204Z", Some("2026-11-21T15:41:40Z")),
+    ];
     for (number, (kind, at, reason)) in [
         (Kind::SupervisorStarted, "2026-11-21T12:00:00Z", "stanch 0.1.0 began"),
         (Kind::LeakConfirmed, "2026-11-21T15:30:12.1204Z", "anonymous memory of the worker grows steadily under a load that does not; at this slope it reaches the soft limit in 13 minutes"),
@@ -65,7 +65,8 @@ fn store(folder: &Path) -> PathBuf {
             number,
             at: at.parse().unwrap(),
             kind,
-            incident: (number > 1).then(|| IncidentId("20261121T153012Z".into())),
+            incident: Some(incidents[usize::from(number > 1)].id.clone()),
+            state: Some(Box::new(incidents[usize::from(number > 1)].clone())),
             slot: (2..=4).contains(&number).then_some(Slot(number as u32 % 2)),
             pid: (number == 2).then_some(4242),
             generation: (number == 2).then_some(Generation(3)),
@@ -119,6 +120,7 @@ fn record(kind: Kind, reason: &str) -> Record {
         cause: None,
         reason: reason.into(),
         figures: Figures::new(),
+        state: None,
     }
 }
 
@@ -177,7 +179,7 @@ fn lists_are_complete_oldest_first_and_can_be_cut() {
     assert_eq!(seqs(&["events", "--json", "--slot", "0"]), [2, 4]);
     assert_eq!(seqs(&["events", "--json", "--incident", "last", "--last", "2"]), [4, 5]);
     assert_eq!(seqs(&["export"]), [1, 2, 3, 4, 5]);
-    assert!(text(&store, &["export"]).lines().all(|line| line.contains(r#"},"hash":""#)));
+    assert!(text(&store, &["export"]).lines().all(|line| line.contains(r#"","hash":""#)));
     let long_ago = ["events", "--json", "--since", "5000w"];
     assert_eq!(seqs(&long_ago), [1, 2, 3, 4, 5]);
 }

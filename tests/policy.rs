@@ -189,7 +189,7 @@ fn a_restart_that_does_not_help_is_noticed() {
         let hung_at = paper.now;
         let actions = paper.hangs();
         assert!(!starts(&actions) && !abandons(&actions), "{actions:?}");
-        let critical = |action: &Action| matches!(action, Action::Incident(incident) if incident.severity == Severity::Critical);
+        let critical = |action: &Action| matches!(action, Action::Record(record) if record.state.as_ref().is_some_and(|incident| incident.severity == Severity::Critical));
         assert!(actions.iter().any(critical) || before > Duration::ZERO, "{actions:?}");
         while !starts(&paper.settle()) {}
         let waited = paper.now.since(hung_at);

@@ -39,6 +39,7 @@ fn record(number: u64, began: Timestamp) -> Record {
             "grows 3.1 MiB/min since 14:03Z (95%: 2.8–3.4), floor of 11 collection cycles rising"
                 .into(),
         figures,
+        state: None,
     }
 }
 
@@ -57,6 +58,8 @@ fn incident(number: u64, began: Timestamp) -> Incident {
         release: Some("2026.11.3".into()),
         slots: vec![Slot(1)],
         acknowledged: None,
+        seen: String::new(),
+        last_intervention: None,
         interventions: EACH,
         impact: Figures::new(),
         summary: "worker 1 leaks memory".into(),
@@ -70,10 +73,8 @@ fn fill(path: &Path) {
     let (mut waiting, mut took) = (Vec::new(), Duration::ZERO);
     for number in 1..=EVENTS {
         let start = Instant::now();
-        if number % EACH == 0 {
-            writer.put_incident(incident(number / EACH, began));
-        }
-        waiting.push(writer.append(record(number, began)));
+        let state = Some(Box::new(incident(number / EACH, began)));
+        waiting.push(writer.append(Record { state, ..record(number, began) }));
         // As many at once as find room.
         if waiting.len() == 5_000 || number == EVENTS {
             waiting.drain(..).for_each(|durable| assert!(durable.blocking_recv().is_ok()));

@@ -11,22 +11,29 @@ use std::io::{self, PipeReader};
 use std::os::fd::OwnedFd;
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::unix::pipe;
-use tokio::sync::broadcast::{self, error::RecvError};
+use tokio::sync::oneshot;
 use tokio::time::timeout;
 
 /// So much of the end of what a command prints is kept, in bytes.
 const TAIL: usize = 400;
 
+/// How a child ended.
+pub type Exit = oneshot::Receiver<ExitStatus>;
+
+/// Starts a child so that its end is told: the engine reaps all children of the process.
+pub type Start = Arc<dyn Fn(&mut Command) -> io::Result<(Child, Exit)> + Send + Sync>;
+
 /// What commands run in.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Surroundings {
     /// Their environment.
     pub environment: Vec<(OsString, OsString)>,
-    /// Tells the ends of children that are no workers: the engine reaps all children of the process.
-    pub ends: broadcast::Sender<(i32, ExitStatus)>,
+    /// How they are started.
+    pub start: Start,
 }
 
 /// Runs it to its end; gives the end of what it printed.
@@ -37,10 +44,8 @@ pub(super) async fn run(
     surroundings: &Surroundings,
 ) -> Result<String, Refusal> {
     let program = argv.first().map_or("", String::as_str);
-    // Before there is a child whose end could be missed.
-    let mut ends = surroundings.ends.subscribe();
     let failed = |error: io::Error| Refusal::later(format!("cannot run {program}: {error}"));
-    let (mut child, printed) = spawn(argv, letter, surroundings).map_err(failed)?;
+    let (mut child, exit, printed) = spawn(argv, letter, surroundings).map_err(failed)?;
     let pid = i32::try_from(child.id()).unwrap_or_default();
     let input = child.stdin.take().map(OwnedFd::from).map(pipe::Sender::from_owned_fd);
     let input = input.transpose().map_err(failed)?;
@@ -60,7 +65,7 @@ pub(super) async fn run(
     // Its end counts, not that of its output: what it left in the background may hold that for ever.
     let outcome = timeout(patience, async {
         tokio::select! {
-            status = end_of(pid, &mut ends) => status,
+            status = exit => status.ok(),
             () = talk => None,
         }
     })
@@ -87,13 +92,14 @@ fn spawn(
     argv: &[String],
     letter: &Letter,
     surroundings: &Surroundings,
-) -> io::Result<(Child, PipeReader)> {
+) -> io::Result<(Child, Exit, PipeReader)> {
     let Some((program, arguments)) = argv.split_first() else {
         return Err(io::ErrorKind::InvalidInput.into());
     };
     let incident = &letter.alert.incident;
     let (reader, writer) = io::pipe()?;
-    let child = Command::new(program)
+    let mut command = Command::new(program);
+    command
         .args(arguments)
         .env_clear()
         .envs(surroundings.environment.iter().map(|(name, value)| (name, value)))
@@ -108,20 +114,9 @@ fn spawn(
         .stdin(Stdio::piped())
         .stdout(writer.try_clone()?)
         .stderr(writer)
-        .process_group(0)
-        .spawn()?;
-    Ok((child, reader))
-}
-
-/// How the child ended; `None` if that was missed.
-async fn end_of(pid: i32, ends: &mut broadcast::Receiver<(i32, ExitStatus)>) -> Option<ExitStatus> {
-    loop {
-        match ends.recv().await {
-            Ok((ended, status)) if ended == pid => return Some(status),
-            Ok(_) => {}
-            Err(RecvError::Lagged(_) | RecvError::Closed) => return None,
-        }
-    }
+        .process_group(0);
+    let (child, exit) = (surroundings.start)(&mut command)?;
+    Ok((child, exit, reader))
 }
 
 async fn listen(output: &mut pipe::Receiver, tail: &mut Vec<u8>) {

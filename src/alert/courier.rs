@@ -1,10 +1,10 @@
 //! Takes letters and sees them delivered, on a thread of its own.
 
 use super::attempt::{Refusal, attempt};
-use super::command::Surroundings;
+use super::command::{Start, Surroundings};
 use super::letter::{Letter, cut};
 use super::spool::{self, CAPACITY, Spool};
-use crate::core::{AlertFailure, AlertId, Event, ExitStatus, Target};
+use crate::core::{AlertFailure, AlertId, Event, Target};
 use jiff::{SignedDuration, Timestamp};
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -14,7 +14,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
-use tokio::sync::{broadcast, mpsc};
+use tokio::sync::mpsc;
 use tokio::time::sleep;
 
 /// Letters that the engine may be ahead of the spool.
@@ -38,8 +38,8 @@ pub struct Setup {
     pub spool: PathBuf,
     /// The environment of commands.
     pub environment: Vec<(OsString, OsString)>,
-    /// Tells the ends of children that are no workers.
-    pub ends: broadcast::Sender<(i32, ExitStatus)>,
+    /// Starts commands.
+    pub start: Start,
     /// Gets an [`Event::Alerted`] for each first failure and each end.
     pub events: mpsc::Sender<Event>,
 }
@@ -91,8 +91,8 @@ struct Sorter {
 
 impl Sorter {
     fn new(setup: Setup) -> Self {
-        let Setup { predecessor: _, targets, spool, environment, ends, events } = setup;
-        let surroundings = Arc::new(Surroundings { environment, ends });
+        let Setup { predecessor: _, targets, spool, environment, start, events } = setup;
+        let surroundings = Arc::new(Surroundings { environment, start });
         let mut lanes = BTreeMap::new();
         for target in targets {
             let (sender, queue) = mpsc::channel(CAPACITY);

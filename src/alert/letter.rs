@@ -146,6 +146,8 @@ pub(super) mod tests {
             impact: Figures::new(),
             summary: "worker 0 leaks memory".to_owned(),
             acknowledged: None,
+            seen: String::new(),
+            last_intervention: None,
         };
         let forecast = Forecast {
             slot: Slot(0),

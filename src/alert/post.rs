@@ -3,6 +3,7 @@
 //! A connection each time: alerts are rare, and what is kept open is kept in memory. The same goes for
 //! the root certificates, which are loaded for the one handshake.
 
+use crate::core::words::is_own_host;
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::{Bytes, Incoming};
 use hyper::client::conn::http1;
@@ -11,7 +12,6 @@ use hyper::{Method, Request, Response, StatusCode, Uri};
 use hyper_util::rt::TokioIo;
 use jiff::Timestamp;
 use std::io;
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -90,7 +90,7 @@ pub(super) async fn post(request: Post) -> Result<Answer, PostError> {
         Some("http") => false,
         _ => return Err(PostError::Url),
     };
-    if request.secret && !tls && !is_own(&host) {
+    if request.secret && !tls && !is_own_host(&host) {
         return Err(PostError::Clear { host });
     }
     let port = request.url.port_u16().unwrap_or(if tls { 443 } else { 80 });
@@ -109,12 +109,6 @@ pub(super) async fn post(request: Post) -> Result<Answer, PostError> {
         .map_err(|source| PostError::Handshake { host: host.clone(), source })?;
     drop(connector);
     exchange(stream, message, host).await
-}
-
-/// Whether nothing leaves this host.
-fn is_own(host: &str) -> bool {
-    let bare = host.trim_start_matches('[').trim_end_matches(']');
-    bare == "localhost" || bare.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
 fn tls_config() -> Result<ClientConfig, PostError> {

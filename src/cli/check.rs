@@ -2,15 +2,18 @@
 
 use super::Failure;
 use crate::alert::read_secret;
-use crate::config::{self, Config, ConfigError, ListenAddress, ListenMode, Place, ReadyWhen};
+use crate::config::{
+    self, Config, ConfigError, ListenAddress, ListenMode, Place, ReadyWhen, masked,
+};
 use crate::core::units::{Bytes, Period};
 use crate::core::words::chain;
-use crate::core::{AlertRule, LeakAction, Target};
+use crate::core::{AlertRule, LeakAction, Secret, Target};
 use nix::unistd::{AccessFlags, Group, User, access};
 use serde::Serialize;
 use std::error::Error as _;
 use std::fmt::Write as _;
 use std::io::{self, Read as _, Write as _};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -171,9 +174,14 @@ fn summary(config: &Config) -> String {
     let mut lines = Vec::new();
     let release = settings.release.as_ref().map(|release| format!(", release {release}"));
     lines.push(("app", format!("{}{}", app.name, release.unwrap_or_default())));
-    let words = app.command.iter().map(|word| {
+    let words = masked(&app.command);
+    let words = words.iter().map(|word| {
         let plain = |c: char| c.is_ascii_graphic() && !"\"'\\$`".contains(c);
-        if word.chars().all(plain) && !word.is_empty() { word.clone() } else { format!("{word:?}") }
+        if word.chars().all(plain) && !word.is_empty() {
+            word.to_string()
+        } else {
+            format!("{word:?}")
+        }
     });
     lines.push(("command", words.collect::<Vec<_>>().join(" ")));
     lines.push(("workers", settings.workers.to_string()));
@@ -298,8 +306,7 @@ fn warnings(config: &Config) -> Vec<String> {
     }
     warnings.extend(missing_command(config));
     let secrets = config.settings.alert_targets().flat_map(Target::secrets);
-    let unread = secrets.filter_map(|secret| read_secret(secret).err());
-    warnings.extend(unread.map(|error| format!("alert.to: {}", chain(&error))));
+    warnings.extend(secrets.filter_map(ill_kept).map(|why| format!("alert.to: {why}")));
     let memory = &config.settings.memory;
     if let (Some(total), Some(soft)) = (memory.total_limit_kib, memory.soft_limit_kib)
         && let Some(sum) = soft.checked_mul(u64::from(config.settings.workers))
@@ -314,6 +321,21 @@ fn warnings(config: &Config) -> Vec<String> {
         ));
     }
     warnings
+}
+
+/// Why nobody can be told with this secret, or why it is none.
+fn ill_kept(secret: &Secret) -> Option<String> {
+    /// Others of the host may read it.
+    const OTHERS: u32 = 0o004;
+    if let Err(error) = read_secret(secret) {
+        return Some(chain(&error));
+    }
+    let Secret::File(path) = secret else { return None };
+    let mode = path.metadata().ok()?.permissions().mode();
+    (mode & OTHERS != 0).then(|| {
+        let path = path.display();
+        format!("every user of this host can read the secret in {path}; `chmod o-r {path}`")
+    })
 }
 
 /// Whether the program cannot be found as a worker would look for it: in the worker's `PATH`, or, if

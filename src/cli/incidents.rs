@@ -9,9 +9,11 @@ mod report;
 use super::output::{Cell, Colour, Paint, Stop, Table, clean, print, wrap};
 use super::{Failure, client, place};
 use crate::core::words::chain;
-use crate::core::{Incident, IncidentState, Kind, Severity};
+use crate::core::{Incident, IncidentId, IncidentState, Kind, Severity};
 use crate::report::runbook;
-use crate::store::{self, Entry, EventFilter, IncidentFilter, Reader, StoreError, Verified};
+use crate::store::{
+    self, Entry, EventFilter, Found, IncidentFilter, Reader, StoreError, Verified, Vouched,
+};
 use crate::wire;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args as ClapArgs, Subcommand};
@@ -87,7 +89,7 @@ enum Question {
         #[arg(long, value_enum, default_value_t = report::Format::Md)]
         format: report::Format,
     },
-    /// Check that no event was changed or removed; exit code 1 if one was
+    /// Check that no event and no incident was changed or removed; exit code 1 if one was
     Verify {
         /// A head hash noted earlier (they are in logs and alerts): shows a cut tail too
         #[arg(long, value_name = "HASH", value_parser = hash)]
@@ -144,8 +146,11 @@ pub fn run(args: Args) -> Result<(), Failure> {
 fn answer(reader: &Reader, store: &Path, question: Question) -> Result<(), Failure> {
     match question {
         Question::List { part: Part { last, since }, json } => {
-            let incidents = reader.incidents(&IncidentFilter { since, last })?;
-            print(|out| list(out, &incidents, json))
+            let filter = IncidentFilter { since, last, ..IncidentFilter::default() };
+            let Found { incidents, damaged } = reader.incidents(&filter)?;
+            print(|out| list(out, &incidents, json))?;
+            damaged.iter().for_each(|error| eprintln!("stanch: {}", clean(&chain(error))));
+            if damaged.is_empty() { Ok(()) } else { Err(Failure::No) }
         }
         Question::Show { id, json } => tell(reader, &id, json),
         Question::Events { which, json } => {
@@ -180,7 +185,7 @@ impl From<StoreError> for Failure {
         let text = chain(&error);
         match error {
             StoreError::Missing { .. } | StoreError::NotAStore { .. } => Failure::Usage(text),
-            StoreError::Damaged { .. } => Failure::Refused(text),
+            StoreError::Damaged { .. } | StoreError::Row { .. } => Failure::Refused(text),
             _ => Failure::Fault(text),
         }
     }
@@ -250,24 +255,31 @@ fn hash(text: &str) -> Result<String, &'static str> {
     }
 }
 
-fn find(reader: &Reader, id: &str) -> Result<Incident, Failure> {
-    let mut found = match id {
-        "last" => reader.incidents(&IncidentFilter { last: Some(1), since: None })?,
-        prefix => reader.incidents_named(prefix)?,
-    };
+fn find(reader: &Reader, text: &str) -> Result<Incident, Failure> {
+    let id = name(reader, text)?;
+    let found = reader.incident(&id)?;
+    found.ok_or_else(|| Failure::Refused(format!("incident {id} was removed just now")))
+}
+
+/// The whole name of an incident, whether or not its row can be read.
+fn name(reader: &Reader, text: &str) -> Result<IncidentId, Failure> {
+    if text == "last" {
+        let none = || Failure::Refused("there is no incident in the store".into());
+        return reader.last_incident()?.ok_or_else(none);
+    }
+    let mut found = reader.incidents_named(text)?;
     // The first incident of a second has a name that the others of that second begin with.
-    if let Some(exact) = found.iter().position(|incident| incident.id.0 == id) {
+    if let Some(exact) = found.iter().position(|id| id.0 == text) {
         return Ok(found.swap_remove(exact));
     }
-    match found.len() {
-        1 => Ok(found.swap_remove(0)),
-        0 if id == "last" => Err(Failure::Refused("there is no incident in the store".into())),
-        0 => Err(Failure::Refused(format!(
-            "there is no incident {id} (`stanch incidents list` names them)"
+    match found.as_slice() {
+        [_] => Ok(found.swap_remove(0)),
+        [] => Err(Failure::Refused(format!(
+            "there is no incident {text} (`stanch incidents list` names them)"
         ))),
-        _ => {
-            let names: Vec<_> = found.iter().map(|incident| incident.id.0.as_str()).collect();
-            Err(Failure::Refused(format!("{id} can be any of {}", names.join(", "))))
+        several => {
+            let names: Vec<_> = several.iter().map(|id| id.0.as_str()).collect();
+            Err(Failure::Refused(format!("{text} can be any of {}", names.join(", "))))
         }
     }
 }
@@ -381,27 +393,43 @@ fn advise(out: &mut dyn Write, incident: &Incident, paint: Paint) -> Result<(), 
 fn verify(reader: &Reader, head: Option<&str>, json: bool) -> Result<(), Failure> {
     let paint = Paint::of_stdout();
     match reader.verify(head)? {
-        Ok(Verified { events, head }) => print(|out| {
+        Ok(Verified { events, vouched: Vouched { incidents, unvouched }, head }) => print(|out| {
             if json {
-                let answer = serde_json::json!({"ok": true, "events": events, "head": head.hash});
-                writeln!(out, "{answer}")?;
-            } else {
-                let whole = paint.text(Colour::Green, "whole");
-                writeln!(out, "{whole}: {events} events, head {}", head.hash)?;
+                let answer = serde_json::json!({
+                    "ok": true, "events": events, "incidents": incidents,
+                    "incidents_unvouched": unvouched, "head": head.hash,
+                });
+                return Ok(writeln!(out, "{answer}")?);
             }
-            Ok(())
+            let whole = paint.text(Colour::Green, "whole");
+            let earlier = match unvouched {
+                0 => String::new(),
+                some => {
+                    format!(" ({some} more are an earlier stanch's: the chain does not cover them)")
+                }
+            };
+            Ok(writeln!(
+                out,
+                "{whole}: {events} events, {incidents} incidents{earlier}, head {}",
+                head.hash
+            )?)
         }),
         Err(broken) => {
             print(|out| {
                 if json {
-                    let answer =
-                        serde_json::json!({"ok": false, "seq": broken.seq, "why": broken.why});
-                    writeln!(out, "{answer}")?;
-                } else {
-                    let word = paint.text(Colour::Red, "broken");
-                    writeln!(out, "{word} at event {}: {}", broken.seq, clean(&broken.why))?;
+                    let answer = serde_json::json!({
+                        "ok": false, "seq": broken.seq, "incident": broken.incident,
+                        "why": broken.why,
+                    });
+                    return Ok(writeln!(out, "{answer}")?);
                 }
-                Ok(())
+                let word = paint.text(Colour::Red, "broken");
+                let place = [
+                    broken.seq.map(|seq| format!(" at event {seq}")),
+                    broken.incident.map(|id| format!(" in incident {}", clean(&id.0))),
+                ];
+                let place: String = place.into_iter().flatten().collect();
+                Ok(writeln!(out, "{word}{place}: {}", clean(&broken.why))?)
             })?;
             Err(Failure::No)
         }

@@ -44,7 +44,7 @@ pub struct Config {
 
 impl Config {
     /// Puts this configuration in the place of another, with what only a restart of stanch changes as
-    /// it was there: see [`difference`](super::difference).
+    /// it was there: see [`difference`](super::difference()).
     pub fn in_place_of(self, old: &Config) -> Self {
         let old = old.clone();
         let app = App { name: old.app.name, ..self.app };

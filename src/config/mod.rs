@@ -23,6 +23,7 @@ mod name;
 mod overrides;
 mod raw;
 mod reader;
+mod secrets;
 mod suggest;
 #[cfg(test)]
 mod tests;
@@ -36,6 +37,8 @@ pub use checked::{
 pub use difference::difference;
 pub use error::{ConfigError, ConfigErrors, Place};
 pub use overrides::Overrides;
+
+pub use secrets::masked;
 
 use reader::Document;
 use std::path::Path;

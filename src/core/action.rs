@@ -1,16 +1,14 @@
 //! What the core wants done.
 
 use super::evidence::Inquiry;
-use super::{Alert, Incident, Intent, Record, Reply, Ticket, Weight, WorkerId};
+use super::{Alert, Intent, Record, Reply, Ticket, Weight, WorkerId};
 
 /// One step for the executor. Steps are carried out in the order given; a step that holds an
 /// [`Intent`] waits until that record is on disk (a kill does not wait, see design section 7).
 #[derive(Clone, Debug, PartialEq)]
 pub enum Action {
-    /// Write this to the audit log.
+    /// Write this to the audit log, and with it the new state of its incident.
     Record(Record),
-    /// Write the new state of this incident.
-    Incident(Incident),
     /// Tell somebody. Answered by `Alerted` when it was done, when it failed for the first time, and when
     /// it is given up; perhaps in a later life of the supervisor.
     Alert(Box<Alert>),
@@ -73,6 +71,11 @@ pub enum Action {
     CaptureEvidence(Box<Inquiry>),
     /// Look at the worker in good order, so that a later look can tell what grew.
     TakeBaseline {
+        /// Which worker.
+        worker: WorkerId,
+    },
+    /// Look at a suspect, so that something is known of it if it has to be killed at once.
+    TakeLook {
         /// Which worker.
         worker: WorkerId,
     },

@@ -322,6 +322,8 @@ mod tests {
             impact: Figures::new(),
             summary: String::new(),
             acknowledged: None,
+            seen: String::new(),
+            last_intervention: None,
         }
     }
 

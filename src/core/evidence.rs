@@ -8,7 +8,8 @@
 //!   snapshot does). So it comes when the worker has nothing left to lose: no new connections, no
 //!   answer awaited, just before the stop signal;
 //! - the *remains*: what can be had of a worker that crashed, or that is killed at its hard limit. A kill
-//!   waits for nothing.
+//!   waits for nothing, so they are what was known before: its last output, readings and counters, and
+//!   what grew until it was last looked at, which was when it was first suspected of a leak.
 //!
 //! Only the stop signal waits for the first two, and not for longer than they were given.
 
@@ -72,6 +73,8 @@ pub struct Scene {
     pub release: Option<String>,
     /// Its newest reading: memory, descriptors, threads, connections.
     pub sample: Sample,
+    /// The last readings by its age in seconds, the newest last.
+    pub samples: Vec<(f64, Sample)>,
     /// CPU use between the last two readings; 100 is one processor.
     pub cpu_percent: Option<f64>,
     /// The most memory that it was seen to use.
@@ -95,6 +98,8 @@ pub struct Captured {
     pub grew: Vec<Growth>,
     /// How long ago the baseline was taken; `None` where there is none.
     pub baseline_age: Option<Duration>,
+    /// How old the look is that was compared with it; `None` for one that was taken for this.
+    pub look_age: Option<Duration>,
     /// What is missing, and why.
     pub problem: Option<String>,
     /// Older evidence that had to go for it: how many parts, how many bytes.

@@ -1,4 +1,16 @@
 //! The book of open incidents: which one a new fact belongs to, and when one is over.
+//!
+//! One cause is one incident, for a release. What a crash leads to is the same matter getting worse, so
+//! its incident changes its kind and severity in place and never back:
+//!
+//! | stage | kind | severity |
+//! | --- | --- | --- |
+//! | 1 | `crash` | minor |
+//! | 2 | `start_failure` | major |
+//! | 3 | `roll_failure` | critical |
+//! | 4 | `crash_loop` | critical |
+//!
+//! All other kinds stand for themselves.
 
 use super::record::{Acknowledged, words};
 use super::{Figures, Incident, IncidentId, IncidentState, Moment, Now, Severity, Slot};
@@ -9,7 +21,7 @@ use std::fmt;
 use std::time::Duration;
 
 words! {
-    /// What an incident is about; at most one of each is open for a release.
+    /// What an incident is about.
     Topic {
         /// A worker's memory grows without end.
         Leak => "leak",
@@ -36,6 +48,21 @@ impl Topic {
             Topic::CrashLoop | Topic::RollFailure => Severity::Critical,
         }
     }
+
+    /// How far the one matter has come that may lead to all of these.
+    fn stage(self) -> Option<u8> {
+        match self {
+            Topic::Crash => Some(1),
+            Topic::StartFailure => Some(2),
+            Topic::RollFailure => Some(3),
+            Topic::CrashLoop => Some(4),
+            Topic::Leak | Topic::MemoryLimit | Topic::Hang => None,
+        }
+    }
+
+    fn joins(self, other: Topic) -> bool {
+        self == other || (self.stage().is_some() && other.stage().is_some())
+    }
 }
 
 /// So many that are over are remembered, for those who ask for one of them.
@@ -43,6 +70,9 @@ const REMEMBERED: usize = 64;
 
 /// The shortest quiet time after which an incident is over.
 const QUIET: Duration = Duration::from_secs(600);
+
+/// What changes without an event of its own is written after so long.
+const UNWRITTEN: Duration = Duration::from_secs(60);
 
 #[derive(Debug)]
 struct Entry {
@@ -53,6 +83,8 @@ struct Entry {
     /// of the worker at the first. A leak that fills a worker in ten hours is not over after ten quiet
     /// minutes, but after twice its own period.
     period: Duration,
+    /// Since when it is not as it was written.
+    unwritten: Option<Moment>,
 }
 
 /// All incidents that are not resolved.
@@ -69,13 +101,24 @@ pub struct Book {
 pub struct Seen {
     /// The incident that the fact belongs to.
     pub id: IncidentId,
-    /// Whether it was opened by this fact.
-    pub opened: bool,
+    /// What it did to it.
+    pub turn: Turn,
+}
+
+/// What a fact does to its incident.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Turn {
+    /// It began.
+    Opened,
+    /// It was of this kind, and is worse.
+    Worse(Topic),
+    /// It goes on.
+    Same,
 }
 
 impl Book {
     /// Notes a fact on `topic`: opens its incident or joins the open one. `age` is how long the
-    /// worker had lived, `summary` is used when the fact opens it.
+    /// worker had lived, `words` say what was seen.
     pub fn see(
         &mut self,
         now: Now,
@@ -83,10 +126,10 @@ impl Book {
         slot: Slot,
         age: Duration,
         release: Option<&str>,
-        summary: &str,
+        words: &str,
     ) -> Seen {
         let joins = |entry: &&mut Entry| {
-            entry.topic == topic && entry.incident.release.as_deref() == release
+            entry.topic.joins(topic) && entry.incident.release.as_deref() == release
         };
         if let Some(entry) = self.entries.iter_mut().find(joins) {
             entry.period = entry.period.max(now.mono.since(entry.last_seen));
@@ -96,7 +139,10 @@ impl Book {
                 entry.incident.slots.push(slot);
                 entry.incident.slots.sort();
             }
-            return Seen { id: entry.incident.id.clone(), opened: false };
+            entry.incident.saw(words);
+            entry.unwritten.get_or_insert(now.mono);
+            let turn = entry.reach(topic);
+            return Seen { id: entry.incident.id.clone(), turn };
         }
         let id = self.next_id(now);
         self.entries.push(Entry {
@@ -112,46 +158,70 @@ impl Book {
                 slots: vec![slot],
                 interventions: 0,
                 impact: Figures::new(),
-                summary: summary.to_owned(),
+                summary: words.to_owned(),
                 acknowledged: None,
+                seen: words.to_owned(),
+                last_intervention: None,
             },
             last_seen: now.mono,
             period: age,
+            unwritten: Some(now.mono),
         });
-        Seen { id, opened: true }
+        Seen { id, turn: Turn::Opened }
     }
 
     /// Takes over an incident that an earlier supervisor left open. What it is about goes on or comes
     /// again; how long that takes is estimated from its past.
-    pub fn adopt(&mut self, now: Now, incident: Incident) {
+    pub fn adopt(&mut self, now: Now, mut incident: Incident) {
         let Some(topic) = Topic::ALL.iter().copied().find(|t| t.as_str() == incident.kind) else {
             return;
         };
         let open_s = now.wall.duration_since(incident.opened_at).as_secs_f64().max(0.0);
         let period_s = open_s / incident.interventions.max(1) as f64;
         let period = Duration::try_from_secs_f64(period_s).unwrap_or(Duration::MAX);
-        self.entries.push(Entry { topic, incident, last_seen: now.mono, period });
+        if incident.seen.is_empty() {
+            // As an earlier version wrote it.
+            incident.seen = incident.summary.clone();
+        }
+        self.entries.push(Entry { topic, incident, last_seen: now.mono, period, unwritten: None });
     }
 
-    /// Counts an intervention in the incident and gives its new form.
-    pub fn intervened(&mut self, id: &IncidentId) -> Option<Incident> {
+    /// Counts an intervention in the incident.
+    pub fn intervened(&mut self, now: Now, id: &IncidentId, slot: Slot) {
+        self.change(now, id, |incident| incident.acted(now.wall, slot));
+    }
+
+    /// What was done does not help: the incident is critical from now on. False if it was before, or is
+    /// over.
+    pub fn escalate(&mut self, now: Now, id: &IncidentId) -> bool {
+        let escalate = |incident: &mut Incident| {
+            std::mem::replace(&mut incident.severity, Severity::Critical) != Severity::Critical
+        };
+        self.change(now, id, escalate).unwrap_or(false)
+    }
+
+    /// Something more was seen of it.
+    pub fn saw(&mut self, now: Now, id: &IncidentId, words: &str) {
+        self.change(now, id, |incident| incident.saw(words));
+    }
+
+    /// Somebody looks at it.
+    pub fn acknowledge(&mut self, now: Now, id: &IncidentId, by: &str) {
+        let acknowledged = Acknowledged { at: now.wall, by: by.to_owned() };
+        self.change(now, id, |incident| incident.acknowledged = Some(acknowledged));
+    }
+
+    /// The incident's present form, to be written with the event that comes next.
+    pub fn write(&mut self, id: &IncidentId) -> Option<Incident> {
         let entry = self.entry(id)?;
-        entry.incident.interventions += 1;
+        entry.unwritten = None;
         Some(entry.incident.clone())
     }
 
-    /// What was done does not help: the incident is critical from now on. Gives its new form.
-    pub fn escalate(&mut self, id: &IncidentId) -> Option<Incident> {
-        let entry = self.entry(id)?;
-        entry.incident.severity = Severity::Critical;
-        Some(entry.incident.clone())
-    }
-
-    /// Somebody looks at it. Gives its new form.
-    pub fn acknowledge(&mut self, now: Now, id: &IncidentId, by: &str) -> Option<Incident> {
-        let entry = self.entry(id)?;
-        entry.incident.acknowledged = Some(Acknowledged { at: now.wall, by: by.to_owned() });
-        Some(entry.incident.clone())
+    /// Those that changed without an event, long enough ago.
+    pub fn unwritten(&self, now: Moment) -> Vec<IncidentId> {
+        let due = |entry: &&Entry| entry.write_at().is_some_and(|at| at <= now);
+        self.entries.iter().filter(due).map(|entry| entry.incident.id.clone()).collect()
     }
 
     /// The one that is meant by its name, the beginning of it, or `last`; the error says why it cannot
@@ -185,12 +255,12 @@ impl Book {
         self.entries.iter().map(|entry| &entry.incident)
     }
 
-    /// Adds to a counter of the incident's impact and gives its new form.
-    pub fn add_impact(&mut self, id: &IncidentId, key: &str, amount: u64) -> Option<Incident> {
-        let entry = self.entry(id)?;
-        let before = entry.incident.impact.get(key).and_then(|value| value.as_u64()).unwrap_or(0);
-        entry.incident.impact.insert(key.to_owned(), (before + amount).into());
-        Some(entry.incident.clone())
+    /// Adds to a counter of the incident's impact.
+    pub fn add_impact(&mut self, now: Now, id: &IncidentId, key: &str, amount: u64) {
+        self.change(now, id, |incident| {
+            let before = incident.impact.get(key).and_then(|value| value.as_u64()).unwrap_or(0);
+            incident.impact.insert(key.to_owned(), (before + amount).into());
+        });
     }
 
     /// The incident's present form.
@@ -203,13 +273,18 @@ impl Book {
         self.entries.iter().map(|entry| entry.incident.id.clone()).collect()
     }
 
+    /// Whether it is one of those that get worse by stages.
+    pub fn is_staged(&self, id: &IncidentId) -> bool {
+        self.entries.iter().any(|entry| &entry.incident.id == id && entry.topic.stage().is_some())
+    }
+
     /// The newest open incident on a topic.
     pub fn on(&self, topic: Topic) -> Option<&Incident> {
         self.entries.iter().rfind(|entry| entry.topic == topic).map(|entry| &entry.incident)
     }
 
-    /// Those in which every slot serves again become mitigated; those quiet for long are resolved and
-    /// leave the book. Gives the ones that changed. `serves` says whether a slot has a ready worker
+    /// Those in which every slot serves again become mitigated; those quiet for long are resolved, and
+    /// leave the book by [`Book::close`]. Gives the ones that changed. `serves` says whether a slot has a ready worker
     /// (or is not wanted any more), `active` whether a topic
     /// still shows itself in workers of a release.
     pub fn review(
@@ -241,17 +316,20 @@ impl Book {
             }
         }
         self.over.drain(..self.over.len().saturating_sub(REMEMBERED));
-        self.entries.retain(|entry| entry.incident.state != IncidentState::Resolved);
         changed
     }
 
-    /// When the next one may be over.
+    /// Those that are resolved leave the book.
+    pub fn close(&mut self) {
+        self.entries.retain(|entry| entry.incident.state != IncidentState::Resolved);
+    }
+
+    /// When the next one may be over, or is to be written.
     pub fn deadline(&self) -> Option<Moment> {
-        self.entries
-            .iter()
-            .filter(|entry| entry.incident.state == IncidentState::Mitigated)
-            .map(Entry::over_at)
-            .min()
+        let over = |entry: &Entry| {
+            (entry.incident.state == IncidentState::Mitigated).then(|| entry.over_at())
+        };
+        self.entries.iter().flat_map(|entry| [over(entry), entry.write_at()]).flatten().min()
     }
 
     /// How many are not resolved.
@@ -261,6 +339,17 @@ impl Book {
 
     fn entry(&mut self, id: &IncidentId) -> Option<&mut Entry> {
         self.entries.iter_mut().find(|entry| &entry.incident.id == id)
+    }
+
+    fn change<T>(
+        &mut self,
+        now: Now,
+        id: &IncidentId,
+        change: impl FnOnce(&mut Incident) -> T,
+    ) -> Option<T> {
+        let entry = self.entry(id)?;
+        entry.unwritten.get_or_insert(now.mono);
+        Some(change(&mut entry.incident))
     }
 
     /// Names come after this one, of an earlier supervisor.
@@ -299,6 +388,21 @@ impl Entry {
     fn over_at(&self) -> Moment {
         self.last_seen + self.period.saturating_mul(2).max(QUIET)
     }
+
+    fn write_at(&self) -> Option<Moment> {
+        Some(self.unwritten? + UNWRITTEN)
+    }
+
+    /// It has come as far as this, if it had not come farther.
+    fn reach(&mut self, topic: Topic) -> Turn {
+        if topic.stage() <= self.topic.stage() {
+            return Turn::Same;
+        }
+        let before = std::mem::replace(&mut self.topic, topic);
+        topic.as_str().clone_into(&mut self.incident.kind);
+        self.incident.severity = self.incident.severity.max(topic.severity());
+        Turn::Worse(before)
+    }
 }
 
 #[cfg(test)]
@@ -324,7 +428,7 @@ mod tests {
         let first = see(&mut book, 5, Topic::Crash, 1);
         let joined = see(&mut book, 6, Topic::Crash, 1);
         let other = see(&mut book, 5, Topic::Hang, 1);
-        assert!(first.opened && !joined.opened && other.opened);
+        assert_eq!([first.turn, joined.turn, other.turn], [Turn::Opened, Turn::Same, Turn::Opened]);
         assert_eq!(first.id, joined.id);
         assert_eq!(other.id.0, format!("{}-2", first.id));
         let mut next = Book::default();
@@ -349,9 +453,9 @@ mod tests {
         assert_eq!(book.review(at(1), |_| true, |_, _| false).len(), 1, "mitigated");
         assert!(book.review(at(19_999), |_| true, |_, _| false).is_empty());
         let joined = book.see(at(19_999), Topic::Leak, Slot(1), Duration::ZERO, None, "again");
-        assert!(!joined.opened && joined.id == old.id);
+        assert!(joined.turn == Turn::Same && joined.id == old.id);
         let other = book.see(at(20_000), Topic::Leak, Slot(1), Duration::ZERO, Some("2"), "new");
-        assert!(other.opened, "another release has an incident of its own");
+        assert_eq!(other.turn, Turn::Opened, "another release has an incident of its own");
         assert_eq!(book.on(Topic::Leak).unwrap().id, other.id);
     }
 
@@ -377,6 +481,7 @@ mod tests {
             states(book.review(now(36_000 + 72_000), served, quiet)),
             [IncidentState::Resolved]
         );
+        book.close();
         assert_eq!(book.len(), 0);
     }
 
@@ -387,6 +492,59 @@ mod tests {
         assert!(book.review(now(90_000), |_| true, |_, _| true).is_empty());
         let changed = book.review(now(90_001), |_| true, |_, _| false);
         assert_eq!(changed[0].state, IncidentState::Mitigated);
+    }
+
+    #[test]
+    fn a_matter_that_gets_worse_stays_one_incident_and_does_not_get_better() {
+        let mut book = Book::default();
+        let id = see(&mut book, 1, Topic::Crash, 1).id;
+        for (topic, turn, kind, severity) in [
+            (Topic::StartFailure, Turn::Worse(Topic::Crash), "start_failure", Severity::Major),
+            (Topic::CrashLoop, Turn::Worse(Topic::StartFailure), "crash_loop", Severity::Critical),
+            (Topic::Crash, Turn::Same, "crash_loop", Severity::Critical),
+        ] {
+            let seen = see(&mut book, 2, topic, 1);
+            assert_eq!((&seen.id, seen.turn), (&id, turn));
+            let incident = book.get(&id).unwrap();
+            assert_eq!((incident.kind.as_str(), incident.severity), (kind, severity));
+        }
+        assert_ne!(see(&mut book, 3, Topic::Hang, 1).id, id, "a hang is no crash");
+    }
+
+    #[test]
+    fn a_summary_tells_what_was_seen_and_done_last() {
+        let mut book = Book::default();
+        let release = None;
+        let tell = |book: &mut Book, words: &str| {
+            book.see(now(1), Topic::Leak, Slot(0), Duration::ZERO, release, words).id
+        };
+        let id = tell(&mut book, "it grows");
+        book.intervened(now(60), &id, Slot(0));
+        let summary = |book: &Book| book.get(&id).unwrap().summary.clone();
+        assert_eq!(summary(&book), "it grows; 1 intervention, in slot 0 at 2027-01-15T08:01:00Z");
+        tell(&mut book, "it grows faster");
+        book.intervened(now(120), &id, Slot(1));
+        let last = "2 interventions, the last in slot 1 at 2027-01-15T08:02:00Z";
+        assert_eq!(summary(&book), format!("it grows faster; {last}"));
+        // Over a restart of the supervisor.
+        let mut next = Book::default();
+        next.adopt(now(130), book.get(&id).unwrap().clone());
+        next.intervened(now(180), &id, Slot(2));
+        let last = "3 interventions, the last in slot 2 at 2027-01-15T08:03:00Z";
+        assert_eq!(summary(&next), format!("it grows faster; {last}"));
+    }
+
+    #[test]
+    fn what_changes_without_an_event_is_written_within_a_minute() {
+        let mut book = Book::default();
+        let id = see(&mut book, 1, Topic::Crash, 1).id;
+        assert!(book.write(&id).is_some());
+        assert!(book.unwritten(now(9_999).mono).is_empty());
+        book.add_impact(now(10), &id, "connections_dropped", 3);
+        book.add_impact(now(60), &id, "connections_dropped", 3);
+        assert_eq!(book.deadline(), Some(now(70).mono));
+        assert!(book.unwritten(now(69).mono).is_empty());
+        assert_eq!(book.unwritten(now(70).mono), [id]);
     }
 
     #[test]

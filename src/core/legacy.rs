@@ -201,6 +201,7 @@ mod tests {
             cause: None,
             reason: String::new(),
             figures: figures.as_object().cloned().unwrap_or_default(),
+            state: None,
         }
     }
 

@@ -43,7 +43,8 @@ pub use makeup::Makeup;
 pub use moment::{Moment, Now};
 pub use quiet::QuietWindow;
 pub use record::{
-    Acknowledged, Figures, Incident, IncidentId, IncidentState, Intent, Kind, Record, Severity,
+    Acknowledged, Figures, Incident, IncidentId, IncidentState, Intent, Intervention, Kind, Record,
+    Severity,
 };
 pub use sample::Sample;
 pub use settings::{

@@ -47,6 +47,10 @@ pub struct Record {
     pub reason: String,
     /// What it rests on.
     pub figures: Figures,
+    /// Its incident as it is from here on. The store keeps that beside the log, and its hash in the
+    /// event, so that both change together or not at all.
+    #[serde(skip)]
+    pub state: Option<Box<Incident>>,
 }
 
 macro_rules! words {
@@ -152,6 +156,8 @@ words! {
         IncidentOpened => "incident_opened",
         /// Somebody looks at it.
         IncidentAcknowledged => "incident_acknowledged",
+        /// An incident became worse, was handled, or came back; its `cause` says which.
+        IncidentChanged => "incident_changed",
         /// An incident ended.
         IncidentResolved => "incident_resolved",
         /// The store cannot be written.
@@ -236,11 +242,54 @@ pub struct Incident {
     pub interventions: u64,
     /// What it cost the users, in figures with units.
     pub impact: Figures,
-    /// One sentence.
+    /// One sentence on where it stands now: what was seen last, and what was done about it. What was
+    /// seen first is in its `incident_opened`.
     pub summary: String,
     /// Whether somebody looks at it.
     #[serde(default)]
     pub acknowledged: Option<Acknowledged>,
+    /// What was seen last.
+    #[serde(default)]
+    pub seen: String,
+    /// What was done last.
+    #[serde(default)]
+    pub last_intervention: Option<Intervention>,
+}
+
+impl Incident {
+    /// Something was seen of it.
+    pub(super) fn saw(&mut self, words: &str) {
+        words.clone_into(&mut self.seen);
+        self.sum_up();
+    }
+
+    /// A worker in this slot was acted upon.
+    pub(super) fn acted(&mut self, at: Timestamp, slot: Slot) {
+        self.interventions += 1;
+        self.last_intervention = Some(Intervention { at, slot });
+        self.sum_up();
+    }
+
+    fn sum_up(&mut self) {
+        let done = match (&self.last_intervention, self.interventions) {
+            (None, _) => String::new(),
+            (Some(last), 1) => format!("; 1 intervention, in slot {} at {:.0}", last.slot, last.at),
+            (Some(last), many) => {
+                format!("; {many} interventions, the last in slot {} at {:.0}", last.slot, last.at)
+            }
+        };
+        self.summary = format!("{}{done}", self.seen);
+    }
+}
+
+/// A worker was acted upon.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Intervention {
+    /// When, UTC; to the millisecond in JSON.
+    #[serde(serialize_with = "milliseconds")]
+    pub at: Timestamp,
+    /// In which slot.
+    pub slot: Slot,
 }
 
 /// Who looks at an incident.

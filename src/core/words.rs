@@ -13,3 +13,10 @@ pub fn chain(error: &dyn Error) -> String {
     }
     text
 }
+
+/// Whether what is sent to this host of a URL stays on this one.
+pub fn is_own_host(host: &str) -> bool {
+    let bare = host.trim_start_matches('[').trim_end_matches(']');
+    let v4: Option<Vec<u8>> = bare.split('.').map(|part| part.parse().ok()).collect();
+    bare == "localhost" || bare == "::1" || matches!(v4.as_deref(), Some([127, _, _, _]))
+}

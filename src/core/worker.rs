@@ -31,8 +31,12 @@ use super::evidence::Evidence;
 use super::leak::Quantity;
 use super::trend::{Bounds, Trend};
 use super::{ExitStatus, IncidentId, Intent, Left, Makeup, Moment, Sample, Weight, WorkerId};
+use std::collections::VecDeque;
 use std::fmt;
 use std::time::Duration;
+
+/// Readings that are remembered for the evidence.
+const SAMPLES: usize = 60;
 
 /// Where a worker stands in its life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -221,6 +225,8 @@ pub struct Worker {
     pub host_oom: bool,
     /// The newest reading, and the CPU use since the one before (100 is one processor).
     pub sample: Option<(Moment, Sample)>,
+    /// The last ones, at most [`SAMPLES`].
+    pub samples: VecDeque<(Moment, Sample)>,
     /// CPU use between the last two readings.
     pub cpu_percent: Option<f64>,
     /// CPU time used between them, in clock ticks.
@@ -296,7 +302,17 @@ impl Worker {
             .filter(|(elapsed_s, _)| *elapsed_s > 0.0)
             .map(|(elapsed_s, ticks)| 100.0 * ticks as f64 / TICKS_PER_S / elapsed_s);
         self.sample = Some((at, sample));
+        if self.samples.len() == SAMPLES {
+            self.samples.pop_front();
+        }
+        self.samples.push_back((at, sample));
         self.peak_kib = self.peak_kib.max(sample.growth_kib());
+    }
+
+    /// The last readings by its age in seconds.
+    pub fn last_samples(&self) -> Vec<(f64, Sample)> {
+        let aged = |(at, sample): &(Moment, Sample)| (self.age(*at).as_secs_f64(), *sample);
+        self.samples.iter().map(aged).collect()
     }
 
     /// Whether anything of it leaks, as far as is known.

@@ -48,6 +48,7 @@ fn is_step(record: &Record, replaced: &[Replacement]) -> bool {
         Kind::WorkerStarted | Kind::WorkerReady | Kind::RollStarted | Kind::RollFinished => {
             !replaced.is_empty()
         }
+        Kind::IncidentChanged => record.cause.as_deref() != Some("worse"),
         Kind::DrainStarted
         | Kind::WorkerRetired
         | Kind::DrainCutConnections

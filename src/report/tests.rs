@@ -26,6 +26,7 @@ fn record(
         cause: None,
         reason: "said so".into(),
         figures: figures.as_object().cloned().unwrap_or_default(),
+        state: None,
     }
 }
 
@@ -65,6 +66,8 @@ fn leak(times: u64) -> Dossier {
         impact: Figures::new(),
         summary: "worker 0 leaks".into(),
         acknowledged: None,
+        seen: String::new(),
+        last_intervention: None,
     };
     let made_at = at(60.0 * times as f64);
     Dossier { incident, records, curves, earlier: Vec::new(), made_at, zone: TimeZone::UTC }

@@ -1,16 +1,19 @@
 //! From the core's alerts to letters, and from what becomes of them to events.
 
+use super::children::Children;
 use super::launch::Surroundings;
 use super::message::Message;
 use crate::alert::{Courier, Letter, Setup, read_secret};
 use crate::core::words::chain;
-use crate::core::{Alert, AlertFailure, Event, ExitStatus};
+use crate::core::{Alert, AlertFailure, Event};
 use crate::linux::launch::Environment;
 use crate::report::runbook;
 use crate::store::Writer;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Arc;
 use std::thread::JoinHandle;
-use tokio::sync::{broadcast, mpsc};
+use tokio::sync::mpsc;
 
 /// Outcomes that may wait for the engine.
 const QUEUE: usize = 64;
@@ -21,25 +24,20 @@ pub(super) struct Alerts {
     app: String,
     host: String,
     store: Writer,
-    /// The ends of children that lead no worker.
-    ends: broadcast::Sender<(i32, ExitStatus)>,
+    children: Children,
 }
 
 impl Alerts {
     /// Begins, if there is anybody to tell. Supervision goes on without, and says so.
-    pub fn start(
-        surroundings: &Surroundings,
-        store: &Writer,
-        ends: &broadcast::Sender<(i32, ExitStatus)>,
-    ) -> Self {
+    pub fn start(surroundings: &Surroundings, store: &Writer, children: &Children) -> Self {
         let config = &surroundings.config;
         let host = nix::unistd::gethostname().unwrap_or_else(|_| "localhost".into());
         Self {
-            courier: courier(surroundings, ends, None),
+            courier: courier(surroundings, children, None),
             app: config.app.name.clone(),
             host: host.to_string_lossy().into_owned(),
             store: store.clone(),
-            ends: ends.clone(),
+            children: children.clone(),
         }
     }
 
@@ -47,7 +45,7 @@ impl Alerts {
     /// again.
     pub fn follow(&mut self, surroundings: &Surroundings) {
         let predecessor = self.courier.take().map(Courier::end);
-        self.courier = courier(surroundings, &self.ends, predecessor);
+        self.courier = courier(surroundings, &self.children, predecessor);
     }
 
     /// Has somebody told; if that cannot even begin, says so.
@@ -75,7 +73,7 @@ impl Alerts {
 /// One that begins when its predecessor has ended; none without anybody to tell.
 fn courier(
     surroundings: &Surroundings,
-    ends: &broadcast::Sender<(i32, ExitStatus)>,
+    children: &Children,
     predecessor: Option<JoinHandle<()>>,
 ) -> Option<Courier> {
     let config = &surroundings.config;
@@ -91,14 +89,17 @@ fn courier(
     let mut environment = Environment::inherited();
     config.settings.alert_variables().for_each(|name| environment.remove(name));
     let environment = environment.iter().map(|(name, value)| (name.into(), value.into()));
+    let children = children.clone();
     let (events, outcomes) = mpsc::channel(QUEUE);
     tokio::spawn(forward(outcomes, surroundings.events.clone()));
     let setup = Setup {
         predecessor,
         targets,
-        spool: spool(config.store.path.clone().unwrap_or_default()),
+        spool: spool(&surroundings.store),
         environment: environment.collect(),
-        ends: ends.clone(),
+        start: Arc::new(move |command: &mut Command| {
+            children.start(|| command.spawn().map(|child| (child.id().cast_signed(), child)))
+        }),
         events,
     };
     Courier::start(setup)
@@ -115,8 +116,8 @@ async fn forward(mut outcomes: mpsc::Receiver<Event>, events: mpsc::Sender<Messa
 }
 
 /// The spool's folder, beside the store.
-fn spool(store: PathBuf) -> PathBuf {
-    let mut name = store.into_os_string();
+fn spool(store: &Path) -> PathBuf {
+    let mut name = store.as_os_str().to_owned();
     name.push(".alerts");
     name.into()
 }

@@ -138,11 +138,12 @@ impl Engine {
     async fn on_health(&mut self, health: Health) {
         let event = match health {
             Health::Degraded { error } => {
-                self.executor.store_is_well = false;
-                Event::StoreDegraded { error: chain(&error) }
+                let error = chain(&error);
+                self.executor.store_problem = Some(error.clone());
+                Event::StoreDegraded { error }
             }
             Health::Restored { buffered, lost, gone } => {
-                self.executor.store_is_well = true;
+                self.executor.store_problem = None;
                 Event::StoreRestored { buffered, lost, gone }
             }
         };
@@ -193,6 +194,7 @@ impl Engine {
         let frame = Frame {
             app: config.app.name.clone(),
             enforcement: self.executor.limits.enforcement(),
+            store: status::store(self.executor.store_problem.as_deref(), &self.executor.store),
             uptime_s: now.mono.as_secs_f64(),
             listeners: addresses
                 .into_iter()

@@ -1,6 +1,7 @@
 //! Carries out what the core decided. No policy here: an `if` about whether to act belongs in core.
 
 use super::alerts::Alerts;
+use super::children::Children;
 use super::drainer::Drain;
 use super::evidence::{Baseline, Collector, Errand, prepare};
 use super::host::OomKills;
@@ -8,7 +9,7 @@ use super::launch::Surroundings;
 use super::message::{LaunchFailure, Message};
 use super::output::Stream;
 use super::prober::Prober;
-use super::recovery::{Finds, Found};
+use super::recovery::{Finds, Remnant};
 use super::roster::{Live, Roster};
 use super::sampler::{Holds, Sampler};
 use super::tail::Tail;
@@ -26,7 +27,7 @@ use crate::linux::plane::Plane;
 use crate::linux::pressure;
 use crate::linux::procfs::{ProcessId, Procfs};
 use crate::linux::sockdiag;
-use crate::linux::spawn::{self, Launcher, Launching, Output};
+use crate::linux::spawn::{self, Launcher, Launching, Output, SpawnError};
 use crate::linux::tree::{Orphans, Tree};
 use crate::store::{Durable, Life, Writer};
 use jiff::Timestamp;
@@ -57,8 +58,11 @@ pub(super) struct Executor {
     pub sampler: Sampler,
     pub evidence: Collector,
     pub store: Writer,
-    pub store_is_well: bool,
+    /// Why the store cannot be written, while it cannot.
+    pub store_problem: Option<String>,
     pub roster: Roster,
+    /// Those that are no workers.
+    pub children: Children,
     /// What lives of a dead supervisor's workers, until the core says what is to become of it.
     pub finds: Finds,
     pub replies: HashMap<Ticket, oneshot::Sender<Reply>>,
@@ -83,7 +87,6 @@ impl Executor {
         for action in actions {
             match action {
                 Action::Record(record) => self.record(record),
-                Action::Incident(incident) => self.store.put_incident(incident),
                 Action::Alert(alert) => events.extend(self.alerts.send(*alert)),
                 Action::Start { worker } => {
                     if let Err(LaunchFailure { stage, error }) = self.start(worker) {
@@ -126,6 +129,11 @@ impl Executor {
                         self.evidence.take_baseline(worker, live.subject());
                     }
                 }
+                Action::TakeLook { worker } => {
+                    if let Some(live) = self.roster.get_mut(worker) {
+                        self.evidence.take_look(worker, live.subject());
+                    }
+                }
                 Action::CloseListeners => {
                     if let Err(error) = self.plane().close() {
                         tracing::error!(error = chain(&error), "close failed");
@@ -133,12 +141,13 @@ impl Executor {
                 }
                 Action::Reconfigure => events.extend(self.reconfigure()),
                 Action::Reply { ticket, reply } => {
+                    let reply = self.once_durable(reply).await;
                     if let Some(sender) = self.replies.remove(&ticket) {
                         let _ = sender.send(reply);
                     }
                 }
                 Action::Finish => {
-                    self.roster.kill_helpers();
+                    self.children.kill_bound();
                     self.finished = true;
                 }
             }
@@ -216,7 +225,7 @@ impl Executor {
 
     /// Watches over what lives of a worker of a dead supervisor.
     fn adopt(&mut self, worker: WorkerId, verified: bool) -> Vec<Event> {
-        let Some(Found { leader, tree, age }) = self.finds.remove(&worker) else {
+        let Some(Remnant { leader, tree, age }) = self.finds.remove(&worker) else {
             return Vec::new();
         };
         let mut life = self.life(worker);
@@ -245,6 +254,7 @@ impl Executor {
             tasks,
             tail,
             baseline: Baseline::default(),
+            last_look: Baseline::default(),
             adopted: true,
             launching: false,
             exit_told: exit.is_some(),
@@ -317,9 +327,22 @@ impl Executor {
     /// not waited for.
     async fn until_durable(&mut self, intent: Intent) {
         let Some(durable) = self.durables.remove(&intent.number()) else { return };
-        let waited = self.store_is_well && timeout(INTENT_PATIENCE, durable).await.is_ok();
-        if !waited {
+        if !self.is_durable(durable).await {
             self.store.mark_late(intent.number());
+        }
+    }
+
+    async fn is_durable(&self, durable: Durable) -> bool {
+        self.store_problem.is_none() && matches!(timeout(INTENT_PATIENCE, durable).await, Ok(Ok(_)))
+    }
+
+    /// What an operator is told when what he asked for was done: that it is written down is part of it.
+    async fn once_durable(&mut self, reply: Reply) -> Reply {
+        // The last record of those that led to the answer; they reach the disk in their order.
+        let (Ok(done), Some((_, last))) = (&reply, self.durables.pop_last()) else { return reply };
+        match self.is_durable(last).await {
+            true => reply,
+            false => Ok(format!("{done}; taken, not yet on disk (`stanch status` tells why)")),
         }
     }
 
@@ -379,6 +402,7 @@ impl Executor {
             memory,
             tail,
             baseline: Baseline::default(),
+            last_look: Baseline::default(),
             adopted: false,
             launching: outcome.is_ok(),
             exit: None,
@@ -482,15 +506,18 @@ impl Executor {
         pids.insert(0, live.pid);
         let (plan, terms) = prepare(&self.surroundings.config, &inquiry, &pids)?;
         let title = format!("stanch: evidence of worker {worker}");
-        let launching =
-            self.launcher.spawn(&title, Output::Pipes, None).map_err(|error| chain(&error))?;
+        let started = self.children.start(|| {
+            let launching = self.launcher.spawn(&title, Output::Pipes, None)?;
+            Ok((launching.pid(), launching))
+        });
+        let (launching, exit) = started.map_err(|error: SpawnError| chain(&error))?;
         let pid = Pid::from_raw(launching.pid());
         // Without a plan the launcher ends by itself.
         let leader = self.procfs.identify(pid).ok_or("it cannot be seen in /proc")?;
         let orphans = self.orphans.clone();
         let tree = Tree::new(self.procfs.clone(), orphans, leader, plan.mark.clone(), None);
         let tree = Arc::new(Mutex::new(tree));
-        let exit = self.roster.add_helper(pid.as_raw(), Arc::clone(&tree));
+        self.children.bind(pid.as_raw(), &tree);
         launching.proceed(&plan, &[]).map_err(|error| chain(&error))?;
         self.evidence.run(inquiry, Errand { launching, tree, exit, terms });
         Ok(())

@@ -3,9 +3,10 @@
 //! One task owns the state ([`run`]). Everything that may take time is outside of it and tells it
 //! through one bounded queue: the sampler, the store and alerts have a thread each, a worker's launch, its
 //! takeover and its probes are tasks. The engine itself waits for the disk only, before an
-//! intervention, and 50 ms at most.
+//! intervention and before it answers an operator, and 50 ms at most.
 
 mod alerts;
+mod children;
 mod clock;
 mod connections;
 mod drainer;
@@ -42,8 +43,9 @@ use crate::linux::pressure;
 use crate::linux::procfs::Procfs;
 use crate::linux::spawn::Launcher;
 use crate::linux::tree::Orphans;
-use crate::store::{EventFilter, Store, StoreError};
+use crate::store::{EventFilter, Reader, Store, StoreError};
 use alerts::Alerts;
+use children::Children;
 use clock::Clock;
 use engine::Engine;
 use evidence::Collector;
@@ -61,7 +63,7 @@ use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
-use tokio::sync::{broadcast, mpsc, watch};
+use tokio::sync::{mpsc, watch};
 
 /// Messages that may wait for the engine.
 const QUEUE: usize = 1024;
@@ -135,13 +137,21 @@ pub async fn run(
     let path: Arc<Path> =
         std::path::absolute(store.path()).unwrap_or_else(|_| store.path().to_owned()).into();
     let orphans = Orphans::default();
-    let (legacy, finds) = recovery::look(&config, &procfs, &orphans, &path, &mut plane);
+    let log = store.reader().inspect_err(|error| {
+        tracing::error!(error = chain(error), "what was before cannot be read");
+    });
+    let log = log.ok();
+    let (legacy, finds) =
+        recovery::look(&config, &procfs, &orphans, &path, log.as_ref(), &mut plane);
     let seed = RandomState::new().hash_one(std::process::id());
     let mut supervisor = Supervisor::new(config.settings.clone(), seed);
-    let salt = recall(&store, &mut supervisor).unwrap_or_else(|error| {
+    let recall = |log| recall(log, &mut supervisor);
+    let salt = log.as_ref().map(recall).transpose().unwrap_or_else(|error| {
         tracing::debug!(error = chain(&error), "what was before cannot be read");
         None
     });
+    let salt = salt.flatten();
+    drop(log);
     let hasher = Arc::new(Hasher::new(&config, salt));
     let plane = Arc::new(Mutex::new(plane));
     let notices = Notices::start(procfs.clone(), events.clone()).map_err(RunError::Notices)?;
@@ -168,9 +178,8 @@ pub async fn run(
     let events = surroundings.events.clone();
     tokio::spawn(host::watch(procfs.clone(), around, oom_kills.clone(), events));
     let workers_oom_score = oom_scores(&procfs);
-    // So many children may end while a command's task looks elsewhere.
-    let (ends, _) = broadcast::channel(256);
-    let alerts = Alerts::start(&surroundings, &writer, &ends);
+    let children = Children::default();
+    let alerts = Alerts::start(&surroundings, &writer, &children);
     let executor = Executor {
         surroundings,
         launcher: Launcher::default(),
@@ -183,8 +192,9 @@ pub async fn run(
         sampler,
         evidence,
         store: writer,
-        store_is_well: true,
-        roster: roster::Roster::new(ends),
+        store_problem: None,
+        roster: roster::Roster::new(children.clone()),
+        children,
         finds,
         replies: HashMap::new(),
         durables: BTreeMap::new(),
@@ -214,8 +224,7 @@ pub async fn run(
 const RECALLED: u32 = 1000;
 
 /// Tells the core what workers were started from before; gives the salt of the store's hashes.
-fn recall(store: &Store, supervisor: &mut Supervisor) -> Result<Option<String>, StoreError> {
-    let reader = store.reader()?;
+fn recall(reader: &Reader, supervisor: &mut Supervisor) -> Result<Option<String>, StoreError> {
     let started = Some(Kind::WorkerStarted);
     let filter = EventFilter { kind: started, last: Some(RECALLED), ..EventFilter::default() };
     reader.events(&filter, |entry| {

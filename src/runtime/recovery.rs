@@ -9,13 +9,13 @@
 
 use crate::config::{Config, ListenMode};
 use crate::core::words::chain;
-use crate::core::{Hold, IncidentState, Kind, Legacy, Occasion, Past, Record, Survivor, WorkerId};
+use crate::core::{Hold, Kind, Legacy, Occasion, Past, Record, Survivor, WorkerId};
 use crate::linux::cgroup::Leaf;
 use crate::linux::mark::{self, Mark};
 use crate::linux::plane::{Listening, Plane};
 use crate::linux::procfs::{ProcessId, Procfs, Stat};
 use crate::linux::tree::{Orphans, Tree};
-use crate::store::{EventFilter, IncidentFilter, Reader, StoreError};
+use crate::store::{EventFilter, Found, IncidentFilter, Reader, StoreError};
 use nix::unistd::Pid;
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
@@ -23,14 +23,14 @@ use std::path::Path;
 use std::time::Duration;
 
 /// What lives of one worker.
-pub(super) struct Found {
+pub(super) struct Remnant {
     pub leader: Option<ProcessId>,
     pub tree: Tree,
     pub age: Duration,
 }
 
 /// All that lives, by worker.
-pub(super) type Finds = BTreeMap<WorkerId, Found>;
+pub(super) type Finds = BTreeMap<WorkerId, Remnant>;
 
 /// Reads the log, finds the processes and takes their sockets back into `plane`.
 pub(super) fn look(
@@ -38,11 +38,13 @@ pub(super) fn look(
     procfs: &Procfs,
     orphans: &Orphans,
     store: &Path,
+    log: Option<&Reader>,
     plane: &mut Plane,
 ) -> (Legacy, Finds) {
-    let read = read(store).inspect_err(|error| {
-        let error = chain(error);
+    let read = log.map(read).transpose().unwrap_or_else(|error| {
+        let error = chain(&error);
         tracing::error!(error, "what an earlier supervisor did is not known; its workers are");
+        None
     });
     let Legacy { past, incidents, told, last_incident, .. } = read.unwrap_or_default();
     let listening = Listening::now().inspect_err(|error| {
@@ -61,23 +63,20 @@ pub(super) fn look(
     (Legacy { boot_id, past, survivors, incidents, told, last_incident }, finds)
 }
 
-fn read(store: &Path) -> Result<Legacy, StoreError> {
-    let reader = Reader::open(store)?;
+fn read(reader: &Reader) -> Result<Legacy, StoreError> {
     let mut past = Past::default();
-    // The log is ahead of the table, if a kill came between.
-    let mut named = Vec::new();
     reader.newest_first(|entry| match entry.record() {
-        Ok(record) => {
-            named.extend(record.incident.clone());
-            past.note(&record)
-        }
+        Ok(record) => past.note(&record),
         // Of a kind that this version does not know.
         Err(_) => std::ops::ControlFlow::Continue(()),
     })?;
-    let mut incidents = reader.incidents(&IncidentFilter::default())?;
-    named.extend(incidents.iter().map(|incident| incident.id.clone()));
-    let last_incident = named.into_iter().max_by(|one, other| one.place().cmp(&other.place()));
-    incidents.retain(|incident| incident.state != IncidentState::Resolved);
+    // Every incident that the log names has its row: they are written together.
+    let last_incident = reader.highest_incident()?;
+    let unresolved = IncidentFilter { unresolved: true, ..IncidentFilter::default() };
+    let Found { incidents, damaged } = reader.incidents(&unresolved)?;
+    for error in damaged {
+        tracing::error!(error = chain(&error), "an incident cannot be gone on with");
+    }
     let mut told = Vec::new();
     for incident in &incidents {
         let id = Some(incident.id.clone());
@@ -186,7 +185,7 @@ impl Search<'_> {
         let mut tree = Tree::new(self.procfs.clone(), self.orphans.clone(), first, mark, leaf);
         members.into_iter().for_each(|id| tree.know(id));
         let age = self.procfs.age(first).unwrap_or_default();
-        self.finds.insert(worker, Found { leader, tree, age });
+        self.finds.insert(worker, Remnant { leader, tree, age });
     }
 
     /// For the core, with what became of their sockets.
@@ -208,7 +207,7 @@ impl Search<'_> {
         }
         let lost = self.listening.as_ref().map(|listening| self.plane.settle_adopted(listening));
         holds.extend(lost.into_iter().flatten().map(|worker| (worker, Hold::Refused)));
-        let survivor = |(worker, found): (&WorkerId, &Found)| {
+        let survivor = |(worker, found): (&WorkerId, &Remnant)| {
             let trace = past.and_then(|past| past.workers.get(worker));
             let release = |leader: ProcessId| {
                 let value = self.procfs.environment(leader.pid, "STANCH_RELEASE")?;

@@ -1,5 +1,6 @@
 //! The live workers: their processes, their tasks, and when nothing is left of them.
 
+use super::children::Children;
 use super::drainer::Drain;
 use super::evidence::{Baseline, Subject};
 use super::tail::Tail;
@@ -10,10 +11,8 @@ use crate::store::Life;
 use nix::sys::signal::Signal;
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use std::collections::BTreeMap;
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
-use tokio::sync::broadcast;
 use tokio::task::AbortHandle;
 
 /// One live worker.
@@ -35,6 +34,8 @@ pub(super) struct Live {
     pub tail: Arc<Tail>,
     /// What it was like in good order.
     pub baseline: Baseline,
+    /// What it was like when it was suspected of a leak.
+    pub last_look: Baseline,
     /// Attend to its launch or wait for its end, probe it, wait for the OOM killer to come to it.
     pub tasks: Vec<AbortHandle>,
     /// It is not our child.
@@ -61,7 +62,8 @@ impl Live {
     /// What evidence is taken of.
     pub fn subject(&self) -> Subject {
         let (tree, tail) = (Arc::clone(&self.tree), Arc::clone(&self.tail));
-        Subject { pid: self.pid, tree, tail, baseline: Arc::clone(&self.baseline) }
+        let (baseline, last_look) = (Arc::clone(&self.baseline), Arc::clone(&self.last_look));
+        Subject { pid: self.pid, tree, tail, baseline, last_look }
     }
 }
 
@@ -75,21 +77,13 @@ impl Drop for Live {
 #[derive(Debug)]
 pub(super) struct Roster {
     live: BTreeMap<WorkerId, Live>,
-    others: broadcast::Sender<(i32, ExitStatus)>,
-    helpers: BTreeMap<i32, Helper>,
-}
-
-/// A child that is no worker.
-#[derive(Debug)]
-struct Helper {
-    tree: Arc<Mutex<Tree>>,
-    exit: SyncSender<ExitStatus>,
+    others: Children,
 }
 
 impl Roster {
-    /// An empty one; `others` gets the ends of children that lead no worker.
-    pub fn new(others: broadcast::Sender<(i32, ExitStatus)>) -> Self {
-        Self { live: BTreeMap::new(), others, helpers: BTreeMap::new() }
+    /// An empty one; `others` are told of the ends of children that lead no worker.
+    pub fn new(others: Children) -> Self {
+        Self { live: BTreeMap::new(), others }
     }
 
     pub fn add(&mut self, worker: WorkerId, live: Live) {
@@ -104,22 +98,8 @@ impl Roster {
         self.live.iter_mut().map(|(worker, live)| (*worker, live))
     }
 
-    /// Waits for another child; gives its end.
-    pub fn add_helper(&mut self, pid: i32, tree: Arc<Mutex<Tree>>) -> Receiver<ExitStatus> {
-        let (exit, end) = sync_channel(1);
-        self.helpers.insert(pid, Helper { tree, exit });
-        end
-    }
-
-    /// Nobody will wait for the others.
-    pub fn kill_helpers(&mut self) {
-        for helper in std::mem::take(&mut self.helpers).into_values() {
-            helper.tree.lock().unwrap_or_else(PoisonError::into_inner).kill_all();
-        }
-    }
-
-    /// Collects all children that have ended: leaders of workers, and orphans that the sub-reaper
-    /// inherited. Without it they would stay zombies.
+    /// Collects all children that have ended: leaders of workers, commands, and orphans that the
+    /// sub-reaper inherited. Without it they would stay zombies.
     pub fn reap(&mut self) {
         loop {
             let (pid, status) = match waitpid(None, Some(WaitPidFlag::WNOHANG)) {
@@ -134,20 +114,13 @@ impl Roster {
                     return;
                 }
             };
-            if let Some(helper) = self.helpers.remove(&pid.as_raw()) {
-                let _ = helper.exit.try_send(status);
-                continue;
-            }
             // The pid of one that has ended may be another's by now, and an adopted one is no child.
             let is_leader =
                 |live: &&mut Live| live.pid == pid.as_raw() && live.exit.is_none() && !live.adopted;
             match self.live.values_mut().find(is_leader) {
                 Some(live) => live.exit = Some(status),
-                None => {
-                    tracing::debug!(%pid, %status, "reaped a child that leads no worker");
-                    // Mostly nobody waits for one.
-                    let _ = self.others.send((pid.as_raw(), status));
-                }
+                None if self.others.ended(pid.as_raw(), status) => {}
+                None => tracing::debug!(%pid, %status, "reaped an orphan"),
             }
         }
     }

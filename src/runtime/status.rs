@@ -3,12 +3,14 @@
 use crate::core::{SlotView, View};
 use crate::linux::cgroup::Enforcement;
 use crate::linux::plane::{Address, Queue};
+use crate::store::Writer;
 use crate::wire;
 
 /// What the core does not know of itself.
 pub(super) struct Frame {
     pub app: String,
     pub enforcement: Enforcement,
+    pub store: wire::Store,
     pub uptime_s: f64,
     pub listeners: Vec<wire::Listener>,
 }
@@ -28,6 +30,15 @@ pub(super) fn status(view: View, frame: Frame) -> wire::Status {
         },
         workers: view.slots.into_iter().map(worker).collect(),
         incidents_open: view.incidents_open,
+        store: frame.store,
+    }
+}
+
+pub(super) fn store(problem: Option<&str>, store: &Writer) -> wire::Store {
+    wire::Store {
+        state: if problem.is_none() { "well" } else { "degraded" }.to_owned(),
+        why: problem.map(str::to_owned),
+        waiting: store.waiting() as u64,
     }
 }
 

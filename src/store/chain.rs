@@ -1,9 +1,9 @@
 //! The hash chain: what makes a change to the past visible.
 
-use crate::core::Record;
+use super::rows::{digest, hexadecimal};
+use crate::core::{IncidentId, Record};
 use serde::Serialize;
 use sha2::{Digest, Sha256};
-use std::fmt::Write;
 
 /// A place in the chain: an event's number and hash. The default (`seq` 0, empty hash) is the place
 /// before the first event.
@@ -15,23 +15,20 @@ pub struct Head {
     pub hash: String,
 }
 
-/// An event as it stands in the store: its place and its JSON.
+/// An event as it stands in the store: its place and its JSON, and the row of its incident that is
+/// written with it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Link {
     pub head: Head,
     pub body: String,
+    pub row: Option<(IncidentId, String)>,
 }
 
 impl Head {
     /// The place of the event with this body, if it comes next.
     pub(super) fn after(&self, body: &str) -> Head {
         let digest = Sha256::new().chain_update(&self.hash).chain_update(body).finalize();
-        let mut hash = String::with_capacity(64);
-        for byte in digest {
-            // Writing to a string cannot fail.
-            let _ = write!(hash, "{byte:02x}");
-        }
-        Head { seq: self.seq + 1, hash }
+        Head { seq: self.seq + 1, hash: hexadecimal(&digest) }
     }
 
     /// The records as the next links of the chain.
@@ -39,24 +36,32 @@ impl Head {
         let mut head = self.clone();
         records
             .map(|record| {
-                let body = body(head.seq + 1, record);
+                let row = record.state.as_ref().map(|state| (state.id.clone(), json(state)));
+                let body = body(head.seq + 1, record, row.as_ref().map(|(_, row)| digest(row)));
                 head = head.after(&body);
-                Link { head: head.clone(), body }
+                Link { head: head.clone(), body, row }
             })
             .collect()
     }
 }
 
 /// The event's JSON, keys in the order of the documentation.
-fn body(seq: u64, record: &Record) -> String {
+fn body(seq: u64, record: &Record, incident_sha256: Option<String>) -> String {
     #[derive(Serialize)]
     struct Body<'a> {
         seq: u64,
         #[serde(flatten)]
         record: &'a Record,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        incident_sha256: Option<String>,
     }
-    serde_json::to_string(&Body { seq, record })
-        .expect("a record holds nothing that JSON cannot: its keys are strings, its times valid")
+    json(&Body { seq, record, incident_sha256 })
+}
+
+fn json(what: &impl Serialize) -> String {
+    serde_json::to_string(what).expect(
+        "records and incidents hold nothing that JSON cannot: keys are strings, times valid",
+    )
 }
 
 #[cfg(test)]
@@ -80,6 +85,7 @@ mod tests {
             cause: None,
             reason: "grows \"steadily\"".into(),
             figures,
+            state: None,
         };
         let first = Head::default().extend([&record].into_iter()).remove(0);
         assert_eq!(

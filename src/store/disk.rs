@@ -3,13 +3,14 @@
 use super::chain::Link;
 use super::lock::Lock;
 use super::retire::{self, Segment};
+use super::rows::FORGET;
 use super::samples::{Keeper, Life, Row, SAMPLE_ROWS, StoredSample};
 use super::schema::{open_for_writing, refine};
 use super::{Head, StoreError};
-use crate::core::{Incident, WorkerId};
+use crate::core::WorkerId;
 use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension, Transaction, params};
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fs::{self, DirBuilder};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
@@ -75,23 +76,22 @@ impl Disk {
         &self.head
     }
 
-    /// Writes events and incidents in one durable transaction. After an error nobody can know
-    /// whether it took place: the caller closes and reopens, and compares heads.
-    pub fn write<'a>(
-        &mut self,
-        links: &[Link],
-        incidents: impl Iterator<Item = &'a Incident>,
-    ) -> Result<(), StoreError> {
+    /// Writes events, and the rows of their incidents, in one durable transaction. After an error nobody
+    /// can know whether it took place: the caller closes and reopens, and compares heads.
+    pub fn write(&mut self, links: &[Link]) -> Result<(), StoreError> {
         self.transaction(|transaction| {
             insert(transaction, links)?;
             let mut put = transaction.prepare_cached(
                 "INSERT INTO incidents (id, body) VALUES (?1, ?2)
                  ON CONFLICT (id) DO UPDATE SET body = excluded.body",
             )?;
-            for incident in incidents {
-                let body = serde_json::to_string(incident)
-                    .map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))?;
-                put.execute(params![incident.id.0, body])?;
+            let last: BTreeMap<_, _> = links
+                .iter()
+                .filter_map(|link| link.row.as_ref())
+                .map(|(id, row)| (id, row))
+                .collect();
+            for (id, row) in last {
+                put.execute(params![id.0, row])?;
             }
             Ok(())
         })?;
@@ -173,7 +173,7 @@ impl Disk {
     }
 
     /// Says in the log which events are older than the retention, see `retire`; [`Disk::prune`] deletes
-    /// them. With them go the incidents that were resolved before that time.
+    /// them. With them go the incidents of which no other event is left.
     pub fn retire(&mut self, now: Timestamp) -> Result<Option<Segment>, StoreError> {
         let cutoff = retire::cutoff(now, self.retention);
         let (head, retention) = (self.head.clone(), self.retention);
@@ -182,10 +182,7 @@ impl Disk {
             let Some(segment) = retire::due(transaction, cutoff)? else { return Ok(()) };
             let links = head.extend([segment.record(now, retention)].iter());
             insert(transaction, &links)?;
-            transaction.execute(
-                "DELETE FROM incidents WHERE json_extract(body, '$.resolved_at') < ?1",
-                [format!("{cutoff:.3}")],
-            )?;
+            transaction.execute(FORGET, [segment.last.seq.cast_signed()])?;
             written = links.last().map(|link| (link.head.clone(), segment));
             Ok(())
         })?;

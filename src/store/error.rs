@@ -156,15 +156,19 @@ pub enum StoreError {
         /// What SQLite said.
         source: rusqlite::Error,
     },
-    /// An entry is not what this program understands.
-    #[error("the store {} holds {what} that this stanch does not understand", path.display())]
-    Entry {
+    /// The row of an incident was changed, damaged, or written by a newer stanch.
+    #[error(
+        "the store {} holds an incident {id} that cannot be read ({why}); what its log says: `stanch \
+         incidents events --incident {id}`; whether that is whole: `stanch incidents verify`",
+        path.display()
+    )]
+    Row {
         /// The store.
         path: PathBuf,
-        /// Which entry.
-        what: String,
+        /// Which incident.
+        id: String,
         /// What is wrong with it.
-        source: serde_json::Error,
+        why: String,
     },
     /// The store's thread could not be started.
     #[error("cannot start the thread of the store")]

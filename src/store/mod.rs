@@ -3,7 +3,7 @@
 //! # Writing
 //!
 //! [`Store`] has a thread of its own, because a disk may take seconds and the engine may not.
-//! [`Writer`] puts events, incidents and samples into a bounded queue; the thread takes all that is
+//! [`Writer`] puts events and samples into a bounded queue; the thread takes all that is
 //! there and writes it in one transaction (group commit), so a slow disk makes batches larger, not
 //! the queue longer. WAL with `synchronous=FULL`: when a commit returns, it is on disk.
 //!
@@ -25,10 +25,13 @@
 //! All other columns are computed from `body`. So an edit, a removal, an insertion or a changed order
 //! breaks the chain at that place, and anyone can check it with `sqlite3` and `sha256sum`. What a chain
 //! alone cannot show is a cut tail, or that all of it was computed anew: for that [`Writer::head`] goes
-//! into logs and alerts, and [`Reader::verify`] takes such a head. `incidents` and `samples` are
-//! conveniences outside the chain; the evidence is in the events. How events go when they are older than
-//! the retention, and the chain verifies all the same, is in `retire`; how long a sample stays in
-//! `samples`.
+//! into logs and alerts, and [`Reader::verify`] takes such a head.
+//!
+//! The chain covers the table `incidents` too: an event that changes a row bears the row's hash, as a
+//! last key `incident_sha256` in its body (see `rows`). It does not cover `samples`, which a report draws
+//! its curves from, nor the files of evidence, whose event says only how many bytes they are. How events
+//! go when they are older than the retention, and the chain verifies all the same, is in `retire`; how
+//! long a sample stays in `samples`.
 //!
 //! # Reading
 //!
@@ -54,6 +57,7 @@ mod place;
 mod queue;
 mod reader;
 mod retire;
+mod rows;
 mod samples;
 mod schema;
 #[cfg(test)]
@@ -66,6 +70,7 @@ pub use evidence::{Draft, DraftFile, Kept, KeptFile, Locker, Sealed, evidence_fo
 pub use place::{default_path, stores};
 pub use queue::{Durable, EVENT_CAPACITY, Health, SAMPLE_CAPACITY, Writer};
 pub use reader::{Break, Entry, EventFilter, IncidentFilter, Reader, Verified};
+pub use rows::{Found, Vouched};
 pub use samples::{Life, StoredSample};
 pub use thread::Store;
 

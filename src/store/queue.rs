@@ -4,15 +4,15 @@
 //! be written. Its lock is held for moments only, never during disk work, so the engine may take it.
 
 use super::{Head, Life, StoreError, StoredSample};
-use crate::core::{Incident, IncidentId, Record, Sample};
+use crate::core::{Record, Sample};
 use jiff::Timestamp;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 
-/// Events (and, apart from them, incidents) that may wait to be written; at some 500 bytes each a
-/// few megabytes.
+/// Events that may wait to be written; at some 500 bytes each, and as many for the state of its
+/// incident, ten megabytes.
 pub const EVENT_CAPACITY: usize = 10_000;
 /// Samples that may wait; with 8 workers and a second between samples more than 8 minutes.
 pub const SAMPLE_CAPACITY: usize = 4_096;
@@ -35,7 +35,7 @@ pub enum Health {
     Restored {
         /// Events that had waited and are on disk now.
         buffered: u64,
-        /// Events and incidents that found the buffer full and are lost.
+        /// Events that found the buffer full and are lost.
         lost: u64,
         /// Events that had been on disk, in a file that was removed or replaced by an older one.
         gone: u64,
@@ -53,7 +53,6 @@ pub(super) struct Pending {
 #[derive(Debug, Default)]
 pub(super) struct Batch {
     pub events: VecDeque<Pending>,
-    pub incidents: BTreeMap<IncidentId, Incident>,
     pub samples: VecDeque<StoredSample>,
     /// Nothing comes after it.
     pub last: bool,
@@ -64,7 +63,7 @@ pub(super) struct Batch {
 pub(super) struct Settled {
     /// Numbers of the events that were given up on while they were being written.
     pub overtaken: Vec<u64>,
-    /// Events and incidents that have found the buffer full since the last time.
+    /// Events that have found the buffer full since the last time.
     pub lost: u64,
 }
 
@@ -97,7 +96,7 @@ pub(super) struct Shared {
 pub struct Writer(pub(super) Arc<Shared>);
 
 impl Writer {
-    /// Has the record written as the next event. The order of calls is the order in the log.
+    /// Has the record written as the next event, with the state of its incident. The order of calls is the order in the log.
     pub fn append(&self, record: Record) -> Durable {
         let (durable, receiver) = oneshot::channel();
         let mut queue = self.0.lock();
@@ -127,18 +126,6 @@ impl Writer {
         false
     }
 
-    /// Has the new state of the incident written, in place of the state before.
-    pub fn put_incident(&self, incident: Incident) {
-        let mut queue = self.0.lock();
-        let incidents = &mut queue.waiting.incidents;
-        if incidents.len() >= EVENT_CAPACITY && !incidents.contains_key(&incident.id) {
-            queue.lost += 1;
-        } else {
-            incidents.insert(incident.id.clone(), incident);
-            self.0.changed.notify_all();
-        }
-    }
-
     /// Has the sample written within some seconds, or drops and counts it when the queue is full.
     pub fn add_sample(&self, life: &Arc<Life>, at: Timestamp, sample: Sample) {
         let mut queue = self.0.lock();
@@ -156,6 +143,12 @@ impl Writer {
     /// Samples that found the queue full, since the start.
     pub fn samples_dropped(&self) -> u64 {
         self.0.samples_dropped()
+    }
+
+    /// Events that are not on disk yet.
+    pub fn waiting(&self) -> usize {
+        let queue = self.0.lock();
+        queue.waiting.events.len() + queue.in_flight.len()
     }
 
     /// The last event on disk, for logs and alerts: who knows it can tell that the log was cut.
@@ -192,11 +185,7 @@ impl Shared {
             });
             let ready = match pause_left {
                 Some(left) => left.is_zero(),
-                None => {
-                    samples_due
-                        || !queue.waiting.events.is_empty()
-                        || !queue.waiting.incidents.is_empty()
-                }
+                None => samples_due || !queue.waiting.events.is_empty(),
             };
             if ready || (queue.closing.is_some() && pause_after_failure.is_none()) {
                 let last = queue.closing.is_some();
@@ -207,7 +196,6 @@ impl Shared {
                 let waiting = &mut queue.waiting;
                 let batch = Batch {
                     events: std::mem::take(&mut waiting.events),
-                    incidents: std::mem::take(&mut waiting.incidents),
                     samples: if take_samples {
                         std::mem::take(&mut waiting.samples)
                     } else {
@@ -260,9 +248,6 @@ impl Shared {
                 pending.record.figures.insert("late".into(), true.into());
             }
             queue.waiting.events.push_front(pending);
-        }
-        for (id, incident) in batch.incidents {
-            queue.waiting.incidents.entry(id).or_insert(incident);
         }
         let room = SAMPLE_CAPACITY.saturating_sub(queue.waiting.samples.len());
         queue.samples_dropped += batch.samples.len().saturating_sub(room) as u64;

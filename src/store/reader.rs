@@ -3,13 +3,13 @@
 use super::StoreError;
 use super::chain::Head;
 use super::retire::retired;
+use super::rows::Vouched;
 use super::samples::{Life, StoredSample};
 use super::schema::{is_damage, open_for_reading, refine};
-use crate::core::{Incident, IncidentId, Kind, Record, Sample, Slot, WorkerId};
+use crate::core::{IncidentId, Kind, Record, Sample, Slot, WorkerId};
 use jiff::Timestamp;
 use rusqlite::types::Value;
 use rusqlite::{Connection, OptionalExtension, Row, params_from_iter};
-use serde::de::DeserializeOwned;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -18,8 +18,8 @@ use std::time::Duration;
 /// A store, open for reading. Every call sees one consistent state.
 #[derive(Debug)]
 pub struct Reader {
-    connection: Connection,
-    path: PathBuf,
+    pub(super) connection: Connection,
+    pub(super) path: PathBuf,
 }
 
 /// An event as it stands in the store.
@@ -75,6 +75,8 @@ pub struct IncidentFilter {
     pub since: Option<Timestamp>,
     /// Only so many, the newest.
     pub last: Option<u32>,
+    /// Only those that are not over.
+    pub unresolved: bool,
 }
 
 /// An unbroken chain.
@@ -82,15 +84,19 @@ pub struct IncidentFilter {
 pub struct Verified {
     /// How many events it has.
     pub events: u64,
+    /// How far it vouches for the table of incidents.
+    pub vouched: Vouched,
     /// Its end.
     pub head: Head,
 }
 
-/// The first place where the chain is broken.
+/// The first place where the store is not what was written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Break {
-    /// The event that is changed or missing.
-    pub seq: u64,
+    /// The event that is changed or missing, or with which `incident` was written.
+    pub seq: Option<u64>,
+    /// The chain is whole, and this incident's row is not as it says.
+    pub incident: Option<IncidentId>,
     /// What is wrong, a sentence for people.
     pub why: String,
 }
@@ -110,7 +116,10 @@ impl Reader {
     ) -> Result<(), E> {
         let mut query = Query::new("SELECT seq, body, hash FROM events");
         query.restrict("incident = ?", filter.incident.as_ref().map(|id| id.0.clone()));
-        query.restrict("kind = ?", filter.kind.map(|kind| kind.as_str().to_owned()));
+        if let Some(kind) = filter.kind {
+            // Written out, so that an index of events of one kind can serve.
+            query.demand(&format!("kind = '{kind}'"));
+        }
         query.restrict("slot = ?", filter.slot.map(|slot| i64::from(slot.0)));
         // The order is that of `seq`, which is not that of time where a clock was set back; the ends of
         // the stretch are found by the index on time, where SQLite would walk the whole log.
@@ -142,28 +151,6 @@ impl Reader {
         Ok(())
     }
 
-    /// The incidents, oldest first.
-    pub fn incidents(&self, filter: &IncidentFilter) -> Result<Vec<Incident>, StoreError> {
-        // Of several in one millisecond the first one written is the older one.
-        let mut query = Query::new("SELECT id, body, opened_at, rowid FROM incidents");
-        query.restrict("opened_at >= ?", filter.since.map(text));
-        self.parse_incidents(query.oldest_first("opened_at, rowid", filter.last))
-    }
-
-    /// The incident of this name.
-    pub fn incident(&self, id: &IncidentId) -> Result<Option<Incident>, StoreError> {
-        let mut query = Query::new("SELECT id, body FROM incidents");
-        query.restrict("id = ?", Some(id.0.clone()));
-        Ok(self.parse_incidents(query)?.pop())
-    }
-
-    /// The incidents whose names begin like this, oldest first.
-    pub fn incidents_named(&self, prefix: &str) -> Result<Vec<Incident>, StoreError> {
-        let mut query = Query::new("SELECT id, body, opened_at, rowid FROM incidents");
-        query.restrict("instr(id, ?) = 1", Some(prefix.to_owned()));
-        self.parse_incidents(query.oldest_first("opened_at, rowid", None))
-    }
-
     /// The last event; the default [`Head`] if there is none.
     pub fn head(&self) -> Result<Head, StoreError> {
         let mut head = Head::default();
@@ -182,14 +169,27 @@ impl Reader {
         self.read(self.connection.query_row(query, [], |row| row.get(0)).optional())
     }
 
-    /// Walks the whole chain, from the last event that retention removed. `head` is the hash of some event, noted earlier outside the store: if it
-    /// is not in the chain, the tail was cut or the chain computed anew.
+    /// Walks the whole chain, from the last event that retention removed, and compares the table of
+    /// incidents with it (see `rows`). `head` is the hash of some event, noted earlier outside the store:
+    /// if it is not in the chain, the tail was cut or the chain computed anew.
     ///
     /// The error is for a store that cannot be read at all; a damaged page is a break.
     pub fn verify(&self, head: Option<&str>) -> Result<Result<Verified, Break>, StoreError> {
+        // One state of the store for both.
+        let _snapshot = self.read(self.connection.unchecked_transaction())?;
+        let (begin, verified) = match self.walk(head)? {
+            Ok(walked) => walked,
+            Err(broken) => return Ok(Err(broken)),
+        };
+        Ok(self.vouch(begin)?.map(|vouched| Verified { vouched, ..verified }))
+    }
+
+    /// Gives the last event that retention removed, and what follows.
+    fn walk(&self, head: Option<&str>) -> Result<Result<(u64, Verified), Break>, StoreError> {
         let mut end = Head::default();
         let (mut begin, mut walked) = (0, 0);
         let mut head_seen = head.is_none();
+        let at = |seq, why| Break { seq: Some(seq), incident: None, why };
         let outcome = (|| {
             end = retired(&self.connection)?.unwrap_or_default();
             begin = end.seq;
@@ -202,12 +202,12 @@ impl Reader {
                 let expected = end.seq + 1;
                 if seq != expected.cast_signed() {
                     let why = format!("event {expected} is missing, event {seq} follows");
-                    return Ok(Some(Break { seq: expected, why }));
+                    return Ok(Some(at(expected, why)));
                 }
                 let (Ok(body), Ok(hash)) = (row.get::<_, String>(1), row.get::<_, String>(2))
                 else {
                     let why = "its body or hash is not text".into();
-                    return Ok(Some(Break { seq: expected, why }));
+                    return Ok(Some(at(expected, why)));
                 };
                 let next = end.after(&body);
                 if next.hash != hash {
@@ -215,7 +215,7 @@ impl Reader {
                         "its hash is {hash}, but its body and the event before it give {}: it was changed, or does not belong there",
                         next.hash
                     );
-                    return Ok(Some(Break { seq: expected, why }));
+                    return Ok(Some(at(expected, why)));
                 }
                 head_seen |= head.is_some_and(|head| head.eq_ignore_ascii_case(&hash));
                 end = next;
@@ -225,9 +225,9 @@ impl Reader {
         })();
         Ok(match outcome {
             Ok(Some(found)) => Err(found),
-            Ok(None) if !head_seen => Err(Break {
-                seq: end.seq + 1,
-                why: format!(
+            Ok(None) if !head_seen => Err(at(
+                end.seq + 1,
+                format!(
                     "the chain ends after event {} without the given head: its tail was cut, or it was computed anew{}",
                     end.seq,
                     match begin {
@@ -237,10 +237,12 @@ impl Reader {
                         ),
                     }
                 ),
-            }),
-            Ok(None) => Ok(Verified { events: walked, head: end }),
+            )),
+            Ok(None) => {
+                Ok((begin, Verified { events: walked, vouched: Vouched::default(), head: end }))
+            }
             Err(error) if is_damage(&error) => {
-                Err(Break { seq: end.seq + 1, why: format!("the file is damaged: {error}") })
+                Err(at(end.seq + 1, format!("the file is damaged: {error}")))
             }
             Err(error) => return self.read(Err(error)),
         })
@@ -281,26 +283,7 @@ impl Reader {
         })
     }
 
-    fn parse_incidents(&self, query: Query) -> Result<Vec<Incident>, StoreError> {
-        let mut incidents = Vec::new();
-        self.each(query, |row| {
-            let (id, body): (String, String) =
-                self.read(row.get(0).and_then(|id| Ok((id, row.get(1)?))))?;
-            incidents.push(self.parse(&format!("an incident {id}"), &body)?);
-            Ok::<(), StoreError>(())
-        })?;
-        Ok(incidents)
-    }
-
-    fn parse<T: DeserializeOwned>(&self, what: &str, body: &str) -> Result<T, StoreError> {
-        serde_json::from_str(body).map_err(|source| StoreError::Entry {
-            path: self.path.clone(),
-            what: what.into(),
-            source,
-        })
-    }
-
-    fn each<E: From<StoreError>>(
+    pub(super) fn each<E: From<StoreError>>(
         &self,
         query: Query,
         mut visit: impl FnMut(&Row<'_>) -> Result<(), E>,
@@ -313,7 +296,7 @@ impl Reader {
         Ok(())
     }
 
-    fn read<T>(&self, outcome: rusqlite::Result<T>) -> Result<T, StoreError> {
+    pub(super) fn read<T>(&self, outcome: rusqlite::Result<T>) -> Result<T, StoreError> {
         outcome.map_err(|source| {
             refine(&self.path, source, |path, source| StoreError::Read { path, source })
         })
@@ -321,28 +304,40 @@ impl Reader {
 }
 
 /// A `SELECT` under construction.
-struct Query {
+pub(super) struct Query {
     sql: String,
     values: Vec<Value>,
+    restricted: bool,
 }
 
 impl Query {
-    fn new(sql: &str) -> Query {
-        Query { sql: sql.into(), values: Vec::new() }
+    pub fn new(sql: &str) -> Query {
+        Query { sql: sql.into(), values: Vec::new(), restricted: false }
+    }
+
+    /// Adds a condition.
+    pub fn demand(&mut self, condition: &str) {
+        let word = if std::mem::replace(&mut self.restricted, true) { "AND" } else { "WHERE" };
+        self.sql += &format!(" {word} {condition}");
     }
 
     /// Adds a condition, if there is a value for its `?`.
-    fn restrict(&mut self, condition: &str, value: Option<impl Into<Value>>) {
+    pub fn restrict(&mut self, condition: &str, value: Option<impl Into<Value>>) {
         if let Some(value) = value {
-            let word = if self.values.is_empty() { "WHERE" } else { "AND" };
             self.values.push(value.into());
-            self.sql +=
-                &format!(" {word} {}", condition.replace('?', &format!("?{}", self.values.len())));
+            self.demand(&condition.replace('?', &format!("?{}", self.values.len())));
         }
     }
 
+    /// Orders as it says; with `last`, only so many rows.
+    pub fn newest_first(mut self, order: &str, last: Option<u32>) -> Query {
+        let limit = last.map(|last| format!(" LIMIT {last}")).unwrap_or_default();
+        self.sql += &format!(" ORDER BY {order}{limit}");
+        self
+    }
+
     /// Orders by the columns; with `last`, only so many rows with the highest ones.
-    fn oldest_first(mut self, columns: &str, last: Option<u32>) -> Query {
+    pub fn oldest_first(mut self, columns: &str, last: Option<u32>) -> Query {
         match last {
             None => self.sql += &format!(" ORDER BY {columns}"),
             Some(last) => {
@@ -358,7 +353,7 @@ impl Query {
 }
 
 /// As in the events' JSON; the text sorts as the time does.
-fn text(at: Timestamp) -> String {
+pub(super) fn text(at: Timestamp) -> String {
     format!("{at:.3}")
 }
 

@@ -12,6 +12,7 @@
 //! everything before a younger event stays.
 
 use super::Head;
+use super::schema::STATE;
 use crate::core::{Figures, Kind, Record};
 use jiff::{SignedDuration, Timestamp};
 use rusqlite::{Connection, OptionalExtension};
@@ -40,12 +41,11 @@ pub(super) fn cutoff(now: Timestamp, retention: Duration) -> Timestamp {
 pub(super) fn due(connection: &Connection, cutoff: Timestamp) -> rusqlite::Result<Option<Segment>> {
     let cutoff = format!("{cutoff:.3}");
     let gone = retired(connection)?.map_or(0, |head| head.seq);
-    let needed: Option<i64> = connection.query_row(
+    let needed = format!(
         "SELECT min(seq) FROM events WHERE incident IN
-         (SELECT id FROM incidents WHERE json_extract(body, '$.state') <> 'resolved')",
-        [],
-        |row| row.get(0),
-    )?;
+         (SELECT id FROM incidents WHERE {STATE} <> 'resolved')"
+    );
+    let needed: Option<i64> = connection.query_row(&needed, [], |row| row.get(0))?;
     let mut old = connection.prepare(
         "SELECT seq, hash, at, kind FROM events WHERE seq > ?1 AND seq < ?2 ORDER BY seq",
     )?;
@@ -104,6 +104,7 @@ impl Segment {
                 last.seq
             ),
             figures,
+            state: None,
         }
     }
 }

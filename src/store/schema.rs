@@ -21,8 +21,9 @@ use std::time::Duration;
 ///
 /// `events` is written once and never changed, which its triggers hold against this program's own
 /// mistakes (whoever can write the file can drop them: against that there is the chain); all its columns
-/// but three are computed from `body`, so that nothing outside the hash can disagree with what is inside. `samples` has no index on time:
-/// its rows are in the order of time, which retention relies on.
+/// but three are computed from `body`, so that nothing outside the hash can disagree with what is inside. A
+/// row of `incidents` may be damaged, so its indexes do without what cannot be parsed. `samples` has no
+/// index on time: its rows are in the order of time, which retention relies on.
 pub(super) const MIGRATIONS: &[&str] = &[
     "
     CREATE TABLE meta (key TEXT PRIMARY KEY, value) WITHOUT ROWID;
@@ -104,7 +105,21 @@ pub(super) const MIGRATIONS: &[&str] = &[
     )
     BEGIN SELECT raise(ABORT, 'an event goes only after an events_retired that names it'); END;
 ",
+    "
+    CREATE INDEX events_worker_started ON events (seq) WHERE kind = 'worker_started';
+    CREATE INDEX incidents_opened_at ON incidents
+        (CASE WHEN json_valid(body) THEN json_extract(body, '$.opened_at') END);
+    CREATE INDEX incidents_unresolved ON incidents (id)
+        WHERE CASE WHEN json_valid(body) THEN json_extract(body, '$.state') END <> 'resolved';
+",
 ];
+
+/// When an incident was opened, of a row that can be read. As it stands in its index.
+pub(super) const OPENED_AT: &str =
+    "CASE WHEN json_valid(body) THEN json_extract(body, '$.opened_at') END";
+
+/// Where an incident stands, of a row that can be read. As it stands in its index.
+pub(super) const STATE: &str = "CASE WHEN json_valid(body) THEN json_extract(body, '$.state') END";
 
 /// The newest schema version that this program knows.
 pub(super) const VERSION: i64 = MIGRATIONS.len() as i64;

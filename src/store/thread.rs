@@ -192,14 +192,13 @@ impl Thread {
         }
         let fresh = batch.events.iter().skip(places.len()).map(|pending| &pending.record);
         let links = disk.head().extend(fresh);
-        if !links.is_empty() || !batch.incidents.is_empty() {
+        if !links.is_empty() {
             let heads = links.iter().map(|Link { head, .. }| head.clone());
             places.extend(heads);
-            if let Err(error) = disk.write(&links, batch.incidents.values()) {
+            if let Err(error) = disk.write(&links) {
                 self.doubt = places;
                 return Err(error);
             }
-            batch.incidents.clear();
         }
         let head = disk.head().clone();
         let touched = touched(batch);
@@ -334,7 +333,7 @@ mod tests {
         let records = [record(1), record(2), record(3)];
         let links = Head::default().extend(records.iter());
         let mut disk = Disk::open(&path, Duration::ZERO).unwrap();
-        disk.write(&links[..2], [].into_iter()).unwrap();
+        disk.write(&links[..2]).unwrap();
         drop(disk);
         thread.doubt = links.iter().map(|link| link.head.clone()).collect();
         waiting.push(writer.append(record(4)));

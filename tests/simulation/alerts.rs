@@ -42,6 +42,8 @@ struct Known {
     incident: Incident,
     since: Moment,
     told: Vec<(String, Occasion)>,
+    /// All that were about it in one of its forms: it may get worse.
+    rules: BTreeSet<usize>,
 }
 
 impl Alerts {
@@ -59,7 +61,10 @@ impl Alerts {
             incident: incident.clone(),
             since: now,
             told: Vec::new(),
+            rules: BTreeSet::new(),
         });
+        let about = self.rules.iter().enumerate().filter(|(_, rule)| rule.covers(incident));
+        known.rules.extend(about.map(|(at, _)| at));
         known.incident = incident.clone();
     }
 
@@ -67,8 +72,8 @@ impl Alerts {
         let (seed, id) = (self.seed, &alert.id);
         let known = self.incidents.get_mut(&id.incident);
         let known = known.unwrap_or_else(|| panic!("seed {seed}: {id} of nothing"));
-        let covering = self.rules.iter().filter(|rule| rule.covers(&alert.incident));
-        let mut names = covering.flat_map(|rule| &rule.to).map(|target| &target.name);
+        let about = known.rules.iter().map(|at| &self.rules[*at]);
+        let mut names = about.flat_map(|rule| &rule.to).map(|target| &target.name);
         let told = known.told.iter().any(|(name, _)| *name == id.to);
         let over =
             known.told.iter().any(|(name, what)| *name == id.to && *what == Occasion::Resolved);

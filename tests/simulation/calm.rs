@@ -33,6 +33,8 @@ pub struct Calm {
     pub records: Vec<(f64, Record)>,
     pub incidents: BTreeMap<IncidentId, Incident>,
     pub alerts: Vec<(f64, Alert)>,
+    /// Suspects that were looked at.
+    pub looks: Vec<WorkerId>,
 }
 
 impl Calm {
@@ -49,6 +51,7 @@ impl Calm {
             records: Vec::new(),
             incidents: BTreeMap::new(),
             alerts: Vec::new(),
+            looks: Vec::new(),
         };
         let actions = calm.supervisor.start(calm.reading());
         calm.act(actions);
@@ -109,11 +112,14 @@ impl Calm {
     fn act(&mut self, actions: Vec<Action>) {
         for action in actions {
             match action {
-                Action::Record(record) => self.records.push((self.now.as_secs_f64(), record)),
-                Action::Incident(incident) => {
-                    self.incidents.insert(incident.id.clone(), incident);
+                Action::Record(record) => {
+                    if let Some(incident) = &record.state {
+                        self.incidents.insert(incident.id.clone(), (**incident).clone());
+                    }
+                    self.records.push((self.now.as_secs_f64(), record));
                 }
                 Action::Alert(alert) => self.alerts.push((self.now.as_secs_f64(), *alert)),
+                Action::TakeLook { worker } => self.looks.push(worker),
                 Action::Start { worker } => {
                     self.born.insert(worker, self.now);
                     self.after(0, Due::Tell(Event::Spawned { worker, pid: 7, start_ticks: 0 }));

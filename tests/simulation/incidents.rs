@@ -1,7 +1,10 @@
 //! What an incident says of a matter, and what it counts.
 
 use crate::calm::{Calm, uses};
-use stanch::core::{Event, Incident, Kind, Makeup, OomKiller, Settings, WorkerId};
+use stanch::core::{
+    Command, Event, ExitStatus, Incident, Kind, Makeup, OomKiller, Settings, Severity, Ticket,
+    WorkerId,
+};
 
 fn only(calm: &Calm) -> &Incident {
     assert_eq!(calm.incidents.len(), 1, "{:?}", calm.incidents);
@@ -48,7 +51,7 @@ fn probes_that_failed_count_from_the_first_one_on() {
 }
 
 #[test]
-fn a_leak_says_what_did_not_change_and_keeps_its_first_words() {
+fn a_leak_says_what_did_not_change_and_tells_where_it_stands_now() {
     let mut settings = Settings { workers: 2, ..Settings::default() };
     settings.memory.soft_limit_kib = Some(500 * 1024);
     let grows = |_, age_s: f64, _| uses(102_400.0 + 50.0 * age_s, age_s, 50.0);
@@ -63,6 +66,9 @@ fn a_leak_says_what_did_not_change_and_keeps_its_first_words() {
     let confirmed = calm.of(Kind::LeakConfirmed);
     assert!(confirmed.len() > 2, "{confirmed:?}");
     let (said, record) = confirmed[0];
+    // Should it have to be killed, something is known of it.
+    let suspected = &calm.of(Kind::LeakSuspected)[0].1;
+    assert_eq!(Some(calm.looks[0].slot), suspected.slot);
     assert!(*said > 600.0, "{said}");
     // Hashed late, it counts from the start of its worker.
     let midnight = "configuration and program are unchanged since 2027-01-15 00:00Z";
@@ -72,6 +78,77 @@ fn a_leak_says_what_did_not_change_and_keeps_its_first_words() {
     assert!(!confirmed[1].1.reason.contains("unchanged"), "{}", confirmed[1].1.reason);
     let incident = only(&calm);
     let summary = &incident.summary;
-    assert!(summary.contains(&format!("worker {} leaks", record.slot.unwrap())), "{summary}");
-    assert_eq!(*summary, calm.of(Kind::IncidentOpened)[0].1.reason);
+    // The first words are in the log, the present ones in the summary.
+    let first = &calm.of(Kind::IncidentOpened)[0].1.reason;
+    assert!(first.contains(&format!("worker {} leaks", record.slot.unwrap())), "{first}");
+    let (_, newest) = confirmed.last().unwrap();
+    let start = format!("worker {} leaks memory: {}", newest.slot.unwrap(), newest.reason);
+    assert!(summary.starts_with(&start), "{start}\n{summary}");
+    let drained = calm.of(Kind::DrainStarted);
+    let last = &drained.last().unwrap().1;
+    let end = format!(
+        "; {} interventions, the last in slot {} at {:.0}",
+        drained.len(),
+        last.slot.unwrap(),
+        last.at
+    );
+    assert!(summary.ends_with(&end), "{end}\n{summary}");
+}
+
+/// A worker crashes, its replacements do not come up, the slot is held: one matter.
+#[test]
+fn a_crash_that_becomes_a_loop_is_one_incident() {
+    let settings = Settings { workers: 2, ..Settings::default() };
+    let failures = settings.restart.restarts;
+    let mut calm = Calm::new(settings, 5, Box::new(|_, age_s, _| uses(1024.0, age_s, 1.0)));
+    calm.run_until(60.0);
+    let exit = |calm: &mut Calm, generation| {
+        let worker = WorkerId::new(0, generation);
+        calm.tell(Event::Exited { worker, status: ExitStatus::Code(1) });
+        calm.tell(Event::Gone { worker, stragglers: 0, connections_cut: None });
+    };
+    exit(&mut calm, 1);
+    assert_eq!((only(&calm).kind.as_str(), only(&calm).severity), ("crash", Severity::Minor));
+    for generation in 2.. {
+        // It ends before it is ready, as soon as it was started.
+        let started = |calm: &Calm| calm.of(Kind::WorkerStarted).len() as u64;
+        let mut now = 60.0;
+        while started(&calm) < generation + 1 && calm.of(Kind::WorkerHeld).is_empty() {
+            now += 0.5;
+            calm.run_until(now);
+            assert!(now < 1000.0, "no start");
+        }
+        if !calm.of(Kind::WorkerHeld).is_empty() {
+            break;
+        }
+        exit(&mut calm, generation);
+    }
+    let incident = only(&calm);
+    assert_eq!((incident.kind.as_str(), incident.severity), ("crash_loop", Severity::Critical));
+    assert_eq!(incident.interventions, u64::from(failures), "{incident:?}");
+    assert!(incident.summary.contains("slot 0 is held"), "{}", incident.summary);
+    assert_eq!(calm.of(Kind::IncidentOpened).len(), 1);
+    let causes: Vec<_> = calm
+        .of(Kind::IncidentChanged)
+        .iter()
+        .filter(|(_, record)| record.cause.as_deref() == Some("worse"))
+        .map(|(_, record)| record.figures["kind"].clone())
+        .collect();
+    assert_eq!(causes, ["start_failure", "crash_loop"]);
+}
+
+/// What an operator asked for, and what came of it.
+#[test]
+fn a_refusal_is_in_the_log() {
+    let mut calm =
+        Calm::new(Settings::default(), 5, Box::new(|_, age_s, _| uses(1024.0, age_s, 1.0)));
+    calm.run_until(60.0);
+    let command = Command::Acknowledge { incident: "1999".into(), by: None };
+    calm.tell(Event::Command { ticket: Ticket(1), by: "uid 7".into(), command });
+    let said = calm.of(Kind::OperatorCommand);
+    let said: Vec<_> =
+        said.iter().map(|(_, record)| (record.cause.as_deref(), record.reason.as_str())).collect();
+    let refused = "uid 7 asked: acknowledge 1999; refused: no incident 1999 is open here; \
+                   `stanch incidents list` names all that were";
+    assert_eq!(said, [(None, "uid 7 asked: acknowledge 1999"), (Some("refused"), refused)]);
 }

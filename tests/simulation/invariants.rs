@@ -174,7 +174,10 @@ impl Invariants {
     pub fn check(&mut self, now: Moment, action: &Action) {
         let seed = self.seed;
         match action {
-            Action::Record(record) => self.check_record(now, record),
+            Action::Record(record) => {
+                self.check_record(now, record);
+                record.state.iter().for_each(|incident| self.alerts.incident(now, incident));
+            }
             Action::Start { worker } => {
                 assert!(self.started.insert(*worker), "seed {seed}: {worker} started twice");
                 self.live.insert(*worker);
@@ -218,7 +221,9 @@ impl Invariants {
                 self.check_ours(*worker);
                 self.admitted.insert(*worker);
             }
-            Action::Abandon { worker } | Action::TakeBaseline { worker } => {
+            Action::Abandon { worker }
+            | Action::TakeBaseline { worker }
+            | Action::TakeLook { worker } => {
                 self.check_ours(*worker);
             }
             Action::CaptureEvidence(inquiry) => {
@@ -244,7 +249,6 @@ impl Invariants {
                     self.serving.extend(self.hung.iter().copied());
                 }
             }
-            Action::Incident(incident) => self.alerts.incident(now, incident),
             Action::Alert(alert) => self.alerts.alert(alert),
             Action::Adopt { .. } | Action::CloseListeners | Action::Finish => {}
         }
@@ -305,6 +309,12 @@ impl Invariants {
         assert_eq!(record.number, last + 1, "seed {seed}: records are numbered without gaps");
         self.records.insert(record.number, record.clone());
         match record.kind {
+            Kind::DrainStarted => {
+                // A hung one may wait for evidence before it is told to stop.
+                self.hung.retain(|worker| {
+                    Some(worker.slot) != record.slot || Some(worker.generation) != record.generation
+                });
+            }
             Kind::RollStarted => {
                 self.rolls += 1;
                 self.operators_roll = record.slot.is_none();

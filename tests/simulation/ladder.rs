@@ -181,7 +181,7 @@ fn a_restart_that_did_not_help_is_told_in_figures() {
     assert!((12.0..15.0).contains(&figure(second, "replacement_s")), "{second:?}");
     assert!(second.figures["held_for_s"].is_null(), "{second:?}");
     let incident = calm.incidents.values().next().unwrap();
-    assert!(incident.summary.ends_with("it can go on for ever"), "{}", incident.summary);
+    assert!(incident.seen.ends_with("it can go on for ever"), "{}", incident.summary);
     assert!(calm.of(Kind::LeakUnsustainable).is_empty());
 }
 

@@ -300,7 +300,7 @@ impl World {
                 }
                 Action::Record(_)
                 | Action::TakeBaseline { .. }
-                | Action::Incident(_)
+                | Action::TakeLook { .. }
                 | Action::Admit { .. }
                 | Action::Abandon { .. }
                 | Action::Divert { drain: false, .. }

@@ -50,6 +50,10 @@ fn head(status: &Status) -> String {
         }
         text += "\n";
     }
+    if let Some(why) = &status.store.why {
+        let waiting = status.store.waiting;
+        text += &format!("the audit log is not written ({waiting} events wait in memory): {why}\n");
+    }
     text + "\n"
 }
 

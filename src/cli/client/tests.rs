@@ -1,6 +1,6 @@
 use super::*;
 use crate::http::{Places, socket};
-use crate::wire::{Leak, Listener, Memory, Worker};
+use crate::wire::{Leak, Listener, Memory, Store, Worker};
 use std::io::Read;
 use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
@@ -71,6 +71,7 @@ fn full_status() -> Status {
         // Out of order, as an engine may keep them.
         workers: vec![held, worker(0, 13, "ready"), suspect, leaking],
         incidents_open: 1,
+        store: Store { state: "well".into(), why: None, waiting: 3 },
     }
 }
 
@@ -111,11 +112,17 @@ fn the_table_of_a_supervisor_that_knows_little() {
         },
         workers: Vec::new(),
         incidents_open: 0,
+        store: Store {
+            state: "degraded".into(),
+            why: Some("cannot write the store /s.db: disk full".into()),
+            waiting: 17,
+        },
         ..full_status()
     };
     let expected = "\
 shop: starting, up 0s, no open incident
 memory -, limits enforced by polling
+the audit log is not written (17 events wait in memory): cannot write the store /s.db: disk full
 
 SLOT  PID  GEN  STATE  RELEASE  AGE  RSS  ANON  CPU  CONNS  RESTARTS  LEAK
 ";

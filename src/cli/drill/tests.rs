@@ -5,7 +5,7 @@ use super::screen::{Moment, picture};
 use super::story::Story;
 use crate::cli::output::Paint;
 use crate::core::{Figures, Generation, IncidentId, Kind, Record, Slot};
-use crate::wire::{Leak, Memory, Status, Worker};
+use crate::wire::{Leak, Memory, Status, Store, Worker};
 use jiff::Timestamp;
 use std::collections::VecDeque;
 use std::io::{Read, Write};
@@ -31,6 +31,7 @@ fn record(after_s: i64, kind: Kind, slot: Option<u32>) -> Record {
         cause: None,
         reason: "because".to_owned(),
         figures: Figures::new(),
+        state: None,
     }
 }
 
@@ -143,6 +144,7 @@ fn status(workers: Vec<Worker>) -> Status {
             hard_limit_compares: "anon_shmem_swap".to_owned(),
         },
         workers,
+        store: Store::default(),
         incidents_open: 1,
     }
 }

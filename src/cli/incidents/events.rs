@@ -2,7 +2,7 @@
 
 use super::super::Failure;
 use super::super::output::{Cell, Paint, Stop, Table, clean, print};
-use super::{Part, day, find, kind, millisecond};
+use super::{Part, day, kind, millisecond, name};
 use crate::core::{Figures, Kind, Slot, WorkerId};
 use crate::store::{Entry, EventFilter, Reader, StoreError};
 use jiff::Timestamp;
@@ -47,68 +47,60 @@ pub(super) enum Format {
 /// Prints them.
 pub(super) fn events(reader: &Reader, which: Which, format: Format) -> Result<(), Failure> {
     let Which { kind, slot, incident, part: Part { last, since }, follow } = which;
-    let incident = incident.map(|id| find(reader, &id)).transpose()?.map(|incident| incident.id);
+    let incident = incident.map(|id| name(reader, &id)).transpose()?;
     let mut filter =
         EventFilter { incident, kind, slot: slot.map(Slot), since, last, ..EventFilter::default() };
     print(|out| {
-        let mut seen = write(out, reader, &filter, format, follow, true)?;
-        if !follow {
-            return Ok(());
+        if !follow && matches!(format, Format::Table) {
+            return table(out, reader, &filter);
+        }
+        if matches!(format, Format::Csv) {
+            out.write_all(&csv_line(COLUMNS)?)?;
         }
         loop {
+            let mut seen = filter.after;
+            reader.events::<Stop>(&filter, |entry| {
+                seen = Some(entry.seq);
+                line(out, &entry, format)
+            })?;
+            if !follow {
+                return Ok(());
+            }
             out.flush()?;
             std::thread::sleep(FOLLOW_PAUSE);
-            filter = EventFilter { after: seen.or(filter.after), last: None, ..filter };
-            seen = write(out, reader, &filter, format, follow, false)?;
+            filter = EventFilter { after: seen, last: None, ..filter };
         }
     })
 }
 
-/// Gives the number of the last one that was written.
-fn write(
-    out: &mut dyn Write,
-    reader: &Reader,
-    filter: &EventFilter,
-    format: Format,
-    follow: bool,
-    first: bool,
-) -> Result<Option<u64>, Stop> {
-    let mut seen = None;
+fn table(out: &mut dyn Write, reader: &Reader, filter: &EventFilter) -> Result<(), Stop> {
+    let mut table = Table::new(&["SEQ", "AT (UTC)", "KIND", "WORKER", "PID", "REASON"]);
+    reader.events::<StoreError>(filter, |entry| {
+        table.row(cells(&entry));
+        Ok(())
+    })?;
+    Ok(table.write(out, Paint::of_stdout())?)
+}
+
+fn line(out: &mut dyn Write, entry: &Entry, format: Format) -> Result<(), Stop> {
     match format {
-        Format::Json => reader.events::<Stop>(filter, |entry| {
-            seen = Some(entry.seq);
-            Ok(writeln!(out, "{}", entry.json())?)
-        })?,
-        Format::Csv => {
-            let mut csv = csv::Writer::from_writer(&mut *out);
-            if first {
-                csv.write_record(COLUMNS).map_err(io::Error::from)?;
-            }
-            reader.events::<Stop>(filter, |entry| {
-                seen = Some(entry.seq);
-                csv.write_record(row(&entry)).map_err(io::Error::from)?;
-                Ok(())
-            })?;
-            csv.flush()?;
-        }
-        Format::Table if follow => reader.events::<Stop>(filter, |entry| {
-            seen = Some(entry.seq);
-            let line = Line::of(&entry);
+        Format::Json => writeln!(out, "{}", entry.json())?,
+        Format::Csv => out.write_all(&csv_line(row(entry))?)?,
+        Format::Table => {
+            let line = Line::of(entry);
             let at =
                 line.at.map_or_else(|| "?".into(), |at| format!("{} {}", day(at), millisecond(at)));
             let (kind, reason) = (clean(&line.kind), clean(&line.reason));
-            Ok(writeln!(out, "{at}  {kind}{}  {reason}", line.place())?)
-        })?,
-        Format::Table => {
-            let mut table = Table::new(&["SEQ", "AT (UTC)", "KIND", "WORKER", "PID", "REASON"]);
-            reader.events::<StoreError>(filter, |entry| {
-                table.row(cells(&entry));
-                Ok(())
-            })?;
-            table.write(out, Paint::of_stdout())?;
+            writeln!(out, "{at}  {kind}{}  {reason}", line.place())?;
         }
     }
-    Ok(seen)
+    Ok(())
+}
+
+fn csv_line<T: AsRef<[u8]>>(cells: impl IntoIterator<Item = T>) -> io::Result<Vec<u8>> {
+    let mut csv = csv::Writer::from_writer(Vec::new());
+    csv.write_record(cells)?;
+    csv.into_inner().map_err(|error| error.into_error())
 }
 
 /// The keys of an event, in their order.

@@ -2,7 +2,7 @@
 
 use super::super::Failure;
 use super::super::output::{Cell, Paint, Stop, Table, clean, print};
-use super::{Line, day, find, second};
+use super::{Line, day, name, second};
 use crate::core::units::Bytes;
 use crate::core::{Incident, IncidentId, Kind};
 use crate::store::{Entry, Kept, KeptFile, Reader, kept};
@@ -25,7 +25,7 @@ pub(super) struct Of {
 
 /// Lists the evidence beside the store, and extracts it if asked to.
 pub(super) fn run(reader: &Reader, store: &Path, of: &Of) -> Result<(), Failure> {
-    let incident = of.id.as_deref().map(|id| find(reader, id)).transpose()?.map(|found| found.id);
+    let incident = of.id.as_deref().map(|id| name(reader, id)).transpose()?;
     let parts = parts(store, incident.as_ref())?;
     let folders = match &of.extract {
         Some(folder) => parts.iter().map(|part| extract(part, folder)).collect::<Result<_, _>>()?,

@@ -2,7 +2,7 @@
 
 use super::super::Failure;
 use super::super::output::Stop;
-use super::find;
+use super::name;
 use crate::core::{Generation, Kind, Slot, WorkerId};
 use crate::store::{EventFilter, Life, Reader, StoreError, StoredSample};
 use jiff::Timestamp;
@@ -61,7 +61,7 @@ fn names(lives: &[&Life]) -> String {
 
 /// The worker whose leak was confirmed first in the incident, else the first that it names.
 fn of_incident(reader: &Reader, lives: &[Life], id: &str, of: &Of) -> Result<Arc<Life>, Failure> {
-    let incident = find(reader, id)?.id;
+    let incident = name(reader, id)?;
     let mut named: Vec<(bool, WorkerId, Timestamp)> = Vec::new();
     let filter = EventFilter { incident: Some(incident.clone()), ..EventFilter::default() };
     reader.events(&filter, |entry| {

@@ -47,7 +47,8 @@ fn dossier(reader: &Reader, incident: Incident) -> Result<Dossier, Failure> {
         records.extend(entry.record().ok());
         Ok::<(), StoreError>(())
     })?;
-    let mut earlier = reader.incidents(&IncidentFilter::default())?;
+    // One that cannot be read is none that this one could be compared with.
+    let mut earlier = reader.incidents(&IncidentFilter::default())?.incidents;
     earlier.retain(|other| other.kind == incident.kind && other.opened_at < opened);
     let zone = TimeZone::system();
     let mut dossier = Dossier { incident, records, curves: Vec::new(), earlier, made_at, zone };

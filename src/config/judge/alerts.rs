@@ -3,7 +3,9 @@
 use super::super::error::{ConfigError, Place};
 use super::super::raw;
 use super::super::reader::{At, Typed};
+use super::super::secrets::{holds_secret, in_command};
 use super::{Judge, given};
+use crate::core::words::is_own_host;
 use crate::core::{AlertRule, Format, Given, Secret, Severity, Target, Way};
 use hyper::Uri;
 use std::path::Path;
@@ -15,18 +17,6 @@ const COMMAND_TIMEOUT: Duration = Duration::from_secs(30);
 /// A lane tells one alert after the other.
 const TIMEOUT_MOST: Duration = Duration::from_secs(600);
 const PAGERDUTY: &str = "https://events.pagerduty.com/v2/enqueue";
-
-/// Hosts whose webhooks are secrets, whatever they look like.
-const SECRET_HOSTS: [&str; 6] = [
-    "hooks.slack.com",
-    "discord.com",
-    "discordapp.com",
-    "webhook.office.com",
-    "logic.azure.com",
-    "api.telegram.org",
-];
-/// A part of a path that is as long, with letters and digits, is a key.
-const KEY_LENGTH: usize = 20;
 
 const SECRET_HOW: &str = "write { file = \"PATH\" }, its first line, or { env = \"NAME\" }, a variable of \
                           stanch itself";
@@ -106,6 +96,12 @@ impl Judge<'_> {
                 if program.is_empty() {
                     self.refuse(&command, "names no program".to_owned());
                 }
+                if in_command(&command.value) {
+                    // Every user of the host can read command lines. The message does not repeat it.
+                    let message = "holds what looks like a secret, and that does not belong into this file \
+                                   or a command line; have the command read it from a file";
+                    self.refuse(&command, message.to_owned());
+                }
                 let name = Path::new(&program).file_name().unwrap_or_default();
                 let name = name.to_string_lossy().into_owned();
                 let argv = self.program_of(command.value);
@@ -115,7 +111,7 @@ impl Judge<'_> {
                 let format = format.unwrap_or(Format::Json);
                 let secret = self.key(format, at, raw.token, raw.routing_key);
                 let url = match webhook {
-                    Some(typed) => self.url(typed),
+                    Some(typed) => self.url(typed, secret.is_some()),
                     None => Given::Plain(PAGERDUTY.to_owned()),
                 };
                 let way = Way::Webhook { url, format, secret };
@@ -198,7 +194,7 @@ impl Judge<'_> {
     }
 
     /// Where a webhook is. No message repeats what was typed: it may be a secret.
-    fn url(&mut self, typed: Typed<Given>) -> Given {
+    fn url(&mut self, typed: Typed<Given>, secret: bool) -> Given {
         let (place, key) = (typed.place, typed.key.as_str());
         match typed.value {
             Given::Secret(secret) => Given::Secret(self.placed(secret)),
@@ -217,6 +213,11 @@ impl Judge<'_> {
                         );
                         self.problem(place, key, message);
                     }
+                    Some(uri) if secret && scheme == Some("http") && !is_own(uri) => {
+                        let message =
+                            "would send a secret in clear text to another host; use https://";
+                        self.conclude(At { key, place }, &["alert.to.token"], message.to_owned());
+                    }
                     Some(_) => {}
                 }
                 Given::Plain(text)
@@ -229,17 +230,7 @@ impl Judge<'_> {
     }
 }
 
-/// Whether who knows the URL can send there.
-fn holds_secret(uri: &Uri) -> bool {
-    let host = uri.host().unwrap_or_default().to_ascii_lowercase();
-    let known = |known: &&str| host == **known || host.ends_with(&format!(".{known}"));
-    let key = |part: &str| {
-        part.len() >= KEY_LENGTH
-            && part.contains(|c: char| c.is_ascii_digit())
-            && part.contains(|c: char| c.is_ascii_alphabetic())
-    };
-    let user = uri.authority().is_some_and(|authority| authority.as_str().contains('@'));
-    user || uri.query().is_some()
-        || SECRET_HOSTS.iter().any(known)
-        || uri.path().split('/').any(key)
+/// Whether nothing leaves this host.
+fn is_own(uri: &Uri) -> bool {
+    uri.host().is_some_and(is_own_host)
 }

@@ -160,6 +160,18 @@ const MISTAKES: &[(&str, &str)] = &[
         "5:6: alert.to: \"json\" is somebody else in another alert",
     ),
     (
+        "[[alert]]\nto = { webhook = 'http://a/', token = { env = 'T' } }",
+        "alert.to.webhook: would send a secret in clear text to another host; use https://",
+    ),
+    (
+        "[[alert]]\nto = { command = ['./tell', '--token', 'K3Y'] }",
+        "alert.to.command: holds what looks like a secret",
+    ),
+    (
+        "[[alert]]\nto = { command = ['curl', 'https://hooks.slack.com/services/K3Y'] }",
+        "alert.to.command: holds what looks like a secret",
+    ),
+    (
         "[[alert]]\nto = { webhook = 'http://a/', timeout = '1h' }",
         "alert.to.timeout: must be at most 10m",
     ),

@@ -102,8 +102,7 @@ impl Supervisor {
             ));
         }
         let by = name.unwrap_or(from);
-        let changed = self.book.acknowledge(now, &id, by);
-        self.put_incident(changed);
+        self.book.acknowledge(now, &id, by);
         let figures = figures([("by", by.into()), ("from", from.into())]);
         let reason = format!("{by} looks at it");
         let some = Some(id.clone());

@@ -29,7 +29,20 @@ impl Supervisor {
         let text = describe(&command);
         let figures = figures([("by", by.into()), ("command", text.as_str().into())]);
         let reason = format!("{by} asked: {text}");
-        self.record(now, Kind::OperatorCommand, About::Supervisor, None, &reason, figures);
+        self.note(now, Kind::OperatorCommand, &reason, figures.clone());
+        self.obey(now, ticket, by, command);
+        let refused = self.actions.iter().find_map(|action| match action {
+            Action::Reply { ticket: of, reply: Err(why) } if *of == ticket => Some(why.to_string()),
+            _ => None,
+        });
+        if let Some(why) = refused {
+            let reason = format!("{by} asked: {text}; refused: {why}");
+            let about = About::Matter("refused");
+            self.record(now, Kind::OperatorCommand, about, None, &reason, figures);
+        }
+    }
+
+    fn obey(&mut self, now: Now, ticket: Ticket, by: &str, command: Command) {
         let stopping = matches!(self.phase, Phase::Stopping | Phase::Finished);
         if stopping && command != Command::Stop {
             self.refuse(ticket, "stanch is stopping");

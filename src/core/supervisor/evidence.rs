@@ -81,6 +81,7 @@ impl Supervisor {
             age_s: now.mono.since(worker.started).as_secs_f64(),
             release: worker.release.clone(),
             sample: worker.sample.map(|(_, sample)| sample).unwrap_or_default(),
+            samples: worker.last_samples(),
             cpu_percent: worker.cpu_percent,
             peak_kib: worker.peak_kib,
             connections_total: connections.reduce(|a, b| a + b),
@@ -156,7 +157,13 @@ fn sentence(part: Part, captured: &Captured) -> String {
             said.push("what grew is not known: it was never seen in good order".to_owned());
         }
         (Part::Command, _) => said.push("what evidence.command found is saved".to_owned()),
-        (Part::Remains, _) => said.push("its last output and counters are saved".to_owned()),
+        (Part::Remains, _) => {
+            said.push("its last output, readings and counters are saved".to_owned());
+            if let Some(age) = captured.look_age.filter(|_| !captured.grew.is_empty()) {
+                let grew: Vec<String> = captured.grew.iter().take(4).map(in_words).collect();
+                said.push(format!("grew until {} s before: {}", age.as_secs(), grew.join(", ")));
+            }
+        }
     }
     said.extend(captured.problem.clone());
     if captured.removed.0 > 0 {

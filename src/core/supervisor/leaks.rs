@@ -17,7 +17,7 @@ use super::super::leak::{Dial, Judgement, Quantity, Verdict};
 use super::super::trend::{Bounds, Trend};
 use super::super::turn::{self, Calm, Rung, Waiting};
 use super::super::worker::{Cause, Due, State, Worker};
-use super::super::{Figures, IncidentId, Kind, LeakAction, Moment, Now, Sample, WorkerId};
+use super::super::{Action, Figures, IncidentId, Kind, LeakAction, Moment, Now, Sample, WorkerId};
 use super::{About, Phase, Supervisor, figures};
 use std::time::Duration;
 
@@ -117,6 +117,7 @@ impl Supervisor {
             }
             (_, Verdict::Suspect) => {
                 if !std::mem::replace(&mut trend.suspicion_told, true) {
+                    self.actions.push(Action::TakeLook { worker: id });
                     reason += &company;
                     self.record(now, Kind::LeakSuspected, about, open, &reason, figures);
                 }
@@ -148,6 +149,7 @@ impl Supervisor {
         mut figures: Figures,
     ) {
         let Some(worker) = self.workers.get(&id) else { return };
+        self.actions.push(Action::TakeLook { worker: id });
         let (trend, judgement) = (&worker.trends[at], &change.judgement);
         let quantity = trend.quantity;
         if change.vouched.is_empty() {
@@ -208,8 +210,7 @@ impl Supervisor {
         if !restarts || std::mem::replace(&mut holding.told, true) {
             return;
         }
-        let changed = self.book.escalate(&incident);
-        self.put_incident(changed);
+        self.escalate(now, &incident, "replacing workers will not do for long");
         let figures: Figures = outlook_figures(outlook).collect();
         let about = About::Worker(id, Some(name(quantity)));
         let some = Some(incident);

@@ -113,11 +113,10 @@ impl Supervisor {
             ("failing_s", failing.as_secs_f64().into()),
         ]);
         let reason = format!("{failures} probes in a row failed; the last: {error}");
-        let incident = self.hung(now, id, &format!("fails its probes: {error}"), reason, figures);
-        self.add_impact(&incident, "probes_failed", failures.into());
+        self.hung(now, id, &format!("fails its probes: {error}"), reason, figures);
     }
 
-    /// Takes a worker for hung, so that it is replaced; in which incident.
+    /// Takes a worker for hung, so that it is replaced.
     pub(super) fn hung(
         &mut self,
         now: Now,
@@ -125,7 +124,7 @@ impl Supervisor {
         what: &str,
         mut reason: String,
         figures: Figures,
-    ) -> IncidentId {
+    ) {
         // Started because another one hung, and now it hangs itself.
         let known = self.book.on(Topic::Hang).map(|incident| incident.id.clone());
         let started_in = self.workers.get(&id).and_then(|worker| worker.incident.clone());
@@ -139,13 +138,14 @@ impl Supervisor {
                 pause.as_secs()
             );
         }
+        let failed = self.workers.get(&id).map_or(0, |worker| worker.failed_probes);
+        if failed > 0 {
+            self.book.add_impact(now, &incident, "probes_failed", failed.into());
+        }
         let about = About::Worker(id, None);
         self.record(now, Kind::WorkerHung, about, Some(incident.clone()), &reason, figures);
-        if let Some(worker) = self.workers.get_mut(&id) {
-            let incident = Some(incident.clone());
-            worker.make_due(Due { cause: Cause::Hang, incident, reason });
-        }
-        incident
+        let incident = Some(incident);
+        self.make_due(id, Due { cause: Cause::Hang, incident, reason });
     }
 
     /// A worker that was taken for hung gives a sign of life, and its replacement has not begun. It is
@@ -284,10 +284,10 @@ impl Supervisor {
             let figures =
                 figures([("connections_cut", cut.into()), ("stragglers", stragglers.into())]);
             let about = About::Worker(id, None);
-            self.record(now, Kind::DrainCutConnections, about, incident.clone(), &reason, figures);
-            if let Some(incident) = incident {
-                self.add_impact(&incident, "connections_cut", cut);
+            if let Some(incident) = &incident {
+                self.book.add_impact(now, incident, "connections_cut", cut);
             }
+            self.record(now, Kind::DrainCutConnections, about, incident, &reason, figures);
         }
         self.workers.remove(&id);
     }
@@ -399,22 +399,30 @@ impl Supervisor {
                 entry.wait = Wait::Backoff { until: now.mono + delay };
                 entry.incident = Some(incident.clone());
                 if !counted {
-                    self.count_intervention(&Some(incident));
+                    self.count_intervention(now, Some(&incident), id.slot);
                 }
             }
-            Verdict::Hold => self.hold(now, id.slot, why),
+            Verdict::Hold => self.hold(now, id.slot, incident, why),
         }
     }
 
-    fn hold(&mut self, now: Now, slot: Slot, why: &str) {
+    /// No more starts for a while. A crash has become a loop; another matter stays what it is, and is as
+    /// bad.
+    fn hold(&mut self, now: Now, slot: Slot, incident: IncidentId, why: &str) {
         let pause = self.settings.restart.held_pause;
         let within_s = self.settings.restart.within.as_secs_f64();
         let Some(entry) = self.slots.get_mut(&slot) else { return };
         entry.wait = Wait::Held { until: now.mono + pause };
         let crashes = entry.budget.crashes();
-        let summary =
-            format!("slot {slot} is held after {crashes} failures in {within_s} s: {why}");
-        let incident = self.see(now, Topic::CrashLoop, slot, &summary);
+        let words = format!("slot {slot} is held after {crashes} failures in {within_s} s: {why}");
+        let incident = match self.book.is_staged(&incident) {
+            true => self.see(now, Topic::CrashLoop, slot, &words),
+            false => {
+                self.book.saw(now, &incident, &words);
+                self.escalate(now, &incident, &words);
+                incident
+            }
+        };
         if let Some(entry) = self.slots.get_mut(&slot) {
             entry.incident = Some(incident.clone());
         }
@@ -456,7 +464,7 @@ impl Supervisor {
             ("age_s", worker.age(now.mono).as_secs_f64().into()),
             ("drain_timeout_s", drain_timeout.as_secs_f64().into()),
         ]);
-        self.count_intervention(&incident);
+        self.count_intervention(now, incident.as_ref(), id.slot);
         let about = About::Worker(id, Some(cause));
         let intent = self.record(now, Kind::DrainStarted, about, incident.clone(), why, figures);
         self.look_at(now, id, incident.as_ref());

@@ -3,7 +3,8 @@
 
 use super::super::incidents::Topic;
 use super::super::worker::{Cause, Due, State, Told};
-use super::super::{Figures, Kind, Now, OomKiller, Sample, WorkerId};
+use super::super::{Figures, IncidentId, Kind, Now, OomKiller, Sample, WorkerId};
+use super::leaks::reason;
 use super::{About, Phase, Supervisor, figures};
 
 impl Supervisor {
@@ -100,15 +101,13 @@ impl Supervisor {
         let Some(worker) = self.workers.get(&id) else { return };
         let was_ready = worker.ready_since().is_some();
         let was_current = worker.is_current();
-        let summary = format!("worker {} {reason}", id.slot);
-        let topic = self.memory_topic(id);
-        let incident = self.see(now, topic, id.slot, &summary);
-        self.count_intervention(&Some(incident.clone()));
+        let incident = self.see_limit(now, id, &format!("worker {} {reason}", id.slot));
+        self.count_intervention(now, Some(&incident), id.slot);
+        self.book.add_impact(now, &incident, "workers_killed", 1);
         let about = About::Worker(id, Some("hard_limit"));
         let some = Some(incident.clone());
         let intent = self.record(now, kind, about, some, reason, figures);
         self.look_at_remains(now, id, &incident);
-        self.add_impact(&incident, "workers_killed", 1);
         let some = Some(incident.clone());
         self.make_due(id, Due { cause: Cause::HardLimit, incident: some, reason: reason.into() });
         self.kill(now, id, intent);
@@ -128,9 +127,7 @@ impl Supervisor {
             return;
         }
         let reason = format!("uses {}, over the soft limit of {}", mib(growth_kib), mib(limit_kib));
-        let summary = format!("worker {} {reason}", id.slot);
-        let topic = self.memory_topic(id);
-        let incident = self.see(now, topic, id.slot, &summary);
+        let incident = self.see_limit(now, id, &format!("worker {} {reason}", id.slot));
         let figures =
             figures([("growth_kib", growth_kib.into()), ("soft_limit_kib", limit_kib.into())]);
         let about = About::Worker(id, Some("soft_limit"));
@@ -138,10 +135,15 @@ impl Supervisor {
         self.make_due(id, Due { cause: Cause::SoftLimit, incident: Some(incident), reason });
     }
 
-    /// A limit reached by a worker that leaks belongs to the leak's incident.
-    fn memory_topic(&self, id: WorkerId) -> Topic {
-        let leaks = self.workers.get(&id).is_some_and(|worker| worker.is_leaking());
-        if leaks { Topic::Leak } else { Topic::MemoryLimit }
+    /// Notes that a limit was reached. By a worker that leaks it belongs to the leak's incident, which
+    /// goes on telling the forecast.
+    fn see_limit(&mut self, now: Now, id: WorkerId, words: &str) -> IncidentId {
+        let worker = self.workers.get(&id);
+        let leak = worker.and_then(|worker| worker.trends.iter().find(|trend| trend.is_leaking()));
+        match leak.map(|trend| reason(trend, now)) {
+            Some(leak) => self.see(now, Topic::Leak, id.slot, &format!("{words}; {leak}")),
+            None => self.see(now, Topic::MemoryLimit, id.slot, words),
+        }
     }
 
     /// Once for all samples of a moment: it takes a look at every worker.
@@ -173,8 +175,7 @@ impl Supervisor {
             mib(limit_kib),
             id.slot
         );
-        let topic = self.memory_topic(id);
-        let incident = self.see(now, topic, id.slot, &reason);
+        let incident = self.see_limit(now, id, &reason);
         let figures = figures([
             ("total_kib", total_kib.into()),
             ("total_limit_kib", limit_kib.into()),

@@ -23,7 +23,7 @@ pub use view::{LeakView, SlotView, View};
 use super::alerting::Alerting;
 use super::evidence::Evidence;
 use super::holding::{Costs, Holding};
-use super::incidents::{Book, Topic};
+use super::incidents::{Book, Topic, Turn};
 use super::leak::Quantity;
 use super::makeup::Constancy;
 use super::quiet::Workload;
@@ -38,7 +38,7 @@ use super::{
 };
 use commands::Waiter;
 use jiff::Timestamp;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 /// Whether the supervisor acts by itself.
@@ -188,7 +188,7 @@ impl Supervisor {
                 self.on_evidence_captured(now, worker, incident, part, outcome);
             }
             Event::Sampled { worker, sample } => self.on_sampled(now, worker, sample),
-            Event::ConnectionsDropped { attempts } => self.on_connections_dropped(attempts),
+            Event::ConnectionsDropped { attempts } => self.on_connections_dropped(now, attempts),
             Event::StoreDegraded { error } => {
                 let reason = format!("the audit log is not kept as it should be: {error}");
                 self.note(now, Kind::StoreDegraded, &reason, Figures::new());
@@ -308,26 +308,44 @@ impl Supervisor {
         let changed = book.review(now, |slot| self.serves(slot), active);
         self.book = book;
         for incident in changed {
-            if incident.state == IncidentState::Resolved {
-                if incident.kind == Topic::Hang.as_str() {
-                    self.futile_hangs = 0;
+            match incident.state {
+                IncidentState::Open => self.changed(now, &incident.id, "open", "it goes on"),
+                IncidentState::Mitigated => {
+                    self.changed(now, &incident.id, "mitigated", "handled: every slot serves");
                 }
-                if incident.kind == Topic::Leak.as_str() {
-                    self.holdings.clear();
-                }
-                let reason = format!("{} is over: {}", incident.kind, incident.summary);
-                let id = Some(incident.id.clone());
-                self.record(
-                    now,
-                    Kind::IncidentResolved,
-                    About::Supervisor,
-                    id,
-                    &reason,
-                    Figures::new(),
-                );
-                self.tell_end(now, &incident);
+                IncidentState::Resolved => self.resolved(now, &incident),
             }
-            self.actions.push(Action::Incident(incident));
+        }
+        self.book.close();
+        for id in self.book.unwritten(now.mono) {
+            self.changed(now, &id, "impact", "what it has cost so far");
+        }
+    }
+
+    fn resolved(&mut self, now: Now, incident: &Incident) {
+        if incident.kind == Topic::Hang.as_str() {
+            self.futile_hangs = 0;
+        }
+        if incident.kind == Topic::Leak.as_str() {
+            self.holdings.clear();
+        }
+        let reason = format!("{} is over: {}", incident.kind, incident.summary);
+        let (id, figures) = (Some(incident.id.clone()), standing(incident));
+        self.record(now, Kind::IncidentResolved, About::Supervisor, id, &reason, figures);
+        self.tell_end(now, incident);
+    }
+
+    /// Writes down that an incident is not what it was.
+    fn changed(&mut self, now: Now, id: &IncidentId, cause: &str, reason: &str) {
+        let Some(incident) = self.book.get(id) else { return };
+        let (some, figures) = (Some(id.clone()), standing(incident));
+        self.record(now, Kind::IncidentChanged, About::Matter(cause), some, reason, figures);
+    }
+
+    /// What was done does not help: the incident is critical from now on.
+    fn escalate(&mut self, now: Now, id: &IncidentId, why: &str) {
+        if self.book.escalate(now, id) {
+            self.changed(now, id, "worse", why);
         }
     }
 
@@ -338,7 +356,7 @@ impl Supervisor {
             self.below_since.get_or_insert(now.mono);
         } else if let Some(since) = self.below_since.take() {
             let below_ms = now.mono.since(since).as_millis() as u64;
-            self.add_to_all("below_capacity_ms", below_ms);
+            self.add_to_all(now, "below_capacity_ms", below_ms);
         }
     }
 
@@ -408,6 +426,7 @@ impl Supervisor {
             status_text: None,
             due: None,
             sample: None,
+            samples: VecDeque::new(),
             peak_kib: None,
             limit_held: false,
             settled_kib: None,
@@ -458,9 +477,11 @@ impl Supervisor {
         }
         let (id, slot, cause) = match about {
             About::Supervisor => (None, None, None),
+            About::Matter(cause) => (None, None, Some(cause)),
             About::Slot(slot, cause) => (None, Some(slot), cause),
             About::Worker(id, cause) => (Some(id), Some(id.slot), cause),
         };
+        let state = incident.as_ref().and_then(|id| self.book.write(id)).map(Box::new);
         // It may be gone by now.
         let worker = id.and_then(|id| self.workers.get(&id));
         self.actions.push(Action::Record(Record {
@@ -478,6 +499,7 @@ impl Supervisor {
             cause: cause.map(str::to_owned),
             reason: reason.to_owned(),
             figures,
+            state,
         }));
         Intent(self.records)
     }
@@ -487,52 +509,48 @@ impl Supervisor {
         self.record(now, kind, About::Supervisor, None, reason, figures);
     }
 
-    /// Notes a fact on a topic: opens its incident (and says so) or joins the open one.
-    fn see(&mut self, now: Now, topic: Topic, slot: Slot, summary: &str) -> IncidentId {
+    /// Notes a fact on a topic: opens its incident or joins the open one, which it may make worse. Says
+    /// so.
+    fn see(&mut self, now: Now, topic: Topic, slot: Slot, words: &str) -> IncidentId {
         let worker = self.in_slot(slot).next_back();
         let age = worker.map_or(now.mono.0, |worker| worker.age(now.mono));
         let release = worker.map_or(self.settings.release.clone(), |worker| worker.release.clone());
-        let seen = self.book.see(now, topic, slot, age, release.as_deref(), summary);
-        if let Some(incident) = self.book.get(&seen.id).cloned() {
-            self.put_incident(Some(incident.clone()));
-            if seen.opened {
-                let figures = figures([("severity", incident.severity.as_str().into())]);
+        let seen = self.book.see(now, topic, slot, age, release.as_deref(), words);
+        match seen.turn {
+            Turn::Opened => {
+                let severity = self.book.get(&seen.id).map(|incident| incident.severity.as_str());
+                let figures = figures([("severity", severity.into())]);
                 let about = About::Slot(slot, Some(topic.as_str()));
                 let id = Some(seen.id.clone());
-                self.record(now, Kind::IncidentOpened, about, id, &incident.summary, figures);
+                self.record(now, Kind::IncidentOpened, about, id, words, figures);
             }
+            Turn::Worse(before) => {
+                let reason = format!("{before} has become {topic}: {words}");
+                self.changed(now, &seen.id, "worse", &reason);
+            }
+            Turn::Same => {}
         }
         seen.id
     }
 
     /// Counts an intervention in its incident.
-    fn count_intervention(&mut self, incident: &Option<IncidentId>) {
+    fn count_intervention(&mut self, now: Now, incident: Option<&IncidentId>, slot: Slot) {
         if let Some(id) = incident {
-            let incident = self.book.intervened(id);
-            self.put_incident(incident);
+            self.book.intervened(now, id, slot);
         }
     }
 
     /// Users whom the application turned away while something was wrong. Which of the incidents it was
     /// cannot be told, so it counts in each that is not over.
-    fn on_connections_dropped(&mut self, attempts: u64) {
-        self.add_to_all("connections_dropped", attempts);
+    fn on_connections_dropped(&mut self, now: Now, attempts: u64) {
+        self.add_to_all(now, "connections_dropped", attempts);
     }
 
-    fn add_to_all(&mut self, key: &str, amount: u64) {
+    /// What something cost the users, in each incident.
+    fn add_to_all(&mut self, now: Now, key: &str, amount: u64) {
         for id in self.book.ids() {
-            self.add_impact(&id, key, amount);
+            self.book.add_impact(now, &id, key, amount);
         }
-    }
-
-    /// What the matter cost the users.
-    fn add_impact(&mut self, id: &IncidentId, key: &str, amount: u64) {
-        let incident = self.book.add_impact(id, key, amount);
-        self.put_incident(incident);
-    }
-
-    fn put_incident(&mut self, incident: Option<Incident>) {
-        self.actions.extend(incident.map(Action::Incident));
     }
 
     /// Uniform in 0..1, from the seed (SplitMix64, <https://prng.di.unimi.it/splitmix64.c>).
@@ -549,8 +567,22 @@ impl Supervisor {
 #[derive(Clone, Copy)]
 enum About<'a> {
     Supervisor,
+    /// An incident as such.
+    Matter(&'a str),
     Slot(Slot, Option<&'a str>),
     Worker(WorkerId, Option<&'a str>),
+}
+
+/// Where an incident stands.
+fn standing(incident: &Incident) -> Figures {
+    let mut figures = figures([
+        ("kind", incident.kind.as_str().into()),
+        ("severity", incident.severity.as_str().into()),
+        ("state", incident.state.as_str().into()),
+        ("interventions", incident.interventions.into()),
+    ]);
+    figures.extend(incident.impact.clone());
+    figures
 }
 
 /// Figures of a record; floating ones to three digits, more say nothing.

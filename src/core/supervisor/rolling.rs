@@ -102,8 +102,7 @@ impl Supervisor {
         let pause = pause.min(ABORTED_PAUSE_MAX);
         self.futile_hangs += 1;
         self.next_hang = self.next_hang.max(now.mono + pause);
-        let changed = self.book.escalate(incident);
-        self.put_incident(changed);
+        self.escalate(now, incident, "a restart does not help");
         pause
     }
 
@@ -290,7 +289,7 @@ impl Supervisor {
         self.next_roll = now.mono + cooldown;
         self.leak_replaced(now.mono, old, &due);
         if let Some(incident) = due.incident {
-            self.add_impact(&incident, "workers_replaced", 1);
+            self.book.add_impact(now, &incident, "workers_replaced", 1);
         }
     }
 

@@ -1,6 +1,7 @@
 //! The configured command: started as a worker is (its own session, the worker's user, nothing
 //! inherited but what it shall have), kept to its time and size, and nothing of it survives.
 
+use super::super::children::Exit;
 use super::folder::Folder;
 use super::{lock, saving};
 use crate::config::Config;
@@ -16,9 +17,9 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use std::fs::File;
 use std::io::{self, ErrorKind, Read, Write};
 use std::os::fd::AsFd;
-use std::sync::mpsc::{Receiver, TryRecvError};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
+use tokio::sync::oneshot::error::TryRecvError;
 
 /// From one look at the size of its files to the next.
 const LOOK_PAUSE: u16 = 50;
@@ -33,7 +34,7 @@ pub(in crate::runtime) struct Errand {
     /// All that it starts.
     pub tree: Arc<Mutex<Tree>>,
     /// Its end, from who reaps the supervisor's children.
-    pub exit: Receiver<ExitStatus>,
+    pub exit: Exit,
     pub terms: Terms,
 }
 
@@ -143,8 +144,8 @@ impl Running {
     /// Waits for its end, or makes it; then saves what it printed and its files. When it was begun, and
     /// what is missing. It blocks.
     pub fn finish(self, draft: &mut Draft<'_>) -> Result<(Instant, Option<String>), String> {
-        let Running { errand, pipes, begun, until } = self;
-        let outcome = follow(&errand, pipes, until, draft);
+        let Running { mut errand, pipes, begun, until } = self;
+        let outcome = follow(&mut errand, pipes, until, draft);
         errand.kill_off();
         let (printed, mut problems) = outcome.map_err(saving)?;
         save_files(&errand.terms, printed, draft, &mut problems).map_err(saving)?;
@@ -158,7 +159,7 @@ impl Running {
 
 /// Passes on its output until its end; how many bytes it printed, and what went wrong.
 fn follow(
-    errand: &Errand,
+    errand: &mut Errand,
     pipes: Pipes,
     until: Instant,
     draft: &mut Draft<'_>,
@@ -179,7 +180,7 @@ fn follow(
                 }
                 Err(TryRecvError::Empty) => {}
                 // Nobody reaps any more: the supervisor ends.
-                Err(TryRecvError::Disconnected) => break,
+                Err(TryRecvError::Closed) => break,
             }
         }
         let open = streams.iter().any(|stream| stream.pipe.is_some());

@@ -48,6 +48,8 @@ pub(super) struct Subject {
     pub tree: Arc<Mutex<Tree>>,
     pub tail: Arc<Tail>,
     pub baseline: Baseline,
+    /// The newest look that was taken before one was asked for.
+    pub last_look: Baseline,
 }
 
 /// Takes evidence.
@@ -59,7 +61,7 @@ pub(super) struct Collector {
     permits: Arc<Semaphore>,
 }
 
-/// The file `look.json`, or `remains.json` without the look.
+/// The file `look.json`, or `remains.json` with a look from before, where there is one.
 #[derive(Serialize)]
 struct Told<'a> {
     worker: String,
@@ -67,6 +69,9 @@ struct Told<'a> {
     scene: &'a Scene,
     /// How old the look is that `grew` compares with.
     baseline_age_s: Option<u64>,
+    /// How old the look is; none for one that was taken for this.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    look_age_s: Option<u64>,
     grew: &'a [Growth],
     #[serde(flatten)]
     look: Option<&'a Look>,
@@ -107,6 +112,24 @@ impl Collector {
 
     /// Notes what the worker is like in good order.
     pub fn take_baseline(&self, worker: WorkerId, subject: Subject) {
+        self.note(worker, subject, |subject, look| {
+            *lock(&subject.baseline) = Some((Instant::now(), look.into_baseline()));
+        });
+    }
+
+    /// Notes what a suspect is like.
+    pub fn take_look(&self, worker: WorkerId, subject: Subject) {
+        self.note(worker, subject, |subject, look| {
+            *lock(&subject.last_look) = Some((Instant::now(), look));
+        });
+    }
+
+    fn note(
+        &self,
+        worker: WorkerId,
+        subject: Subject,
+        keep: impl FnOnce(&Subject, Look) + Send + 'static,
+    ) {
         let this = self.clone();
         tokio::spawn(async move {
             // One that has to wait for so long is not worth it.
@@ -115,10 +138,10 @@ impl Collector {
             let spawned = thread(move || {
                 let _permit = permit;
                 let look = this.look_at(&subject, BASELINE);
-                *lock(&subject.baseline) = Some((Instant::now(), look.into_baseline()));
+                keep(&subject, look);
             });
             if let Err(error) = spawned {
-                tracing::debug!(%worker, %error, "no baseline of the worker");
+                tracing::debug!(%worker, %error, "the worker is not looked at");
             }
         });
     }
@@ -188,8 +211,13 @@ impl Collector {
     ) -> Result<Captured, String> {
         let baseline = lock(&subject.baseline).clone();
         let within = inquiry.within.saturating_sub(asked.elapsed());
-        let look =
-            (inquiry.part == Part::Look).then(|| self.look_at(subject, within - within / SAVING));
+        let (look, look_age) = match inquiry.part {
+            Part::Look => (Some(self.look_at(subject, within - within / SAVING)), None),
+            Part::Command | Part::Remains => {
+                let before = lock(&subject.last_look).clone();
+                before.map(|(at, look)| (look, at.elapsed())).unzip()
+            }
+        };
         let look = look.filter(|look| !look.processes.is_empty());
         if look.is_none() && inquiry.part == Part::Look {
             return Err("nothing of the worker could be read any more".to_owned());
@@ -202,6 +230,7 @@ impl Collector {
             incident: &inquiry.incident.0,
             scene: &inquiry.scene,
             baseline_age_s: baseline_age.map(|age| age.as_secs()),
+            look_age_s: look_age.map(|age| age.as_secs()),
             grew: &grew,
             look: look.as_ref(),
             cgroups,
@@ -216,7 +245,7 @@ impl Collector {
         let problem = look.filter(|look| !look.incomplete.is_empty());
         let problem = problem.map(|look| format!("not all of it: {}", look.incomplete.join(", ")));
         let sealed = draft.seal().map_err(saving)?;
-        Ok(Captured { grew, baseline_age, ..captured(sealed, asked, problem) })
+        Ok(Captured { grew, baseline_age, look_age, ..captured(sealed, asked, problem) })
     }
 }
 

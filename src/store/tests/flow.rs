@@ -62,15 +62,21 @@ fn the_last_state_of_an_incident_is_kept() {
     let path = folder.path().join("s.db");
     for (id, summary) in [("A", "first"), ("A-2", "second"), ("A", "first again"), ("B", "third")] {
         let store = Store::open(&path, RETENTION).unwrap();
-        store.writer().put_incident(incident(id, summary));
+        drop(store.writer().append(noted(1, incident(id, summary))));
         assert_eq!(store.close(DEADLINE), 0);
     }
     let reader = Reader::open(&path).unwrap();
-    let names = |found: Vec<Incident>| found.into_iter().map(|i| i.id.0).collect::<Vec<_>>();
-    assert_eq!(names(reader.incidents(&IncidentFilter::default()).unwrap()), ["A", "A-2", "B"]);
-    let last = IncidentFilter { last: Some(1), since: None };
-    assert_eq!(names(reader.incidents(&last).unwrap()), ["B"]);
+    let names = |ids: Vec<IncidentId>| ids.into_iter().map(|id| id.0).collect::<Vec<_>>();
+    let list = |filter: &IncidentFilter| {
+        let found = reader.incidents(filter).unwrap().incidents;
+        names(found.into_iter().map(|incident| incident.id).collect())
+    };
+    let all = IncidentFilter::default;
+    assert_eq!(list(&all()), ["A", "A-2", "B"]);
+    assert_eq!(list(&IncidentFilter { last: Some(1), ..all() }), ["B"]);
+    assert_eq!(list(&IncidentFilter { unresolved: true, ..all() }), ["A", "A-2", "B"]);
     assert_eq!(names(reader.incidents_named("A").unwrap()), ["A", "A-2"]);
+    assert_eq!(reader.last_incident().unwrap().unwrap().0, "B");
     let first = reader.incident(&IncidentId("A".into())).unwrap().unwrap();
     assert_eq!(first.summary, "first again");
     assert_eq!(reader.incident(&IncidentId("C".into())).unwrap(), None);

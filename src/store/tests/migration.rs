@@ -16,8 +16,9 @@ fn written_by(version: i64, path: &Path) {
     connection
         .execute("UPDATE meta SET value = ?1 WHERE key = 'schema_version'", [version])
         .unwrap();
-    let records: Vec<Record> = (1..=10).map(record).collect();
-    for Link { head, body } in Head::default().extend(records.iter()) {
+    let mut records: Vec<Record> = (1..=10).map(record).collect();
+    records[9].incident = Some(IncidentId("A".into()));
+    for Link { head, body, .. } in Head::default().extend(records.iter()) {
         let insert = "INSERT INTO events (seq, body, hash) VALUES (?1, ?2, ?3)";
         connection.execute(insert, params![head.seq as i64, body, head.hash]).unwrap();
     }
@@ -47,10 +48,11 @@ fn every_earlier_version_is_read_and_brought_up_to_date() {
         store_with(&path, 2);
         let after = entries(&path, &EventFilter::default());
         assert_eq!(after[..10], before, "{version}");
-        assert_eq!(verify(&path, None).unwrap().events, 12, "{version}");
+        let Verified { events, vouched, .. } = verify(&path, None).unwrap();
+        assert_eq!((events, vouched), (12, Vouched { incidents: 0, unvouched: 1 }), "{version}");
 
         let reader = Reader::open(&path).unwrap();
-        let incidents = reader.incidents(&IncidentFilter::default()).unwrap();
+        let incidents = reader.incidents(&IncidentFilter::default()).unwrap().incidents;
         assert_eq!(
             incidents,
             [incident("A", "it leaks")].map(|incident| Incident {

@@ -7,6 +7,7 @@ mod file;
 mod flow;
 mod migration;
 mod retention;
+mod rows;
 
 use super::*;
 use crate::core::{
@@ -38,6 +39,7 @@ pub(super) fn record(number: u64) -> Record {
         cause: None,
         reason: format!("record {number}"),
         figures: Figures::new(),
+        state: None,
     }
 }
 
@@ -59,7 +61,15 @@ fn incident(id: &str, summary: &str) -> Incident {
         impact: Figures::new(),
         summary: summary.into(),
         acknowledged: None,
+        seen: String::new(),
+        last_intervention: None,
     }
+}
+
+/// An event that is written with this state of its incident.
+fn noted(number: u64, incident: Incident) -> Record {
+    let id = Some(incident.id.clone());
+    Record { incident: id, state: Some(Box::new(incident)), ..record(number) }
 }
 
 async fn written(durable: Durable) -> Head {
