@@ -7,7 +7,7 @@ use crate::config::WorkerOutput;
 use crate::runtime::log_parts;
 use clap::Args as ClapArgs;
 use flate2::read::MultiGzDecoder;
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
 use std::os::unix::fs::MetadataExt;
@@ -44,11 +44,9 @@ pub fn run(args: Args) -> Result<(), Failure> {
     let unread = |error: io::Error| {
         Stop::Failed(Failure::Usage(format!("cannot read {}: {error}", path.display())))
     };
-    // Opened before older files are listed, so that no line falls between them.
     let mut live = Live::open(&path);
-    let mut parts = log_parts(&path).unwrap_or_default();
-    parts.retain(|part| *part != path);
-    if live.file.is_none() && parts.is_empty() {
+    let older = live.older.clone();
+    if live.file.is_none() && older.is_empty() {
         return Err(Failure::Usage(format!(
             "{} is not there: nothing was printed yet, or log.worker_output is not \"files\"",
             path.display()
@@ -56,8 +54,8 @@ pub fn run(args: Args) -> Result<(), Failure> {
     }
     print(|out| {
         let mut last = Last { slot, most: lines, lines: VecDeque::new() };
-        last.take(&mut live.new_lines().map_err(unread)?.into_iter());
-        for part in parts.iter().rev() {
+        live.new_lines().map_err(unread)?.into_iter().for_each(|line| last.take(line));
+        for part in older.iter().rev() {
             if last.lines.len() >= lines {
                 break;
             }
@@ -106,8 +104,8 @@ struct Last {
 }
 
 impl Last {
-    fn take(&mut self, lines: &mut dyn Iterator<Item = Vec<u8>>) {
-        for line in lines.filter(|line| is_of(line, self.slot)) {
+    fn take(&mut self, line: Vec<u8>) {
+        if is_of(&line, self.slot) {
             self.lines.push_back(line);
             if self.lines.len() > self.most {
                 self.lines.pop_front();
@@ -117,32 +115,40 @@ impl Last {
 
     /// Fills up with the last lines of an older file.
     fn put_before(&mut self, part: &Path) -> io::Result<()> {
-        let mut compressed = part.as_os_str().to_owned();
-        compressed.push(".gz");
-        let (file, compressed) = match File::open(part) {
-            Ok(file) => (file, part.extension().is_some_and(|end| end == "gz")),
-            // Compressed since it was listed, or deleted for its age.
-            Err(_) => match File::open(compressed) {
-                Ok(file) => (file, true),
-                Err(_) => return Ok(()),
-            },
-        };
-        let reader: Box<dyn Read> =
-            if compressed { Box::new(MultiGzDecoder::new(file)) } else { Box::new(file) };
-        let mut reader = BufReader::new(reader);
         let most = self.most - self.lines.len();
         let mut older = Last { slot: self.slot, most, lines: VecDeque::new() };
-        loop {
-            let mut line = Vec::new();
-            if reader.read_until(b'\n', &mut line)? == 0 {
-                break;
-            }
-            older.take(&mut std::iter::once(line));
-        }
+        each_line(part, |line| older.take(line))?;
         older.lines.append(&mut self.lines);
         self.lines = older.lines;
         Ok(())
     }
+}
+
+/// The lines of a file that was set aside; none when it is gone.
+fn each_line(part: &Path, mut take: impl FnMut(Vec<u8>)) -> io::Result<()> {
+    let mut compressed = part.as_os_str().to_owned();
+    compressed.push(".gz");
+    let reader: Box<dyn Read> = match File::open(part) {
+        Ok(file) if is_compressed(part) => Box::new(MultiGzDecoder::new(file)),
+        Ok(file) => Box::new(file),
+        // Compressed since it was listed, or deleted for its age.
+        Err(_) => match File::open(compressed) {
+            Ok(file) => Box::new(MultiGzDecoder::new(file)),
+            Err(_) => return Ok(()),
+        },
+    };
+    let mut reader = BufReader::new(reader);
+    loop {
+        let mut line = Vec::new();
+        if reader.read_until(b'\n', &mut line)? == 0 {
+            return Ok(());
+        }
+        take(line);
+    }
+}
+
+fn is_compressed(part: &Path) -> bool {
+    part.extension().is_some_and(|end| end == "gz")
 }
 
 /// The file that is written.
@@ -151,12 +157,22 @@ struct Live {
     file: Option<BufReader<File>>,
     /// The beginning of a line whose end is not written yet.
     begun: Vec<u8>,
+    /// The files that had been set aside when it was opened, by their names without `.gz`.
+    older: BTreeSet<PathBuf>,
 }
 
 impl Live {
     fn open(path: &Path) -> Self {
-        let file = File::open(path).ok().map(BufReader::new);
-        Self { path: path.to_owned(), file, begun: Vec::new() }
+        let file = File::open(path).ok();
+        let place = |about: std::fs::Metadata| (about.dev(), about.ino());
+        let own = file.as_ref().and_then(|file| file.metadata().ok()).map(place);
+        // Listed after it was opened, so that no line falls between them; it may be among them by now.
+        let mut older = log_parts(path).unwrap_or_default();
+        older.retain(|part| part != path && part.metadata().ok().map(place) != own);
+        let plain =
+            |part: PathBuf| if is_compressed(&part) { part.with_extension("") } else { part };
+        let older = older.into_iter().map(plain).collect();
+        Self { path: path.to_owned(), file: file.map(BufReader::new), begun: Vec::new(), older }
     }
 
     /// What was written since it was last asked, also in the file that has taken its place.
@@ -177,7 +193,12 @@ impl Live {
             if there.is_none() || there.as_ref().map(place) == open.as_ref().map(place) {
                 return Ok(lines);
             }
-            *self = Self::open(&self.path);
+            let next = Self::open(&self.path);
+            // The first that is new is the one that was open; others came and went since.
+            for part in next.older.difference(&self.older).skip(usize::from(self.file.is_some())) {
+                each_line(part, |line| lines.push(line))?;
+            }
+            *self = next;
         }
     }
 }
