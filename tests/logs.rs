@@ -56,9 +56,11 @@ fn lines_are_kept_with_their_time_and_shown_by_slot() {
 
 #[test]
 fn a_rotated_log_is_followed_and_read_as_one() {
-    // A line of some hundred bytes, so that the least size is reached soon.
-    let script =
-        format!("x={}; i=0; while :; do i=$((i+1)); echo \"$i $x\"; done", "x".repeat(500));
+    // Lines of half a kilobyte, ten at a time, so that the least size is reached soon.
+    let script = format!(
+        "x={}; i=0; while :; do i=$((i+1)); echo \"$i $x\"; [ $((i%10)) -gt 0 ] || sleep 0.01; done",
+        "x".repeat(500)
+    );
     let rotate = "rotate = { size = \"64KiB\", keep = 50 }\nflood_limit = 0\nformat = \"json\"";
     let mut stanch = start(&script, 1, rotate);
     let config = stanch.place().file("stanch.toml");

@@ -163,16 +163,16 @@ struct Live {
 
 impl Live {
     fn open(path: &Path) -> Self {
-        let file = File::open(path).ok();
-        let place = |about: std::fs::Metadata| (about.dev(), about.ino());
-        let own = file.as_ref().and_then(|file| file.metadata().ok()).map(place);
-        // Listed after it was opened, so that no line falls between them; it may be among them by now.
-        let mut older = log_parts(path).unwrap_or_default();
-        older.retain(|part| part != path && part.metadata().ok().map(place) != own);
-        let plain =
-            |part: PathBuf| if is_compressed(&part) { part.with_extension("") } else { part };
-        let older = older.into_iter().map(plain).collect();
-        Self { path: path.to_owned(), file: file.map(BufReader::new), begun: Vec::new(), older }
+        let mut older = older(path);
+        loop {
+            let file = File::open(path).ok().map(BufReader::new);
+            let now = self::older(path);
+            // Else one was set aside meanwhile, and which side of it this one is on is not known.
+            if now == older {
+                return Self { path: path.to_owned(), file, begun: Vec::new(), older };
+            }
+            older = now;
+        }
     }
 
     /// What was written since it was last asked, also in the file that has taken its place.
@@ -201,6 +201,12 @@ impl Live {
             *self = next;
         }
     }
+}
+
+/// The files that were set aside, by their names without `.gz`.
+fn older(path: &Path) -> BTreeSet<PathBuf> {
+    let parts = log_parts(path).unwrap_or_default().into_iter().filter(|part| part != path);
+    parts.map(|part| if is_compressed(&part) { part.with_extension("") } else { part }).collect()
 }
 
 /// Whether a line is of this slot. It begins with a time and `[SLOT]`, or is a JSON object.

@@ -178,9 +178,9 @@ impl Open {
     }
 }
 
-/// `shop.log.20261122T054000Z`; with `-001` and so on while that is taken.
+/// `shop.log.20261122T054000.123Z`; with `-001` and so on while that is taken.
 fn name_of(path: &Path, now: Timestamp) -> PathBuf {
-    let time = now.strftime("%Y%m%dT%H%M%SZ");
+    let time = now.strftime("%Y%m%dT%H%M%S%.3fZ");
     let named = |end: &str| {
         let mut name = OsString::from(path);
         name.push(format!(".{time}{end}"));
@@ -222,7 +222,11 @@ fn set_aside(path: &Path) -> io::Result<Vec<PathBuf>> {
             end.is_some_and(|end| is_time(end) && !end.ends_with(".part"))
         })
         .collect();
-    found.sort();
+    // In the order of their times: `-001` would come before `.gz`.
+    found.sort_by_key(|file| match file.extension() {
+        Some(end) if end == "gz" => file.with_extension(""),
+        _ => file.clone(),
+    });
     Ok(found)
 }
 
