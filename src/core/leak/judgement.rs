@@ -133,12 +133,6 @@ impl Quantity {
         }
     }
 
-    /// Samples that a drift beyond chance takes: memory that is looked at once a minute is to be judged
-    /// over hours; counts are exact.
-    pub(super) fn sure_samples(self) -> f64 {
-        if self == Quantity::Memory { 200.0 } else { 50.0 }
-    }
-
     /// The least part of the way that a sure climb must have used: less memory is within what allocators
     /// do, and connections come and go in larger numbers.
     pub(super) fn sure_part(self) -> f64 {

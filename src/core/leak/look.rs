@@ -27,6 +27,12 @@ const SURE_POWER: f64 = -1.7;
 const SURE_DRIFT: f64 = 3.0;
 /// The part of the pairs that work must not be able to explain for that.
 const SURE_COMPARABLE: f64 = 0.6;
+/// Samples that it takes.
+const SURE_SAMPLES: f64 = 50.0;
+/// What has fewer than so many and would take longer than this from its beginning to the limit can wait
+/// for more.
+const MANY_SAMPLES: f64 = 200.0;
+const PATIENCE_S: f64 = 8.0 * 3600.0;
 /// A runtime that compiles itself (its beginning cost so many times the CPU time of now) touches its
 /// heap lazily, as straight as a leak and up to half of the way; a climb that began with it must have
 /// used more of the way by this factor, and takes so many times as long to be sure.
@@ -197,7 +203,7 @@ pub(super) fn look(history: &History, span: Span, frame: &Frame) -> Option<Findi
     let remaining = trend.remaining(doubt, slack);
     let sure = trend.drift >= SURE_DRIFT
         && trend.comparable >= SURE_COMPARABLE
-        && span_s >= frame.quantity.sure_samples() * frame.step_s;
+        && span_s >= SURE_SAMPLES * frame.step_s;
     if sure {
         needed = needed.min(needed_if_sure);
     }
@@ -326,10 +332,13 @@ fn required_part(span_s: f64, warm_up_s: f64) -> f64 {
 
 /// The same where the trend is beyond chance.
 fn required_part_if_sure(span_s: f64, lazy: f64, frame: &Frame) -> f64 {
+    let many = span_s >= MANY_SAMPLES * frame.step_s;
+    let waits = if many { 0.0 } else { span_s / PATIENCE_S };
     let span_s = if lazy < LAZY_FACTOR { span_s } else { span_s / LAZY_LENGTHS };
     let sure_s = SURE_LENGTHS * frame.warm_up_s.max(SHORTEST_WARM_UP_S);
     let part = required_part(span_s.min(sure_s), frame.warm_up_s);
-    (part * (span_s / sure_s).max(1.0).powf(SURE_POWER)).max(frame.quantity.sure_part())
+    let least = frame.quantity.sure_part().max(waits);
+    (part * (span_s / sure_s).max(1.0).powf(SURE_POWER)).max(least)
 }
 
 /// What more of the way must have been used by a climb that began with the process.
