@@ -208,10 +208,7 @@ pub(super) fn look(history: &History, span: Span, frame: &Frame) -> Option<Findi
         needed = needed.min(needed_if_sure);
     }
     let begun = || onset(history, span, first, trend.slope);
-    if lazy > 1.0
-        && finding.falls < SOME_FALLS
-        && begun().0 < BIRTH_LENGTHS * frame.warm_up_s
-    {
+    if lazy > 1.0 && finding.falls < SOME_FALLS && begun().0 < BIRTH_LENGTHS * frame.warm_up_s {
         needed *= lazy;
     }
     (finding.trend, finding.gain, finding.needed) = (trend, gain, needed);

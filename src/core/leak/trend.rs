@@ -128,9 +128,8 @@ impl Trend {
     /// the early one is no slower.
     pub fn remaining(&self, doubt: f64, slack: f64) -> f64 {
         let doubt = doubt * self.half_error;
-        let left = |early: f64, late: f64| {
-            ahead(slack * early + doubt, late - doubt, self.span_s / 2.0)
-        };
+        let left =
+            |early: f64, late: f64| ahead(slack * early + doubt, late - doubt, self.span_s / 2.0);
         let by_work = left(self.early, self.late);
         // CPU time is a poor measure of requests while a runtime compiles itself: where the work was
         // even after that, the clock has a say.
@@ -288,8 +287,9 @@ struct Line {
 
 impl Line {
     fn of(points: impl Iterator<Item = (f64, f64)> + Clone) -> Self {
-        let (n, x, y) =
-            points.clone().fold((0.0, 0.0, 0.0), |(n, x, y), point| (n + 1.0, x + point.0, y + point.1));
+        let (n, x, y) = points
+            .clone()
+            .fold((0.0, 0.0, 0.0), |(n, x, y), point| (n + 1.0, x + point.0, y + point.1));
         let middle = (x / n, y / n);
         let (xx, xy, yy) = points.fold((0.0, 0.0, 0.0), |(xx, xy, yy), point| {
             let (x, y) = (point.0 - middle.0, point.1 - middle.1);

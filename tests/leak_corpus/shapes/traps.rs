@@ -113,7 +113,8 @@ fn lazy_heap(f: &mut Frame) -> Option<Leak> {
 /// More traffic, and memory for it.
 fn traffic(f: &mut Frame) -> Option<Leak> {
     f.tell_work = true;
-    let (from, takes) = (f.length_s * f.rng.uniform(0.0, 0.4), f.length_s * f.rng.uniform(0.1, 0.6));
+    let (from, takes) =
+        (f.length_s * f.rng.uniform(0.0, 0.4), f.length_s * f.rng.uniform(0.1, 0.6));
     let times = f.rng.uniform(1.3, 4.0);
     let per_work = f.rng.uniform(0.2, 0.9) * f.base.min(0.8 * f.room() / (times - 1.0));
     f.about += &format!("traffic x{times:.1} in {takes:.0} s, {per_work:.0} MiB each; ");
@@ -127,7 +128,8 @@ fn traffic(f: &mut Frame) -> Option<Leak> {
 fn majors(f: &mut Frame) -> Option<Leak> {
     let minor = f.rng.log(2.0 * f.step_s, f.length_s / 80.0);
     let every = f.rng.uniform(4.0, 10.0);
-    let (small, large) = (f.rng.uniform(0.01, 0.05) * f.room(), f.rng.uniform(0.02, 0.15) * f.room());
+    let (small, large) =
+        (f.rng.uniform(0.01, 0.05) * f.room(), f.rng.uniform(0.02, 0.15) * f.room());
     f.about += &format!("teeth {small:.0} by {minor:.0} s, {large:.0} every {every:.0}; ");
     f.add(move |t| small * (t / minor).fract() + large * (t / minor / every).fract());
     None
