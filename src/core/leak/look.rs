@@ -1,7 +1,7 @@
 //! One look at one span of the past: is this a leak, and if not, what is it?
 
 use super::history::{History, WINDOWS};
-use super::trend::{Point, Trend, deepest_fall, remaining_lately};
+use super::trend::{LongRun, Point, Trend, deepest_fall};
 use super::{Kind, Quantity, Shape};
 
 /// Points that a look needs: fewer windows draw a line through anything.
@@ -227,10 +227,15 @@ pub(super) fn look(history: &History, span: Span, frame: &Frame) -> Option<Findi
     } else if gain < SUSPECT_PART * needed {
         finding.still_rises = true;
         Outcome::Quiet(Shape::Slow)
-    } else if let Some(more) = ends_in_the_long_run(history, span, first.t, far, frame) {
-        finding.plateau = Some(last.y + more);
-        finding.still_rises = more > FLATTENED_PART * gain;
-        Outcome::Quiet(Shape::Saturating)
+    } else if let Some(end) = end_in_the_long_run(history, span, first.t, far, frame) {
+        match end {
+            End::Work => Outcome::Quiet(Shape::FollowsWork),
+            End::Plateau(more) => {
+                finding.plateau = Some(last.y + more);
+                finding.still_rises = more > FLATTENED_PART * gain;
+                Outcome::Quiet(Shape::Saturating)
+            }
+        }
     } else if gain < NEWS * news(history, span, &run, frame) {
         Outcome::Quiet(Shape::Sawtooth)
     } else if gain >= needed && out_of_warm_up(frame, gain, headroom, left, trend.late) {
@@ -243,22 +248,34 @@ pub(super) fn look(history: &History, span: Span, frame: &Frame) -> Option<Findi
     Some(finding)
 }
 
+/// What ends a climb in the long run.
+enum End {
+    /// It is the work that grows: between near points its noise hides that.
+    Work,
+    /// It slows down, with so much left to gain.
+    Plateau(f64),
+}
+
 /// The late part of a climb that slows down is straight in itself; the wider scales, which have seen
-/// where it began, tell. How much is left to gain, if that is less than `far`.
-fn ends_in_the_long_run(
+/// where it began, tell. Only what is less than `far` is an end.
+fn end_in_the_long_run(
     history: &History,
     span: Span,
     since_s: f64,
     far: f64,
     frame: &Frame,
-) -> Option<f64> {
+) -> Option<End> {
     [0, 1, 2].into_iter().find_map(|coarser| {
         let wider = Run::of(history, span.scale + coarser, WINDOWS);
         let begins_before = wider.points().first()?.t < since_s;
         if wider.len < ENOUGH_TO_DOUBT || !begins_before {
             return None;
         }
-        remaining_lately(wider.points(), frame.idle_work, SLACK).filter(|more| *more < far)
+        let long = LongRun::of(wider.points(), frame.idle_work, SLACK)?;
+        if long.comparable < COMPARABLE {
+            return Some(End::Work);
+        }
+        (long.remaining < far).then_some(End::Plateau(long.remaining))
     })
 }
 

@@ -137,15 +137,27 @@ impl Trend {
     }
 }
 
-/// How much a sure climb has still to gain by its last two thirds, in which a fast beginning has no
-/// part; none if it is not sure.
-pub(super) fn remaining_lately(points: &[Point], idle_work: f64, slack: f64) -> Option<f64> {
-    let mut climb = Climb::of(points, idle_work)?;
-    if climb.low() <= 0.0 {
-        return None;
+/// What a long run says of a climb at its end.
+pub(super) struct LongRun {
+    /// Part of the pairs that work does not explain away.
+    pub comparable: f64,
+    /// How much a sure climb has still to gain by its last two thirds, in which a fast beginning has no
+    /// part; infinite if it is not sure.
+    pub remaining: f64,
+}
+
+impl LongRun {
+    /// The same arguments as of [`Trend::of`] and [`Trend::remaining`].
+    pub fn of(points: &[Point], idle_work: f64, slack: f64) -> Option<Self> {
+        let mut climb = Climb::of(points, idle_work)?;
+        let comparable = climb.comparable;
+        if climb.low() <= 0.0 {
+            return Some(Self { comparable, remaining: f64::INFINITY });
+        }
+        let third = |from, to| climb.part(&climb.axis, from, to);
+        let (middle, last) = (third(0.33, 0.67), third(0.67, 1.0));
+        Some(Self { comparable, remaining: ahead(slack * middle, last, climb.span_s() / 3.0) })
     }
-    let [middle, last] = [(0.33, 0.67), (0.67, 1.0)].map(|(a, b)| climb.part(&climb.axis, a, b));
-    Some(ahead(slack * middle, last, climb.span_s() / 3.0))
 }
 
 /// Points at equal work, and the slopes of their pairs.
