@@ -1,4 +1,4 @@
-//! A worker's past in bounded memory: the same series at ten time scales.
+//! A worker's past in bounded memory: the same series at nine time scales.
 //!
 //! Each scale cuts time into windows of one width and keeps the last of them. For memory those are 24
 //! windows of 0.5 s × 4^n, so the rings reach from 12 s to nine days back in 5 KiB; for counts, which
@@ -110,22 +110,27 @@ pub(super) struct Reading {
 /// The last windows of one width.
 #[derive(Clone, Debug)]
 pub(super) struct Scale {
-    width_s: f64,
-    /// Number of the newest window, counted from age zero; it is still open.
+    width_s: f32,
+    /// Place of the newest window in the ring.
+    place: u32,
+    /// Its number, counted from age zero; it is still open.
     newest: i64,
-    /// Its place in the ring.
-    place: usize,
     ring: Box<[Window]>,
 }
 
 impl Scale {
     fn new(width_s: f64, windows: usize) -> Self {
-        Self { width_s, newest: i64::MIN, place: 0, ring: vec![Window::EMPTY; windows].into() }
+        Self {
+            width_s: width_s as f32,
+            place: 0,
+            newest: i64::MIN,
+            ring: vec![Window::EMPTY; windows].into(),
+        }
     }
 
     /// True when this closed a window.
     fn add(&mut self, reading: &Reading) -> bool {
-        let place = reading.age_s / self.width_s;
+        let place = reading.age_s / self.width_s();
         // Ages are not negative, so this is the floor.
         let number = place as i64;
         let closed = number > self.newest && self.newest != i64::MIN;
@@ -133,23 +138,23 @@ impl Scale {
             // After a gap longer than the ring, nothing of it is left to clear twice.
             let stale = number.saturating_sub(self.newest).min(self.ring.len() as i64);
             for _ in 0..stale {
-                self.place = (self.place + 1) % self.ring.len();
-                self.ring[self.place] = Window::EMPTY;
+                self.place = (self.place + 1) % self.ring.len() as u32;
+                self.ring[self.place as usize] = Window::EMPTY;
             }
             self.newest = number;
         }
-        self.ring[self.place].add(reading, place - number as f64);
+        self.ring[self.place as usize].add(reading, place - number as f64);
         closed
     }
 
     /// Seconds that a window spans.
     pub fn width_s(&self) -> f64 {
-        self.width_s
+        self.width_s.into()
     }
 
     /// When the floor was seen, after the beginning of the window.
     pub fn floor_at_s(&self, window: &Window) -> f64 {
-        self.width_s * f64::from(window.floor_at) * f64::from(BIT)
+        self.width_s() * f64::from(window.floor_at) * f64::from(BIT)
     }
 
     /// The floor of the newest closed window, with its age.
@@ -162,7 +167,7 @@ impl Scale {
     /// its beginning.
     pub fn closed(&self, count: usize) -> impl Iterator<Item = (f64, &Window)> {
         // The open window takes one place of the ring; the oldest is in the one after it.
-        let (younger, older) = self.ring.split_at(self.place);
+        let (younger, older) = self.ring.split_at(self.place as usize);
         let places = self.ring.len() - 1;
         let count = count.min(places);
         let numbers = self.newest.saturating_sub(count as i64)..self.newest;
@@ -170,7 +175,7 @@ impl Scale {
         numbers
             .zip(windows)
             .filter(|(_, window)| !window.is_empty())
-            .map(|(number, window)| (number as f64 * self.width_s, window))
+            .map(|(number, window)| (number as f64 * self.width_s(), window))
     }
 }
 

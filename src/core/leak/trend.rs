@@ -27,6 +27,8 @@ const OTHER_WORK: f64 = 1.05;
 const VARIED_WORK: f64 = 2.0;
 /// Part of the points that must know their work; the others take their neighbour's.
 const KNOWN_PART: f64 = 0.75;
+/// Work may explain this much more than in proportion: on a ramp a floor is older than its window's work.
+const WORK_SLACK: f64 = 1.1;
 /// Part of the mean work that is added before rates are compared: what happens near idle explains
 /// nothing.
 const IDLE_PART: f64 = 0.05;
@@ -356,7 +358,7 @@ impl Works {
         if !self.known {
             return Some(gain);
         }
-        let explained = from * (ratio - 1.0);
+        let explained = WORK_SLACK * from * (ratio - 1.0);
         let (low, high) = (explained.min(0.0), explained.max(0.0));
         if gain > high {
             Some(gain - high)
