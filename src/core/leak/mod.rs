@@ -53,8 +53,8 @@
 //!
 //! The detectors of all four quantities of a worker take less than 8 KiB together (a test). A sample
 //! costs the update of nine windows; each window that closes costs one or two looks of at most 253 pairs:
-//! alone on its machine 0.5 to 0.9 µs on average for a series that rests, 0.8 for one that climbs at four
-//! samples a second and 2.5 to 2.7 at one (`tests/leak_cost.rs`). Reasons are made only when asked for.
+//! alone on its machine 0.7 to 1.6 µs on average for a series that rests, 0.9 to 1.2 for one that climbs
+//! at four samples a second, 1.7 to 2.6 at one (`tests/leak_cost.rs`). Reasons are made only when asked for.
 
 mod history;
 mod judgement;
