@@ -78,6 +78,7 @@ fn the_table() {
     table("Recorded, validation split", real::series("validation").into_iter());
     table("Recorded, tuning split", real::series("tuning").into_iter());
     table(&format!("Generated, seed {seed}"), generated::series(seed, count));
+    table(&format!("Traps and slow leaks, seed {seed}"), generated::traps(seed, 4 * count));
 }
 
 #[test]
@@ -86,7 +87,7 @@ fn recorded_series_are_told_apart() {
         let score = score(real::series(split).into_iter(), |_| {});
         println!("{split}: {}", score.line());
         assert!(score.precision() >= 0.99, "{split}: {score:?}");
-        assert!(score.recall() >= 0.7, "{split}: {score:?}");
+        assert!(score.recall() >= 0.85, "{split}: {score:?}");
     }
 }
 
@@ -95,7 +96,20 @@ fn generated_series_are_told_apart() {
     let seed = number("STANCH_CORPUS_SEED").unwrap_or(SEED);
     let score = score(generated::series(seed, number("STANCH_CORPUS_COUNT").unwrap_or(1)), |_| {});
     println!("{}\n{}", Score::HEAD, score.line());
-    assert!(score.precision() >= 0.95, "{score:?}");
+    // Of the healthy ones some fill in a straight line for hours.
+    assert!(score.precision() >= 0.9, "{score:?}");
     assert!(score.recall() >= 0.9, "{score:?}");
     assert!(score.way(0.5) <= 0.25, "{score:?}");
+}
+
+#[test]
+fn traps_and_slow_leaks_are_told_apart() {
+    let seed = number("STANCH_CORPUS_SEED").unwrap_or(SEED);
+    let score =
+        score(generated::traps(seed, 4 * number("STANCH_CORPUS_COUNT").unwrap_or(1)), |_| {});
+    println!("{}\n{}", Score::HEAD, score.line());
+    // Some of the traps are straight lines up to their end, which nobody can tell.
+    let healthy = score.quiet + score.false_alarms;
+    assert!(f64::from(score.false_alarms) <= 0.25 * f64::from(healthy), "{score:?}");
+    assert!(score.recall() >= 0.65, "{score:?}");
 }

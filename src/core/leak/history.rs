@@ -1,4 +1,4 @@
-//! A worker's past in bounded memory: the same series at ten time scales.
+//! A worker's past in bounded memory: the same series at nine time scales.
 //!
 //! Each scale cuts time into windows of one width and keeps the last of them. For memory those are 24
 //! windows of 0.5 s × 4^n, so the rings reach from 12 s to nine days back in 5 KiB; for counts, which
@@ -49,8 +49,11 @@ pub(super) struct Window {
 
 /// A part of one, in 16 bits.
 fn part(of_one: f32) -> u16 {
-    (of_one.clamp(0.0, 1.0) * f32::from(u16::MAX)).round() as u16
+    (of_one.clamp(0.0, 1.0) * f32::from(u16::MAX) + 0.5) as u16
 }
+
+/// What one of those bits is.
+const BIT: f32 = 1.0 / u16::MAX as f32;
 
 impl Window {
     const EMPTY: Window =
@@ -67,23 +70,25 @@ impl Window {
 
     /// Deepest fall from an earlier level of the window.
     pub fn fall(&self) -> f32 {
-        (self.ceiling - self.floor) * f32::from(self.fall) / f32::from(u16::MAX)
+        (self.ceiling - self.floor) * f32::from(self.fall) * BIT
     }
 
     /// `at`: where in the window, from 0 to 1.
     fn add(&mut self, reading: &Reading, at: f64) {
         let level = reading.level as f32;
-        let before = if self.is_empty() { 0.0 } else { self.fall() };
         if self.is_empty() {
             (self.floor, self.ceiling, self.floor_at) = (level, level, part(at as f32));
         }
+        let before = self.fall();
+        let wider = level < self.floor || level > self.ceiling;
         if level < self.floor {
             (self.floor, self.floor_at) = (level, part(at as f32));
         }
         self.ceiling = self.ceiling.max(level);
-        let range = self.ceiling - self.floor;
-        let fall = before.max(self.ceiling - level);
-        self.fall = if range > 0.0 { part(fall / range) } else { 0 };
+        let fall = self.ceiling - level;
+        if wider || fall > before {
+            self.fall = part(fall.max(before) / (self.ceiling - self.floor));
+        }
         if let Some((work, seconds)) = reading.work {
             self.work += work as f32;
             self.work_s += seconds as f32;
@@ -105,51 +110,51 @@ pub(super) struct Reading {
 /// The last windows of one width.
 #[derive(Clone, Debug)]
 pub(super) struct Scale {
-    width_s: f64,
-    /// Number of the newest window, counted from age zero; it is still open.
+    width_s: f32,
+    /// Place of the newest window in the ring.
+    place: u32,
+    /// Its number, counted from age zero; it is still open.
     newest: i64,
     ring: Box<[Window]>,
 }
 
 impl Scale {
     fn new(width_s: f64, windows: usize) -> Self {
-        Self { width_s, newest: i64::MIN, ring: vec![Window::EMPTY; windows].into() }
+        Self {
+            width_s: width_s as f32,
+            place: 0,
+            newest: i64::MIN,
+            ring: vec![Window::EMPTY; windows].into(),
+        }
     }
 
     /// True when this closed a window.
     fn add(&mut self, reading: &Reading) -> bool {
-        let number = (reading.age_s / self.width_s).floor() as i64;
+        let place = reading.age_s / self.width_s();
+        // Ages are not negative, so this is the floor.
+        let number = place as i64;
         let closed = number > self.newest && self.newest != i64::MIN;
         if number > self.newest {
             // After a gap longer than the ring, nothing of it is left to clear twice.
-            let first = self.newest.saturating_add(1).max(number - self.ring.len() as i64 + 1);
-            for stale in first..=number {
-                *self.at(stale) = Window::EMPTY;
+            let stale = number.saturating_sub(self.newest).min(self.ring.len() as i64);
+            for _ in 0..stale {
+                self.place = (self.place + 1) % self.ring.len() as u32;
+                self.ring[self.place as usize] = Window::EMPTY;
             }
             self.newest = number;
         }
-        let at = reading.age_s / self.width_s - number as f64;
-        self.at(number).add(reading, at);
+        self.ring[self.place as usize].add(reading, place - number as f64);
         closed
-    }
-
-    fn place(&self, number: i64) -> usize {
-        number.rem_euclid(self.ring.len() as i64) as usize
-    }
-
-    fn at(&mut self, number: i64) -> &mut Window {
-        let place = self.place(number);
-        &mut self.ring[place]
     }
 
     /// Seconds that a window spans.
     pub fn width_s(&self) -> f64 {
-        self.width_s
+        self.width_s.into()
     }
 
     /// When the floor was seen, after the beginning of the window.
     pub fn floor_at_s(&self, window: &Window) -> f64 {
-        self.width_s * f64::from(window.floor_at) / f64::from(u16::MAX)
+        self.width_s() * f64::from(window.floor_at) * f64::from(BIT)
     }
 
     /// The floor of the newest closed window, with its age.
@@ -161,12 +166,16 @@ impl Scale {
     /// The closed windows that hold samples, of the last `count`, oldest first, each with the age at
     /// its beginning.
     pub fn closed(&self, count: usize) -> impl Iterator<Item = (f64, &Window)> {
-        let last = if self.newest == i64::MIN { 0 } else { self.newest };
-        // The open window takes one place of the ring.
-        let first = (last - count.min(self.ring.len() - 1) as i64).max(0);
-        (first..last)
-            .map(|number| (number as f64 * self.width_s, &self.ring[self.place(number)]))
+        // The open window takes one place of the ring; the oldest is in the one after it.
+        let (younger, older) = self.ring.split_at(self.place as usize);
+        let places = self.ring.len() - 1;
+        let count = count.min(places);
+        let numbers = self.newest.saturating_sub(count as i64)..self.newest;
+        let windows = older[1..].iter().chain(younger).skip(places - count);
+        numbers
+            .zip(windows)
             .filter(|(_, window)| !window.is_empty())
+            .map(|(number, window)| (number as f64 * self.width_s(), window))
     }
 }
 

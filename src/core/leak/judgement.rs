@@ -133,16 +133,10 @@ impl Quantity {
         }
     }
 
-    /// Samples that a drift beyond chance takes: memory that is looked at once a minute is to be judged
-    /// over hours; counts are exact.
-    pub(super) fn sure_samples(self) -> f64 {
-        if self == Quantity::Memory { 200.0 } else { 50.0 }
-    }
-
-    /// A climb that would take longer than this from its beginning to the limit can wait for more. Of
-    /// counts, little more is remembered than an hour.
-    pub(super) fn patience_s(self) -> f64 {
-        3600.0 * if self == Quantity::Memory { 8.0 } else { 24.0 }
+    /// The least part of the way that a sure climb must have used: less memory is within what allocators
+    /// do, and connections come and go in larger numbers.
+    pub(super) fn sure_part(self) -> f64 {
+        if self == Quantity::Memory { 0.02 } else { 0.05 }
     }
 
     /// Whether the amount is large enough to be a rate's figure.

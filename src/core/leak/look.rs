@@ -1,7 +1,7 @@
 //! One look at one span of the past: is this a leak, and if not, what is it?
 
 use super::history::{History, WINDOWS};
-use super::trend::{Point, Trend, deepest_fall};
+use super::trend::{LongRun, Point, Trend, deepest_fall};
 use super::{Kind, Quantity, Shape};
 
 /// Points that a look needs: fewer windows draw a line through anything.
@@ -19,24 +19,29 @@ const PART_POWER: f64 = -0.2;
 const PART_POWER_SHORT: f64 = -0.25;
 /// It is never less than this, however long the climb: caches may take weeks to fill.
 const PART_LEAST: f64 = 0.1;
-/// Where the drift is beyond chance, time takes the place of the part: from so many warm-ups on, with
-/// twice the time half of it is enough.
+/// Where the trend is beyond chance, time takes the place of the part: from so many warm-ups on it falls
+/// with this power. What ends has mostly ended by then, or bends; the size says little about it.
 const SURE_LENGTHS: f64 = 4.0;
-const SURE_POWER: f64 = -1.4;
-/// Standard errors of the mean step that are beyond chance, for a walk without a drift as well.
+const SURE_POWER: f64 = -1.7;
+/// Standard errors of the trend that are beyond chance, for a walk without one as well.
 const SURE_DRIFT: f64 = 3.0;
 /// The part of the pairs that work must not be able to explain for that.
 const SURE_COMPARABLE: f64 = 0.6;
-/// The least part of a sure climb.
-const SURE_LEAST: f64 = 0.05;
+/// Samples that it takes.
+const SURE_SAMPLES: f64 = 50.0;
+/// What has fewer than so many and would take longer than this from its beginning to the limit can wait
+/// for more.
+const MANY_SAMPLES: f64 = 200.0;
+const PATIENCE_S: f64 = 8.0 * 3600.0;
 /// A runtime that compiles itself (its beginning cost so many times the CPU time of now) touches its
 /// heap lazily, as straight as a leak and up to half of the way; a climb that began with it must have
-/// used more of the way by this factor.
+/// used more of the way by this factor, and takes so many times as long to be sure.
 const LAZY_COST: f64 = 5.0;
 /// While it still does so, more than this factor and so many ticks a second tell it.
 const LAZY_COST_YOUNG: f64 = 2.0;
 const LAZY_TICKS_S: f64 = 5.0;
 const LAZY_FACTOR: f64 = 2.5;
+const LAZY_LENGTHS: f64 = 4.0;
 /// Where no work is told it may be one, and for so many warm-ups this factor is taken.
 const UNTOLD_FACTOR: f64 = 1.4;
 const UNTOLD_LENGTHS: f64 = 8.0;
@@ -161,7 +166,8 @@ pub(super) fn look(history: &History, span: Span, frame: &Frame) -> Option<Findi
     };
     let span_s = last.t - first.t;
     let mut needed = headroom * required_part(span_s, frame.warm_up_s);
-    let needed_if_sure = headroom * required_part_if_sure(span_s, frame);
+    let lazy = lazy_factor(frame, points, span_s);
+    let needed_if_sure = headroom * required_part_if_sure(span_s, lazy, frame);
     let rise = last.y - first.y;
     let mut finding = Finding {
         outcome: Outcome::Quiet(Shape::Flat),
@@ -195,16 +201,14 @@ pub(super) fn look(history: &History, span: Span, frame: &Frame) -> Option<Findi
     let doubt = if patient || points.len() < FEW { DOUBT_OF_FEW } else { DOUBT };
     let slack = if patient { 1.0 } else { SLACK };
     let remaining = trend.remaining(doubt, slack);
-    let lazy = lazy_factor(frame, points, span_s);
-    let sure = lazy < LAZY_FACTOR
-        && trend.drift >= SURE_DRIFT
+    let sure = trend.drift >= SURE_DRIFT
         && trend.comparable >= SURE_COMPARABLE
-        && span_s >= frame.quantity.sure_samples() * frame.step_s;
+        && span_s >= SURE_SAMPLES * frame.step_s;
     if sure {
         needed = needed.min(needed_if_sure);
     }
-    let (since_s, late) = onset(history, span, first, trend.slope);
-    if since_s < BIRTH_LENGTHS * frame.warm_up_s && finding.falls < SOME_FALLS {
+    let begun = || onset(history, span, first, trend.slope);
+    if lazy > 1.0 && finding.falls < SOME_FALLS && begun().0 < BIRTH_LENGTHS * frame.warm_up_s {
         needed *= lazy;
     }
     (finding.trend, finding.gain, finding.needed) = (trend, gain, needed);
@@ -223,13 +227,19 @@ pub(super) fn look(history: &History, span: Span, frame: &Frame) -> Option<Findi
     } else if gain < SUSPECT_PART * needed {
         finding.still_rises = true;
         Outcome::Quiet(Shape::Slow)
-    } else if let Some(more) = ends_in_the_long_run(history, span, first.t, far, frame) {
-        finding.plateau = Some(last.y + more);
-        finding.still_rises = more > FLATTENED_PART * gain;
-        Outcome::Quiet(Shape::Saturating)
+    } else if let Some(end) = end_in_the_long_run(history, span, first.t, far, frame) {
+        match end {
+            End::Work => Outcome::Quiet(Shape::FollowsWork),
+            End::Plateau(more) => {
+                finding.plateau = Some(last.y + more);
+                finding.still_rises = more > FLATTENED_PART * gain;
+                Outcome::Quiet(Shape::Saturating)
+            }
+        }
     } else if gain < NEWS * news(history, span, &run, frame) {
         Outcome::Quiet(Shape::Sawtooth)
     } else if gain >= needed && out_of_warm_up(frame, gain, headroom, left, trend.late) {
+        let (since_s, late) = begun();
         finding.since_s = since_s;
         Outcome::Leaking(kind(&trend, late))
     } else {
@@ -238,24 +248,34 @@ pub(super) fn look(history: &History, span: Span, frame: &Frame) -> Option<Findi
     Some(finding)
 }
 
+/// What ends a climb in the long run.
+enum End {
+    /// It is the work that grows: between near points its noise hides that.
+    Work,
+    /// It slows down, with so much left to gain.
+    Plateau(f64),
+}
+
 /// The late part of a climb that slows down is straight in itself; the wider scales, which have seen
-/// where it began, tell. How much is left to gain, if that is less than `far`.
-fn ends_in_the_long_run(
+/// where it began, tell. Only what is less than `far` is an end.
+fn end_in_the_long_run(
     history: &History,
     span: Span,
     since_s: f64,
     far: f64,
     frame: &Frame,
-) -> Option<f64> {
+) -> Option<End> {
     [0, 1, 2].into_iter().find_map(|coarser| {
         let wider = Run::of(history, span.scale + coarser, WINDOWS);
         let begins_before = wider.points().first()?.t < since_s;
         if wider.len < ENOUGH_TO_DOUBT || !begins_before {
             return None;
         }
-        let trend = Trend::of(wider.points(), frame.idle_work)?;
-        let remaining = trend.remaining_lately(SLACK);
-        (trend.low > 0.0 && remaining < far).then_some(remaining)
+        let long = LongRun::of(wider.points(), frame.idle_work, SLACK)?;
+        if long.comparable < COMPARABLE {
+            return Some(End::Work);
+        }
+        (long.remaining < far).then_some(End::Plateau(long.remaining))
     })
 }
 
@@ -271,7 +291,7 @@ impl Run {
         let empty = Point { t: 0.0, y: 0.0, ceiling: 0.0, work: None };
         let mut run = Run { points: [empty; WINDOWS], falls: [0.0; WINDOWS], len: 0 };
         let scale = history.scale(scale);
-        for (start_s, window) in scale.closed(windows) {
+        scale.closed(windows).for_each(|(start_s, window)| {
             run.points[run.len] = Point {
                 t: start_s + scale.floor_at_s(window),
                 y: window.floor.into(),
@@ -280,7 +300,7 @@ impl Run {
             };
             run.falls[run.len] = window.fall().into();
             run.len += 1;
-        }
+        });
         run
     }
 
@@ -324,12 +344,14 @@ fn required_part(span_s: f64, warm_up_s: f64) -> f64 {
     (PART * lengths.powf(power)).max(PART_LEAST)
 }
 
-/// The same where the drift is beyond chance.
-fn required_part_if_sure(span_s: f64, frame: &Frame) -> f64 {
-    let warm_up_s = frame.warm_up_s;
-    let sure_s = SURE_LENGTHS * warm_up_s.max(SHORTEST_WARM_UP_S);
-    let least = SURE_LEAST.max(span_s / frame.quantity.patience_s());
-    let part = required_part(span_s.min(sure_s), warm_up_s);
+/// The same where the trend is beyond chance.
+fn required_part_if_sure(span_s: f64, lazy: f64, frame: &Frame) -> f64 {
+    let many = span_s >= MANY_SAMPLES * frame.step_s;
+    let waits = if many { 0.0 } else { span_s / PATIENCE_S };
+    let span_s = if lazy < LAZY_FACTOR { span_s } else { span_s / LAZY_LENGTHS };
+    let sure_s = SURE_LENGTHS * frame.warm_up_s.max(SHORTEST_WARM_UP_S);
+    let part = required_part(span_s.min(sure_s), frame.warm_up_s);
+    let least = frame.quantity.sure_part().max(waits);
     (part * (span_s / sure_s).max(1.0).powf(SURE_POWER)).max(least)
 }
 

@@ -222,7 +222,7 @@ fn a_step_is_no_leak() {
 #[test]
 fn a_climb_back_from_a_fall_is_no_leak() {
     // Teeth of two hours that take a third of the way; the first that is seen is a short one.
-    let tooth = |t: f64| mib(60.0 + 150.0 * (t / 7200.0 + 0.9).fract());
+    let tooth = |t: f64| mib(60.0 + 150.0 * (t / 7200.0 + 0.95).fract());
     assert!(confirmed(&mut detector(Some(512), 60), 10.0, 50_000.0, tooth).is_none());
 }
 

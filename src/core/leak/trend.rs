@@ -27,13 +27,13 @@ const OTHER_WORK: f64 = 1.05;
 const VARIED_WORK: f64 = 2.0;
 /// Part of the points that must know their work; the others take their neighbour's.
 const KNOWN_PART: f64 = 0.75;
+/// Work may explain this much more than in proportion: on a ramp a floor is older than its window's work.
+const WORK_SLACK: f64 = 1.1;
 /// Part of the mean work that is added before rates are compared: what happens near idle explains
 /// nothing.
 const IDLE_PART: f64 = 0.05;
 /// Two steps draw a bent climb nearly as well as a line does; stairs must be better by this factor.
 const FAR_BETTER: f64 = 0.25;
-/// Steps that a mean and its error need.
-const LEAST_STEPS: f64 = 5.0;
 /// Work rates that differ by less than this factor are even.
 const LIKE_WORK: f64 = 2.0;
 /// Two-sided 95%.
@@ -68,14 +68,10 @@ pub(super) struct Trend {
     pub late: f64,
     /// Standard error of `early` and of `late`.
     pub half_error: f64,
-    /// Medians of the middle and the last third: what a fast beginning no longer has a part in.
-    pub thirds: [f64; 2],
-    /// By the clock alone: early and late.
-    pub clock: [f64; 2],
-    /// Work is known, and was even but for the beginning.
-    pub even_work: bool,
-    /// How many standard errors the mean step from window to window is above zero, by the best of
-    /// three groupings; about normal for a walk without a drift.
+    /// By the clock alone: early and late, where work is known and was even but for the beginning.
+    clock: Option<[f64; 2]>,
+    /// How many standard errors the trend is above zero, by the clock or by the work; about normal for
+    /// noise and for a walk without a drift.
     pub drift: f64,
     /// Part of the pairs that work does not explain away, 0 to 1.
     pub comparable: f64,
@@ -93,70 +89,36 @@ impl Trend {
     /// The trend of at least four points in order of time. `idle_work` is the rate below which work
     /// explains nothing.
     pub fn of(points: &[Point], idle_work: f64) -> Option<Trend> {
-        let points = &points[points.len().saturating_sub(WINDOWS)..];
-        let n = points.len();
-        let (first, last) = (points.first()?, points.last()?);
-        let span_s = last.t - first.t;
-        if n < 4 || span_s <= 0.0 {
-            return None;
-        }
-        let works = Works::of(points, idle_work);
-        let axis = works.axis(points);
-
-        // First what pairs of like work say, then all pairs with the work taken out.
-        let mut like = Bag::new();
-        for (i, j) in pairs(n) {
-            if let Some(gain) = works.unexplained((i, points[i].y), (j, points[j].y)) {
-                like.push(gain / (points[j].t - points[i].t));
-            }
-        }
-        let comparable = like.len as f64 / pairs(n).count() as f64;
-        let levels = works.taken_out(points, like.median()?);
-
-        let mut slopes = Bag::new();
-        for (i, j) in pairs(n) {
-            slopes.push((levels[j] - levels[i]) / (points[j].t - points[i].t));
-        }
-        let slope = slopes.median()?;
-        let clock = Works::clock(points);
-        let part = |axis: &[f64; WINDOWS], from: f64, to: f64| {
-            let mut within = Bag::new();
-            for (i, j) in pairs(n) {
-                let run = axis[j] - axis[i];
-                if run > 0.0 && axis[i] >= from * span_s && axis[j] <= to * span_s {
-                    within.push((levels[j] - levels[i]) / run);
-                }
-            }
-            within.median().unwrap_or(0.0)
-        };
-        // Kendall's S has this variance under no trend.
-        let n_f = n as f64;
-        let spread = Z_95 * (n_f * (n_f - 1.0) * (2.0 * n_f + 5.0) / 18.0).sqrt();
-        let tail = ((slopes.len as f64 - spread) / 2.0).max(0.0) as usize;
-        let (low, high) = (slopes.rank(tail), slopes.rank(slopes.len - 1 - tail));
+        let mut climb = Climb::of(points, idle_work)?;
+        let (low, high) = (climb.low(), climb.high());
+        let Climb { points, works, axis, levels, slope, .. } = &climb;
+        let (n, slope, span_s) = (points.len(), *slope, climb.span_s());
 
         // Scatter around the line, as a robust standard deviation.
-        let off_line = |k: usize| levels[k] - slope * (points[k].t - first.t);
+        let off_line = |k: usize| levels[k] - slope * (points[k].t - points[0].t);
         let centre = Bag::from(n, off_line).median()?;
         let sigma = 1.4826 * Bag::from(n, |k| (off_line(k) - centre).abs()).median()?;
         // Standard error of a least-squares slope over half the points, evenly spread.
-        let half_error = sigma * (12.0 / (n_f / 2.0)).sqrt() / (span_s / 2.0);
+        let half_error = sigma * (12.0 / (n as f64 / 2.0)).sqrt() / (span_s / 2.0);
 
+        let clock = Works::clock(points);
+        let halves = |axis| [climb.part(axis, 0.0, 0.5), climb.part(axis, 0.5, 1.0)];
+        let [early, late] = halves(axis);
+        let by_clock = drift(&clock[..n], &levels[..n]);
+        let by_work = if works.known { drift(&axis[..n], &levels[..n]) } else { by_clock };
         Some(Trend {
             span_s,
             rise: levels[n - 1] - levels[0],
             slope,
             low,
             high,
-            early: part(&axis, 0.0, 0.5),
-            late: part(&axis, 0.5, 1.0),
+            early,
+            late,
             half_error,
-            thirds: [part(&axis, 0.33, 0.67), part(&axis, 0.67, 1.0)],
-            clock: [part(&clock, 0.0, 0.5), part(&clock, 0.5, 1.0)],
-            even_work: works.is_even(n),
-            drift: drift(&clock[..n], &levels[..n]).max(drift(&axis[..n], &levels[..n])),
-            comparable,
-            stairs: is_stairs(points, &levels),
+            clock: works.is_even(n).then(|| halves(&clock)),
+            drift: by_clock.max(by_work),
+            comparable: climb.comparable,
+            stairs: is_stairs(points, levels),
             still: still(&levels[..n]),
             idle_growth: works.idle_growth(points),
             work_ratio: works.ratio(n),
@@ -168,21 +130,118 @@ impl Trend {
     /// the early one is no slower.
     pub fn remaining(&self, doubt: f64, slack: f64) -> f64 {
         let doubt = doubt * self.half_error;
-        let half_s = self.span_s / 2.0;
-        let by_work = ahead(slack * self.early + doubt, self.late - doubt, half_s);
+        let left =
+            |early: f64, late: f64| ahead(slack * early + doubt, late - doubt, self.span_s / 2.0);
+        let by_work = left(self.early, self.late);
         // CPU time is a poor measure of requests while a runtime compiles itself: where the work was
         // even after that, the clock has a say.
-        if !self.even_work {
-            return by_work;
+        self.clock.map_or(by_work, |[early, late]| by_work.min(left(early, late)))
+    }
+}
+
+/// What a long run says of a climb at its end.
+pub(super) struct LongRun {
+    /// Part of the pairs that work does not explain away.
+    pub comparable: f64,
+    /// How much a sure climb has still to gain by its last two thirds, in which a fast beginning has no
+    /// part; infinite if it is not sure.
+    pub remaining: f64,
+}
+
+impl LongRun {
+    /// The same arguments as of [`Trend::of`] and [`Trend::remaining`].
+    pub fn of(points: &[Point], idle_work: f64, slack: f64) -> Option<Self> {
+        let mut climb = Climb::of(points, idle_work)?;
+        let comparable = climb.comparable;
+        if climb.low() <= 0.0 {
+            return Some(Self { comparable, remaining: f64::INFINITY });
         }
-        let [early, late] = self.clock;
-        by_work.min(ahead(slack * early + doubt, late - doubt, half_s))
+        let third = |from, to| climb.part(&climb.axis, from, to);
+        let (middle, last) = (third(0.33, 0.67), third(0.67, 1.0));
+        Some(Self { comparable, remaining: ahead(slack * middle, last, climb.span_s() / 3.0) })
+    }
+}
+
+/// Points at equal work, and the slopes of their pairs.
+struct Climb<'a> {
+    points: &'a [Point],
+    works: Works,
+    /// Where each point stands on the axis of work.
+    axis: [f64; WINDOWS],
+    /// Levels with the work taken out.
+    levels: [f64; WINDOWS],
+    slopes: Bag,
+    /// Their median.
+    slope: f64,
+    /// Part of the pairs that work does not explain away.
+    comparable: f64,
+}
+
+impl<'a> Climb<'a> {
+    fn of(points: &'a [Point], idle_work: f64) -> Option<Self> {
+        let points = &points[points.len().saturating_sub(WINDOWS)..];
+        let n = points.len();
+        if n < 4 || points[n - 1].t <= points[0].t {
+            return None;
+        }
+        let works = Works::of(points, idle_work);
+
+        // First what pairs of like work say, then all pairs with the work taken out.
+        let mut like = Bag::new();
+        for (i, j) in pairs(n) {
+            if let Some(gain) = works.unexplained((i, points[i].y), (j, points[j].y)) {
+                like.push(gain / (points[j].t - points[i].t));
+            }
+        }
+        let comparable = like.len as f64 / pairs(n).count() as f64;
+        let levels = works.taken_out(points, like.median()?);
+        let mut slopes = like;
+        if works.known {
+            slopes.len = 0;
+            for (i, j) in pairs(n) {
+                slopes.push((levels[j] - levels[i]) / (points[j].t - points[i].t));
+            }
+        }
+        let slope = slopes.median()?;
+        Some(Self { points, axis: works.axis(points), works, levels, slopes, slope, comparable })
     }
 
-    /// The same from the last two thirds.
-    pub fn remaining_lately(&self, slack: f64) -> f64 {
-        let [middle, last] = self.thirds;
-        ahead(slack * middle, last, self.span_s / 3.0)
+    fn span_s(&self) -> f64 {
+        self.points[self.points.len() - 1].t - self.points[0].t
+    }
+
+    /// Pairs below Sen's 95% interval of the slope, and as many above.
+    fn tail(&self) -> usize {
+        // Kendall's S has this variance under no trend.
+        let n = self.points.len() as f64;
+        let spread = Z_95 * (n * (n - 1.0) * (2.0 * n + 5.0) / 18.0).sqrt();
+        ((self.slopes.len as f64 - spread) / 2.0).max(0.0) as usize
+    }
+
+    fn low(&mut self) -> f64 {
+        self.slopes.rank(self.tail())
+    }
+
+    fn high(&mut self) -> f64 {
+        self.slopes.rank(self.slopes.len - 1 - self.tail())
+    }
+
+    /// Median slope along an axis, between two parts of the span; zero with no pair in it.
+    fn part(&self, axis: &[f64; WINDOWS], from: f64, to: f64) -> f64 {
+        let span_s = self.span_s();
+        let axis = &axis[..self.points.len()];
+        let first = axis.partition_point(|place| *place < from * span_s);
+        let end = axis.partition_point(|place| *place <= to * span_s);
+        let mut within = Bag::new();
+        for j in first..end {
+            for i in first..j {
+                let run = axis[j] - axis[i];
+                if run > 0.0 {
+                    within.push((self.levels[j] - self.levels[i]) / run);
+                }
+            }
+        }
+        within.median().unwrap_or(0.0)
     }
 }
 
@@ -199,28 +258,65 @@ fn ahead(early: f64, late: f64, apart_s: f64) -> f64 {
     late * rho.sqrt() * apart_s / -rho.ln()
 }
 
-/// The t statistic of the steps from point to point along an axis, or of every second or third point,
-/// as a standard normal (Wallace 1959: about √(d·ln(1 + t²/d)) for d degrees of freedom).
+/// How many standard errors the trend along an axis is above zero, whether what disturbs it wanders off
+/// or comes back: the quasi-feasible GLS test of Perron and Yabu (2009). The residuals of a line tell how
+/// much of the disturbance stays from point to point. If that cannot be told from all of it, the steps
+/// are asked; else the points, less that much of the one before.
 fn drift(axis: &[f64], levels: &[f64]) -> f64 {
-    let every = |distance: usize| {
-        let picked = (0..levels.len()).rev().step_by(distance);
-        let steps = picked
-            .clone()
-            .skip(1)
-            .zip(picked)
-            .map(|(a, b)| (levels[b] - levels[a], axis[b] - axis[a]));
-        let (n, gain, run) = steps
-            .clone()
-            .fold((0.0, 0.0, 0.0), |(n, gain, run), step| (n + 1.0, gain + step.0, run + step.1));
-        if n < LEAST_STEPS || gain <= 0.0 || run <= 0.0 {
-            return 0.0;
-        }
-        let freedom = n - 1.0;
-        let squares: f64 = steps.map(|(rise, far)| (rise - gain / run * far).powi(2)).sum();
-        let t_squared = gain * gain / (squares / freedom * n).max(f64::MIN_POSITIVE);
-        (freedom * (t_squared / freedom).ln_1p()).sqrt()
+    let n = levels.len() as f64;
+    let line = Line::of(axis.iter().copied().zip(levels.iter().copied()));
+    let off = |k: usize| levels[k] - line.at(axis[k]);
+    let (now, before) = (1..levels.len()).fold((0.0, 0.0), |(now, before), k| {
+        (now + off(k) * off(k - 1), before + off(k - 1) * off(k - 1))
+    });
+    // Around a fitted line the estimate a is low by about (2 + 4a) / n.
+    let stays = ((now / before * n + 2.0) / (n - 4.0)).max(0.0);
+    let walks = stays >= 1.0 - 1.0 / n.sqrt();
+    let less = |part: f64| {
+        let of = move |of: &[f64], k: usize| of[k] - part * of[k - 1];
+        (1..levels.len()).map(move |k| (of(axis, k), of(levels, k)))
     };
-    every(1).max(every(2)).max(every(3))
+    if walks {
+        let (run, gain) = less(1.0).fold((0.0, 0.0), |sum, step| (sum.0 + step.0, sum.1 + step.1));
+        let squares: f64 = less(1.0).map(|(run_k, rise)| (rise - gain / run * run_k).powi(2)).sum();
+        as_normal(gain / (squares / (n - 2.0) * (n - 1.0)).sqrt(), n - 2.0)
+    } else {
+        let line = Line::of(less(stays));
+        as_normal(line.slope / line.error, n - 3.0)
+    }
+}
+
+/// Student's t with d degrees of freedom as a standard normal: about √(d·ln(1 + t²/d)) (Wallace 1959).
+fn as_normal(t: f64, freedom: f64) -> f64 {
+    t.signum() * (freedom * (t * t / freedom).ln_1p()).sqrt()
+}
+
+/// A line of least squares.
+struct Line {
+    slope: f64,
+    /// Standard error of the slope.
+    error: f64,
+    middle: (f64, f64),
+}
+
+impl Line {
+    fn of(points: impl Iterator<Item = (f64, f64)> + Clone) -> Self {
+        let (n, x, y) = points
+            .clone()
+            .fold((0.0, 0.0, 0.0), |(n, x, y), point| (n + 1.0, x + point.0, y + point.1));
+        let middle = (x / n, y / n);
+        let (xx, xy, yy) = points.fold((0.0, 0.0, 0.0), |(xx, xy, yy), point| {
+            let (x, y) = (point.0 - middle.0, point.1 - middle.1);
+            (xx + x * x, xy + x * y, yy + y * y)
+        });
+        let slope = xy / xx;
+        let error = ((yy - slope * xy).max(0.0) / (n - 2.0) / xx).sqrt();
+        Self { slope, error, middle }
+    }
+
+    fn at(&self, x: f64) -> f64 {
+        self.middle.1 + self.slope * (x - self.middle.0)
+    }
 }
 
 /// The work of a run of points, made comparable.
@@ -262,7 +358,7 @@ impl Works {
         if !self.known {
             return Some(gain);
         }
-        let explained = from * (ratio - 1.0);
+        let explained = WORK_SLACK * from * (ratio - 1.0);
         let (low, high) = (explained.min(0.0), explained.max(0.0));
         if gain > high {
             Some(gain - high)
@@ -392,11 +488,13 @@ fn is_stairs(points: &[Point], levels: &[f64; WINDOWS]) -> bool {
     };
     let line = level(0, n) - ty * ty / tt;
     let one_step = (1..n).map(|a| level(0, a) + level(a, n)).fold(f64::INFINITY, f64::min);
-    let two_steps = (1..n - 1)
-        .flat_map(|a| (a + 1..n).map(move |b| (a, b)))
-        .map(|(a, b)| level(0, a) + level(a, b) + level(b, n))
-        .fold(f64::INFINITY, f64::min);
-    one_step < line || two_steps < FAR_BETTER * line
+    let two_steps = || {
+        (1..n - 1)
+            .flat_map(|a| (a + 1..n).map(move |b| (a, b)))
+            .map(|(a, b)| level(0, a) + level(a, b) + level(b, n))
+            .fold(f64::INFINITY, f64::min)
+    };
+    one_step < line || two_steps() < FAR_BETTER * line
 }
 
 /// The part of the steps that gain less than a fifth of the mean step.
@@ -414,13 +512,14 @@ fn pairs(n: usize) -> impl Iterator<Item = (usize, usize)> {
 
 /// A bounded bag of numbers with its median.
 struct Bag {
-    values: [f32; PAIRS],
+    /// As keys that order like the numbers and are compared faster; see [`key`].
+    keys: [i32; PAIRS],
     len: usize,
 }
 
 impl Bag {
     fn new() -> Self {
-        Self { values: [0.0; PAIRS], len: 0 }
+        Self { keys: [0; PAIRS], len: 0 }
     }
 
     fn from(n: usize, value: impl Fn(usize) -> f64) -> Self {
@@ -430,22 +529,35 @@ impl Bag {
     }
 
     fn push(&mut self, value: f64) {
-        self.values[self.len] = value as f32;
+        self.keys[self.len] = key((value as f32).to_bits() as i32);
         self.len += 1;
     }
 
     /// The value of that rank, in any order before and after.
     fn rank(&mut self, rank: usize) -> f64 {
-        let (_, value, _) = self.values[..self.len].select_nth_unstable_by(rank, f32::total_cmp);
-        f64::from(*value)
+        let (_, found, _) = self.keys[..self.len].select_nth_unstable(rank);
+        number(*found)
     }
 
     fn median(&mut self) -> Option<f64> {
-        let middle = self.len / 2;
-        match self.len {
-            0 => None,
-            len if len % 2 == 1 => Some(self.rank(middle)),
-            _ => Some((self.rank(middle - 1) + self.rank(middle)) / 2.0),
+        let keys = &mut self.keys[..self.len];
+        if keys.is_empty() {
+            return None;
         }
+        let (middle, even) = (keys.len() / 2, keys.len().is_multiple_of(2));
+        let (below, upper, _) = keys.select_nth_unstable(middle);
+        let upper = number(*upper);
+        // Of an even number the other middle one is the highest below.
+        let lower = below.iter().max().filter(|_| even);
+        Some(lower.map_or(upper, |lower| (number(*lower) + upper) / 2.0))
     }
+}
+
+/// The bits of a float as a number of the same order (as [`f32::total_cmp`] has it), and back.
+fn key(bits: i32) -> i32 {
+    bits ^ (((bits >> 31) as u32) >> 1) as i32
+}
+
+fn number(of: i32) -> f64 {
+    f32::from_bits(key(of) as u32).into()
 }

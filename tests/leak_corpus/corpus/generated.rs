@@ -1,7 +1,7 @@
 //! The generated series of `tests/shapes`.
 
 use super::{Label, Series};
-use crate::shapes::{Rng, Shape, Trace, long};
+use crate::shapes::{Rng, Shape, Trace, long, traps};
 
 /// `count` series of each shape and kind, from one seed.
 pub fn series(seed: u64, count: u64) -> impl Iterator<Item = Series> {
@@ -18,6 +18,16 @@ pub fn series(seed: u64, count: u64) -> impl Iterator<Item = Series> {
         })
     });
     short.chain(long)
+}
+
+/// Traps, and leaks that hide: `count` of each kind.
+pub fn traps(seed: u64, count: u64) -> impl Iterator<Item = Series> {
+    traps::KINDS.iter().enumerate().flat_map(move |(n, kind)| {
+        (0..count).map(move |k| {
+            let mut rng = Rng::new(seed * 9_000_011 + n as u64 * 1019 + k);
+            named(kind.name, k, kind.ambiguous, traps::make(kind, &mut rng))
+        })
+    })
 }
 
 fn named(name: &str, k: u64, ambiguous: bool, trace: Trace) -> Series {

@@ -53,14 +53,19 @@ pub struct Run {
 
 /// The detector over a whole series.
 pub fn run(series: &Series) -> Run {
+    run_from(Moment::default(), series)
+}
+
+/// The same for a worker that was started at that moment.
+pub fn run_from(born: Moment, series: &Series) -> Run {
     let settings = DetectorSettings {
         limit_kib: Some(series.limit_kib),
         warm_up: Duration::from_secs_f64(series.warm_up_s),
     };
-    let mut detector = Detector::new(settings, Moment::default());
+    let mut detector = Detector::new(settings, born);
     let mut run = Run { first: None, last: *detector.judgement() };
     for (t_s, sample) in &series.samples {
-        detector.observe(Moment(Duration::from_secs_f64(*t_s)), sample);
+        detector.observe(born + Duration::from_secs_f64(*t_s), sample);
         run.last = *detector.judgement();
         if run.first.is_none() && run.last.verdict == Verdict::Leak {
             run.first = Some((*t_s, run.last));

@@ -61,27 +61,45 @@ pub const KINDS: &[Kind] = &[
 ];
 
 pub struct Frame<'a> {
-    rng: &'a mut Rng,
-    length_s: f64,
-    step_s: f64,
-    base: f64,
+    pub rng: &'a mut Rng,
+    pub length_s: f64,
+    pub step_s: f64,
+    pub base: f64,
     limit: f64,
-    noise: f64,
+    pub noise: f64,
     parts: Vec<Part>,
     /// 1 is the mean rate.
-    work: Part,
+    pub work: Part,
     /// File pages, which only a resident total includes.
     file: Part,
-    tell_work: bool,
-    about: String,
+    pub tell_work: bool,
+    pub about: String,
 }
 
-impl Frame<'_> {
-    fn room(&self) -> f64 {
+impl<'a> Frame<'a> {
+    pub fn new(rng: &'a mut Rng, length_s: f64, step_s: f64) -> Self {
+        let base = rng.log(15.0, 250.0);
+        let limit = base + rng.log(100.0, 2000.0);
+        Frame {
+            length_s,
+            step_s,
+            base,
+            limit,
+            noise: rng.log(0.02, 2.0),
+            parts: Vec::new(),
+            work: Box::new(|_| 1.0),
+            file: Box::new(|_| 8.0),
+            tell_work: rng.unit() < 0.6,
+            about: String::new(),
+            rng,
+        }
+    }
+
+    pub fn room(&self) -> f64 {
         self.limit - self.base
     }
 
-    fn add(&mut self, part: impl Fn(f64) -> f64 + 'static) {
+    pub fn add(&mut self, part: impl Fn(f64) -> f64 + 'static) {
         self.parts.push(Box::new(part));
     }
 }
@@ -93,26 +111,13 @@ pub fn make(kind: &Kind, rng: &mut Rng) -> Trace {
         1 => (3.0 * DAY, 10.0),
         _ => (rng.uniform(7.0, 21.0) * DAY, 60.0),
     };
-    let base = rng.log(15.0, 250.0);
-    let limit = base + rng.log(100.0, 2000.0);
-    let mut f = Frame {
-        length_s,
-        step_s,
-        base,
-        limit,
-        noise: rng.log(0.02, 2.0),
-        parts: Vec::new(),
-        work: Box::new(|_| 1.0),
-        file: Box::new(|_| 8.0),
-        tell_work: rng.unit() < 0.6,
-        about: String::new(),
-        rng,
-    };
+    let mut f = Frame::new(rng, length_s, step_s);
     let leak = (kind.make)(&mut f);
     record(f, leak)
 }
 
-fn record(f: Frame, leak: Option<Leak>) -> Trace {
+/// The samples that a monitor would have of it.
+pub fn record(f: Frame, leak: Option<Leak>) -> Trace {
     let Frame { rng, length_s, step_s, base, limit, noise, parts, work, file, tell_work, about } =
         f;
     let (rps, cost, by_cpu) = (rng.log(5.0, 500.0), rng.log(0.05, 0.4), rng.unit() < 0.6);

@@ -3,6 +3,7 @@
 //! Nothing here looks at the detector. Levels are in MiB, times in seconds.
 
 pub mod long;
+pub mod traps;
 
 use stanch::core::Sample;
 use std::f64::consts::TAU;
