@@ -47,7 +47,8 @@ fn the_server_leaks_a_session_a_visit_and_none_a_probe() {
     let visited = anon_kib(&server);
     assert!(probed < before + 2 * 1024, "{before} KiB, then {probed}");
     let leaked = visited - probed;
-    assert!((400 * 64..400 * 80).contains(&leaked), "400 sessions of 64 KiB took {leaked} KiB");
+    // A few pages come from what the server had freed before.
+    assert!((400 * 63..400 * 80).contains(&leaked), "400 sessions of 64 KiB took {leaked} KiB");
     terminate(&server);
     assert!(server.wait().expect("it ends").success());
 }

@@ -72,7 +72,7 @@ const REMEMBERED: usize = 64;
 const QUIET: Duration = Duration::from_secs(600);
 
 /// What changes without an event of its own is written after so long.
-const UNWRITTEN: Duration = Duration::from_secs(60);
+const UNWRITTEN: Duration = Duration::from_secs(20);
 
 #[derive(Debug)]
 struct Entry {

@@ -59,7 +59,7 @@ fn a_leak_says_what_did_not_change_and_tells_where_it_stands_now() {
     let part = |text: &str| Some(text.to_owned());
     let first = Makeup { configuration: part("c"), program: part("p"), ..Makeup::default() };
     calm.tell(Event::MadeOf { worker: WorkerId::new(0, 1), makeup: first.clone() });
-    calm.run_until(600.0);
+    calm.run_until(300.0);
     let second = Makeup { program: part("q"), ..first };
     calm.tell(Event::MadeOf { worker: WorkerId::new(1, 1), makeup: second });
     calm.run_until(4.0 * 3600.0);
@@ -69,7 +69,7 @@ fn a_leak_says_what_did_not_change_and_tells_where_it_stands_now() {
     // Should it have to be killed, something is known of it.
     let suspected = &calm.of(Kind::LeakSuspected)[0].1;
     assert_eq!(Some(calm.looks[0].slot), suspected.slot);
-    assert!(*said > 600.0, "{said}");
+    assert!(*said > 300.0, "{said}");
     // Hashed late, it counts from the start of its worker.
     let midnight = "configuration and program are unchanged since 2027-01-15 00:00Z";
     assert!(record.reason.ends_with(midnight), "{}", record.reason);

@@ -128,7 +128,7 @@ fn healthy_workers_that_climb_together_do_not_vouch_for_each_other() {
     // later a surge; the workers differ by some percent.
     let fills: Curve = Box::new(|worker, age_s, t_s| {
         let own = 1.0 + 0.03 * f64::from(worker.slot.0);
-        let cache = 100.0 * (age_s / 900.0).min(1.0);
+        let cache = 100.0 * (age_s / 360.0).min(1.0);
         let surge = if (3.0..3.5).contains(&(t_s / HOUR)) { 30.0 } else { 0.0 };
         uses(MIB * (100.0 + own * cache + surge), age_s, 50.0)
     });
