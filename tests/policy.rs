@@ -642,6 +642,22 @@ fn a_worker_that_stops_pinging_is_replaced_as_one_that_fails_its_probes() {
 }
 
 #[test]
+fn nothing_follows_from_a_silence_while_the_supervisor_stood_still() {
+    let mut paper = watched();
+    paper.now = paper.now + WATCHDOG * 3;
+    let actions = paper.settle_now();
+    assert_eq!(hung(&actions), None, "the pings of that time are yet to be read");
+    let awake = paper.now;
+    let hung_at = loop {
+        let actions = paper.settle();
+        if hung(&actions).is_some() {
+            break paper.now;
+        }
+    };
+    assert_eq!(hung_at.since(awake), WATCHDOG);
+}
+
+#[test]
 fn who_never_pings_is_hung_too_and_probes_do_not_make_up_for_it() {
     let mut paper = watched();
     let worker = paper.worker();

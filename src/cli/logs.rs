@@ -44,6 +44,11 @@ pub fn run(args: Args) -> Result<(), Failure> {
     let unread = |error: io::Error| {
         Stop::Failed(Failure::Usage(format!("cannot read {}: {error}", path.display())))
     };
+    if let Err(error) = File::open(&path)
+        && error.kind() != io::ErrorKind::NotFound
+    {
+        return Err(Failure::Usage(format!("cannot read {}: {error}", path.display())));
+    }
     let mut live = Live::open(&path);
     let older = live.older.clone();
     if live.file.is_none() && older.is_empty() {
@@ -83,7 +88,12 @@ fn path_of(file: Option<PathBuf>, config: Option<&Path>) -> Result<PathBuf, Fail
         return Ok(file);
     }
     let Some(source) = config else {
-        return Ok(incidents::store_path(None, None)?.with_extension("log"));
+        let store = incidents::store_path(None, None).map_err(|_| {
+            let which = "whose? In the default folders there is no audit log, or more than one; say which \
+                         with --config FILE or --file FILE";
+            Failure::Usage(which.to_owned())
+        });
+        return Ok(store?.with_extension("log"));
     };
     let config = place::config_of(source)?;
     match config.log.worker_output {

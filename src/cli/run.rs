@@ -95,6 +95,8 @@ pub fn run(args: Args) -> Result<(), Failure> {
         .map_err(|error| Failure::Fault(format!("cannot start the async runtime: {error}")))?;
     let store =
         runtime.block_on(supervise(config, source.read_again(), store, output.clone(), control));
+    // Who still reads from a disk or a pipe that hangs (a configuration, a program) is not waited for.
+    runtime.shutdown_background();
     let store = store.inspect_err(|_| output.flush())?;
     let lost = store.close(STORE_PATIENCE);
     if lost > 0 {

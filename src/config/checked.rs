@@ -51,6 +51,17 @@ impl Config {
         let Config { listen, log, store, control, .. } = old;
         Config { app, listen, log, store, control, ..self }
     }
+
+    /// The same without what only follows from another `listen.mode`: that holds after a restart.
+    pub fn in_mode_of(mut self, old: &Config) -> Self {
+        if self.listen.mode != old.listen.mode {
+            self.settings.rolling = old.settings.rolling.clone();
+            self.settings.health = old.settings.health.clone();
+            self.health = old.health.clone();
+            self.ready = old.ready.clone();
+        }
+        self
+    }
 }
 
 /// What runs.

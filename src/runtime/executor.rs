@@ -589,6 +589,7 @@ fn log(record: &Record) {
         | Kind::LeakConfirmed
         | Kind::DrainCutConnections
         | Kind::RollAborted
+        | Kind::ConfigRefused
         | Kind::AlertFailed => {
             tracing::warn!(slot, generation, pid, incident, "{kind}: {reason}");
         }

@@ -56,6 +56,7 @@ impl Engine {
         let found = found.map(|mut new| {
             let old = &self.executor.surroundings.config;
             new.settings.memory.host_kib = old.settings.memory.host_kib;
+            let new = new.in_mode_of(old);
             let difference = difference(old, &new);
             let config = new.in_place_of(old);
             let (was, is) = (old.settings.workers, config.settings.workers);

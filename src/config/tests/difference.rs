@@ -98,3 +98,13 @@ fn what_needs_a_restart_is_kept_as_it_was() {
     assert_eq!(still.count(Holds::AfterRestart), 12, "the next reload says it again");
     assert_eq!(still.0.len(), 12, "{still:?}");
 }
+
+/// What a mode brings with it comes with the mode.
+#[test]
+fn defaults_of_another_mode_wait_for_the_restart() {
+    let old = accepted("app.command = [\"a\"]");
+    let new = accepted("app.command = [\"a\"]\nlisten.mode = \"none\"");
+    assert_ne!(new.settings.health, old.settings.health, "nobody is probed in that mode");
+    let told = difference(&old, &new.in_mode_of(&old));
+    assert_eq!((told.0.len(), told.count(Holds::AfterRestart)), (1, 1), "{told:?}");
+}

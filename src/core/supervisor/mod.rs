@@ -84,6 +84,8 @@ pub struct Supervisor {
     host: host::Host,
     /// The last worker that got the stop signal while answers were awaited gave them before it ended.
     finishes: bool,
+    /// When it was last found to have stood still.
+    awake_since: Moment,
     book: Book,
     alerting: Alerting,
     waiters: Vec<Waiter>,
@@ -117,6 +119,7 @@ impl Supervisor {
             last_turn: None,
             host: host::Host::default(),
             finishes: false,
+            awake_since: Moment::default(),
             book: Book::default(),
             alerting: Alerting::default(),
             waiters: Vec::new(),

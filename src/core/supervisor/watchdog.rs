@@ -3,11 +3,17 @@
 //! Pings are asked for by `health.watchdog`, counted from when the worker was verified ready. One whose
 //! pings stop is hung, as one that fails its probes. One that says that it ends gets no new connection, and
 //! is hung if it is still there after the time that a drain has. A worker of a supervisor that died
-//! cannot be heard, so nothing follows from its silence.
+//! cannot be heard, so nothing follows from its silence. Nor from a silence that is noticed late: then the
+//! supervisor itself had stood still (SIGSTOP, a host that was suspended), what was sent meanwhile is yet
+//! to be read, and the time begins anew.
 
 use super::super::worker::{State, Worker};
 use super::super::{Moment, Now, WorkerId};
 use super::{Supervisor, figures};
+use std::time::Duration;
+
+/// A supervisor that runs looks at a deadline within milliseconds, on a busy host within a second.
+const LATE: Duration = Duration::from_secs(1);
 
 impl Supervisor {
     pub(super) fn on_pinged(&mut self, now: Now, id: WorkerId) {
@@ -35,13 +41,18 @@ impl Supervisor {
         match worker.leaving_since {
             Some(since) => Some(since + self.settings.rolling.drain_timeout),
             None => {
-                let heard = worker.pinged.unwrap_or_default().max(ready_since);
+                let heard =
+                    worker.pinged.unwrap_or_default().max(ready_since).max(self.awake_since);
                 Some(heard + worker.watchdog?)
             }
         }
     }
 
     pub(super) fn settle_watchdogs(&mut self, now: Now) {
+        let first = self.workers.values().filter_map(|w| self.watchdog_deadline(w)).min();
+        if first.is_some_and(|at| now.mono.since(at) >= LATE) {
+            self.awake_since = now.mono;
+        }
         let due =
             |worker: &&Worker| self.watchdog_deadline(worker).is_some_and(|at| at <= now.mono);
         let silent: Vec<WorkerId> = self.workers.values().filter(due).map(|w| w.id).collect();

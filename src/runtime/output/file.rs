@@ -10,6 +10,8 @@ use crate::core::words::chain;
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use jiff::Timestamp;
+use nix::errno::Errno;
+use nix::fcntl::{Flock, FlockArg};
 use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
@@ -31,6 +33,8 @@ pub(super) struct LogFile {
     open: Option<Open>,
     /// Lines that are missing and not yet told of.
     lost: u64,
+    /// The line that tells of them.
+    missing: fn(u64) -> String,
     /// When to try again what failed.
     retry: Option<Instant>,
     /// Held by who compresses.
@@ -39,17 +43,28 @@ pub(super) struct LogFile {
 
 #[derive(Debug)]
 struct Open {
-    file: File,
+    /// Locked: two that write and rename the same file would destroy each other's lines.
+    file: Flock<File>,
     size: u64,
     begun: SystemTime,
+    /// The size at which it is set aside.
+    rotate_at: u64,
     /// Whatever else stands there, a device or a pipe, is not set aside.
     is_regular: bool,
 }
 
 impl LogFile {
     /// At this path. What an earlier supervisor did not get to compress is done now.
-    pub fn new(path: PathBuf, rotate: Rotate) -> Self {
-        let file = Self { path, rotate, open: None, lost: 0, retry: None, tidying: Arc::default() };
+    pub fn new(path: PathBuf, rotate: Rotate, missing: fn(u64) -> String) -> Self {
+        let file = Self {
+            path,
+            rotate,
+            open: None,
+            lost: 0,
+            missing,
+            retry: None,
+            tidying: Arc::default(),
+        };
         file.tidy();
         file
     }
@@ -85,7 +100,9 @@ impl LogFile {
                 }
                 self.lost += 1;
                 self.retry = Some(Instant::now() + RETRY);
-                self.open = None;
+                if let Some(torn) = self.open.take() {
+                    torn.cut_back();
+                }
             }
         }
     }
@@ -96,11 +113,10 @@ impl LogFile {
         }
         let open = match &mut self.open {
             Some(open) => open,
-            none => none.insert(Open::at(&self.path)?),
+            none => none.insert(Open::at(&self.path, self.rotate.size.0)?),
         };
         if self.lost > 0 {
-            let lost = self.lost;
-            open.write(format!("stanch: {lost} lines are missing here\n").as_bytes())?;
+            open.write((self.missing)(self.lost).as_bytes())?;
             self.lost = 0;
         }
         open.write(line)
@@ -119,7 +135,8 @@ impl LogFile {
                 let path = self.path.display();
                 tracing::error!(%path, %error, "the file cannot be set aside; it grows on");
                 if let Some(open) = &mut self.open {
-                    (open.size, open.begun) = (0, SystemTime::now());
+                    open.rotate_at = open.size + self.rotate.size.0;
+                    open.begun = SystemTime::now();
                 }
             }
         }
@@ -143,7 +160,7 @@ impl LogFile {
 }
 
 impl Open {
-    fn at(path: &Path) -> io::Result<Self> {
+    fn at(path: &Path, rotate_at: u64) -> io::Result<Self> {
         // Non-blocking: nobody may read from a pipe that stands there.
         let flags = nix::libc::O_NONBLOCK | nix::libc::O_NOCTTY;
         let mut options = OpenOptions::new();
@@ -155,9 +172,14 @@ impl Open {
             }
             file => file?,
         };
+        let file = Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(_, errno)| {
+            let whose = "another program has it locked: do two applications write to it?";
+            if errno == Errno::EWOULDBLOCK { io::Error::other(whose) } else { errno.into() }
+        })?;
         let about = file.metadata()?;
         let begun = about.created().or_else(|_| about.modified())?;
-        let mut open = Self { file, size: about.len(), begun, is_regular: about.is_file() };
+        let (size, is_regular) = (about.len(), about.is_file());
+        let mut open = Self { file, size, begun, rotate_at, is_regular };
         // What broke off, when the disk was full or the host went down, is no beginning of a line.
         let mut last = *b"\n";
         if open.size > 0 && open.file.read_at(&mut last, open.size - 1).is_ok() && last != *b"\n" {
@@ -168,7 +190,14 @@ impl Open {
 
     fn is_due(&self, rotate: &Rotate) -> bool {
         let old = || self.begun.elapsed().is_ok_and(|age| age >= rotate.age);
-        self.is_regular && self.size > 0 && (self.size >= rotate.size.0 || old())
+        self.is_regular && self.size > 0 && (self.size >= self.rotate_at || old())
+    }
+
+    /// Takes back the part of a line that was written before the disk was full.
+    fn cut_back(&self) {
+        if self.is_regular {
+            let _ = self.file.set_len(self.size);
+        }
     }
 
     fn write(&mut self, text: &[u8]) -> io::Result<()> {
@@ -214,7 +243,12 @@ fn set_aside(path: &Path) -> io::Result<Vec<PathBuf>> {
     };
     let name = name.to_string_lossy();
     let is_time = |end: &str| end.len() >= 16 && end.starts_with(|c: char| c.is_ascii_digit());
-    let mut found: Vec<PathBuf> = fs::read_dir(folder)?
+    let entries = match fs::read_dir(folder) {
+        // It is made with the first line.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        entries => entries?,
+    };
+    let mut found: Vec<PathBuf> = entries
         .filter_map(|entry| Some(entry.ok()?.path()))
         .filter(|file| {
             let file = file.file_name().unwrap_or_default().to_string_lossy();
@@ -276,6 +310,10 @@ mod tests {
         Rotate { size: Bytes(size), age: Duration::from_secs(3600), keep }
     }
 
+    fn missing(lines: u64) -> String {
+        format!("stanch: {lines} lines are missing here\n")
+    }
+
     fn text(path: &Path) -> String {
         let bytes = fs::read(path).unwrap();
         if path.extension().is_some_and(|end| end == "gz") {
@@ -290,7 +328,7 @@ mod tests {
     fn a_large_file_is_set_aside_compressed_and_the_oldest_go() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("new/shop.log");
-        let mut log = LogFile::new(path.clone(), rotate(20, 2));
+        let mut log = LogFile::new(path.clone(), rotate(20, 2), missing);
         for number in 0..50 {
             log.append(format!("line {number:04}\n").as_bytes());
         }
@@ -307,8 +345,11 @@ mod tests {
     fn an_old_file_is_set_aside() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("shop.log");
-        let mut log =
-            LogFile::new(path.clone(), Rotate { age: Duration::ZERO, ..rotate(1 << 20, 9) });
+        let mut log = LogFile::new(
+            path.clone(),
+            Rotate { age: Duration::ZERO, ..rotate(1 << 20, 9) },
+            missing,
+        );
         log.append(b"one\n");
         log.append(b"two\n");
         assert_eq!(text(&path), "two\n");
@@ -319,7 +360,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("shop.log");
         fs::create_dir(&path).unwrap();
-        let mut log = LogFile::new(path.clone(), rotate(1 << 20, 2));
+        let mut log = LogFile::new(path.clone(), rotate(1 << 20, 2), missing);
         log.append(b"one\n");
         log.append(b"two\n");
         fs::remove_dir(&path).unwrap();
@@ -332,10 +373,25 @@ mod tests {
     }
 
     #[test]
+    fn a_file_of_another_is_left_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("shop.log");
+        let mut one = LogFile::new(path.clone(), rotate(1 << 20, 2), missing);
+        let mut other = LogFile::new(path.clone(), rotate(1 << 20, 2), missing);
+        one.append(b"one\n");
+        other.append(b"other\n");
+        assert_eq!((text(&path), other.lost), ("one\n".into(), 1));
+        one.close();
+        other.retry = None;
+        other.append(b"other\n");
+        assert_eq!(text(&path), "one\nstanch: 1 lines are missing here\nother\n");
+    }
+
+    #[test]
     fn a_file_that_was_moved_away_is_opened_anew() {
         let folder = tempfile::tempdir().unwrap();
         let (path, moved) = (folder.path().join("shop.log"), folder.path().join("moved"));
-        let mut log = LogFile::new(path.clone(), rotate(1 << 20, 2));
+        let mut log = LogFile::new(path.clone(), rotate(1 << 20, 2), missing);
         log.append(b"one\n");
         fs::rename(&path, &moved).unwrap();
         log.append(b"two\n");

@@ -104,7 +104,15 @@ impl Output {
     pub fn start(config: &LogConfig, file: Option<PathBuf>) -> io::Result<Self> {
         let (queue, mut items) = mpsc::channel(QUEUE);
         let reopen = file.as_ref().map(|_| Arc::<AtomicBool>::default());
-        let file = file.map(|path| LogFile::new(path, config.rotate));
+        let missing = match config.format {
+            LogFormat::Human => |lines: u64| format!("stanch: {lines} lines are missing here\n"),
+            LogFormat::Json => |lines: u64| {
+                let at = format!("{:.3}", Timestamp::now());
+                let line = format!("stanch: {lines} lines are missing here");
+                format!("{}\n", serde_json::json!({ "at": at, "line": line }))
+            },
+        };
+        let file = file.map(|path| LogFile::new(path, config.rotate, missing));
         let mut writer = Writer { format: config.format, file, reopen: reopen.clone() };
         std::thread::Builder::new().name("stanch-output".into()).spawn(move || {
             while let Some(item) = items.blocking_recv() {
