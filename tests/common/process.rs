@@ -52,12 +52,23 @@ pub fn marked(variable: &str, value: &str) -> Vec<i32> {
     let processes = fs::read_dir("/proc").expect("/proc is there");
     processes
         .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
-        .filter(|pid| {
-            // The environment of a zombie is empty; that of a process just gone is unreadable.
-            let environment = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
-            environment.split(|&byte| byte == 0).any(|variable| variable == mark)
-        })
+        .filter(|pid| environment(*pid).split(|&byte| byte == 0).any(|variable| variable == mark))
         .collect()
+}
+
+/// Empty of a zombie, and of a process just gone. In the middle of an exec it is empty too: that one is
+/// asked again.
+fn environment(pid: i32) -> Vec<u8> {
+    let mut environment = Vec::new();
+    for _ in 0..50 {
+        environment = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+        // Kernel threads and zombies have no program.
+        if !environment.is_empty() || fs::read_link(format!("/proc/{pid}/exe")).is_err() {
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    environment
 }
 
 /// Kills all that carry the mark, also those that come while it works.
