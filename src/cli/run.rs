@@ -17,6 +17,8 @@ const REQUESTS: usize = 64;
 
 /// How long the end waits for the disk.
 const STORE_PATIENCE: Duration = Duration::from_secs(5);
+/// How long the end waits for tasks that are on their way out.
+const LAST_PATIENCE: Duration = Duration::from_secs(2);
 
 /// How long a lock may be held by a supervisor that is dead: a process that it was just starting has its
 /// descriptors until it executes.
@@ -95,8 +97,9 @@ pub fn run(args: Args) -> Result<(), Failure> {
         .map_err(|error| Failure::Fault(format!("cannot start the async runtime: {error}")))?;
     let store =
         runtime.block_on(supervise(config, source.read_again(), store, output.clone(), control));
-    // Who still reads from a disk or a pipe that hangs (a configuration, a program) is not waited for.
-    runtime.shutdown_background();
+    // Tasks take their cgroups along; who still reads from a disk or a pipe that hangs (a configuration, a
+    // program) is not waited for.
+    runtime.shutdown_timeout(LAST_PATIENCE);
     let store = store.inspect_err(|_| output.flush())?;
     let lost = store.close(STORE_PATIENCE);
     if lost > 0 {
