@@ -1,15 +1,14 @@
 //! `stanch logs`: what workers printed, where it is kept in a file. Reads the files themselves, whether
 //! or not a supervisor is running.
 
-use super::output::{Stop, print};
+use super::output::print;
 use super::{Failure, incidents, place};
 use crate::config::WorkerOutput;
-use crate::runtime::log_parts;
+use crate::runtime::{open_aside, set_aside};
 use clap::Args as ClapArgs;
-use flate2::read::MultiGzDecoder;
 use std::collections::{BTreeSet, VecDeque};
 use std::fs::File;
-use std::io::{self, BufRead, BufReader, Read};
+use std::io::{self, BufRead, BufReader};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::thread::sleep;
@@ -41,15 +40,9 @@ pub struct Args {
 pub fn run(args: Args) -> Result<(), Failure> {
     let Args { slot, follow, lines, config, file } = args;
     let path = path_of(file, config.as_deref())?;
-    let unread = |error: io::Error| {
-        Stop::Failed(Failure::Usage(format!("cannot read {}: {error}", path.display())))
-    };
-    if let Err(error) = File::open(&path)
-        && error.kind() != io::ErrorKind::NotFound
-    {
-        return Err(Failure::Usage(format!("cannot read {}: {error}", path.display())));
-    }
-    let mut live = Live::open(&path);
+    let unread =
+        |error: io::Error| Failure::Usage(format!("cannot read {}: {error}", path.display()));
+    let mut live = Live::open(&path).map_err(unread)?;
     let older = live.older.clone();
     if live.file.is_none() && older.is_empty() {
         return Err(Failure::Usage(format!(
@@ -93,7 +86,7 @@ fn path_of(file: Option<PathBuf>, config: Option<&Path>) -> Result<PathBuf, Fail
                          with --config FILE or --file FILE";
             Failure::Usage(which.to_owned())
         });
-        return Ok(store?.with_extension("log"));
+        return Ok(place::log_beside(&store?));
     };
     let config = place::config_of(source)?;
     match config.log.worker_output {
@@ -135,18 +128,8 @@ impl Last {
 }
 
 /// The lines of a file that was set aside; none when it is gone.
-fn each_line(part: &Path, mut take: impl FnMut(Vec<u8>)) -> io::Result<()> {
-    let mut compressed = part.as_os_str().to_owned();
-    compressed.push(".gz");
-    let reader: Box<dyn Read> = match File::open(part) {
-        Ok(file) if is_compressed(part) => Box::new(MultiGzDecoder::new(file)),
-        Ok(file) => Box::new(file),
-        // Compressed since it was listed, or deleted for its age.
-        Err(_) => match File::open(compressed) {
-            Ok(file) => Box::new(MultiGzDecoder::new(file)),
-            Err(_) => return Ok(()),
-        },
-    };
+fn each_line(name: &Path, mut take: impl FnMut(Vec<u8>)) -> io::Result<()> {
+    let Some(reader) = open_aside(name)? else { return Ok(()) };
     let mut reader = BufReader::new(reader);
     loop {
         let mut line = Vec::new();
@@ -157,29 +140,28 @@ fn each_line(part: &Path, mut take: impl FnMut(Vec<u8>)) -> io::Result<()> {
     }
 }
 
-fn is_compressed(part: &Path) -> bool {
-    part.extension().is_some_and(|end| end == "gz")
-}
-
 /// The file that is written.
 struct Live {
     path: PathBuf,
     file: Option<BufReader<File>>,
     /// The beginning of a line whose end is not written yet.
     begun: Vec<u8>,
-    /// The files that had been set aside when it was opened, by their names without `.gz`.
+    /// The files that had been set aside when it was opened.
     older: BTreeSet<PathBuf>,
 }
 
 impl Live {
-    fn open(path: &Path) -> Self {
-        let mut older = older(path);
+    fn open(path: &Path) -> io::Result<Self> {
+        let mut older = set_aside(path)?;
         loop {
-            let file = File::open(path).ok().map(BufReader::new);
-            let now = self::older(path);
+            let file = match File::open(path) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+                file => Some(BufReader::new(file?)),
+            };
+            let now = set_aside(path)?;
             // Else one was set aside meanwhile, and which side of it this one is on is not known.
             if now == older {
-                return Self { path: path.to_owned(), file, begun: Vec::new(), older };
+                return Ok(Self { path: path.to_owned(), file, begun: Vec::new(), older });
             }
             older = now;
         }
@@ -203,7 +185,7 @@ impl Live {
             if there.is_none() || there.as_ref().map(place) == open.as_ref().map(place) {
                 return Ok(lines);
             }
-            let next = Self::open(&self.path);
+            let next = Self::open(&self.path)?;
             // The first that is new is the one that was open; others came and went since.
             for part in next.older.difference(&self.older).skip(usize::from(self.file.is_some())) {
                 each_line(part, |line| lines.push(line))?;
@@ -211,12 +193,6 @@ impl Live {
             *self = next;
         }
     }
-}
-
-/// The files that were set aside, by their names without `.gz`.
-fn older(path: &Path) -> BTreeSet<PathBuf> {
-    let parts = log_parts(path).unwrap_or_default().into_iter().filter(|part| part != path);
-    parts.map(|part| if is_compressed(&part) { part.with_extension("") } else { part }).collect()
 }
 
 /// Whether a line is of this slot. It begins with a time and `[SLOT]`, or is a JSON object.

@@ -26,7 +26,12 @@ pub fn store_path(config: &Config) -> PathBuf {
 
 /// Where the workers' output is kept: what the configuration says, or beside the audit log.
 pub fn log_path(config: &Config) -> PathBuf {
-    config.log.path.clone().unwrap_or_else(|| store_path(config).with_extension("log"))
+    config.log.path.clone().unwrap_or_else(|| log_beside(&store_path(config)))
+}
+
+/// Where the workers' output is kept when the configuration does not say.
+pub fn log_beside(store: &Path) -> PathBuf {
+    store.with_extension("log")
 }
 
 /// Where control sockets stand on this host, for this user.

@@ -8,8 +8,7 @@ use crate::core::words::chain;
 use crate::core::{Alert, AlertFailure, Event};
 use crate::linux::launch::Environment;
 use crate::report::runbook;
-use crate::store::Writer;
-use std::path::{Path, PathBuf};
+use crate::store::{self, Writer};
 use std::process::Command;
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -95,7 +94,7 @@ fn courier(
     let setup = Setup {
         predecessor,
         targets,
-        spool: spool(&surroundings.store),
+        spool: store::beside(&surroundings.store, ".alerts"),
         environment: environment.collect(),
         start: Arc::new(move |command: &mut Command| {
             children.start(|| command.spawn().map(|child| (child.id().cast_signed(), child)))
@@ -113,11 +112,4 @@ async fn forward(mut outcomes: mpsc::Receiver<Event>, events: mpsc::Sender<Messa
             return;
         }
     }
-}
-
-/// The spool's folder, beside the store.
-fn spool(store: &Path) -> PathBuf {
-    let mut name = store.as_os_str().to_owned();
-    name.push(".alerts");
-    name.into()
 }

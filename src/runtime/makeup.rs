@@ -11,10 +11,10 @@
 use crate::config::{Config, ListenMode};
 use crate::core::Makeup;
 use crate::linux::launch::Plan;
+use crate::store::hexadecimal;
 use sha2::{Digest, Sha256};
 use std::collections::HashMap;
 use std::ffi::OsStr;
-use std::fmt::Write;
 use std::fs::{self, File, Metadata};
 use std::io;
 use std::os::unix::ffi::OsStrExt;
@@ -128,12 +128,7 @@ impl Hasher {
             hash.update((part.len() as u64).to_le_bytes());
             hash.update(part);
         }
-        let mut text = String::with_capacity(16);
-        for byte in &hash.finalize()[..8] {
-            // Writing to a string cannot fail.
-            let _ = write!(text, "{byte:02x}");
-        }
-        text
+        hexadecimal(&hash.finalize()[..8])
     }
 }
 

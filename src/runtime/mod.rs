@@ -30,7 +30,7 @@ mod status;
 mod tail;
 
 pub use handle::{Ended, Handle, Request};
-pub use output::{Output, log_parts};
+pub use output::{Output, open_aside, set_aside};
 pub use reload::ReadConfig;
 
 use crate::config::{Config, ListenAddress, ListenMode};

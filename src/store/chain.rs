@@ -1,9 +1,10 @@
 //! The hash chain: what makes a change to the past visible.
 
-use super::rows::{digest, hexadecimal};
+use super::rows::digest;
 use crate::core::{IncidentId, Record};
 use serde::Serialize;
 use sha2::{Digest, Sha256};
+use std::fmt::Write;
 
 /// A place in the chain: an event's number and hash. The default (`seq` 0, empty hash) is the place
 /// before the first event.
@@ -22,6 +23,15 @@ pub(super) struct Link {
     pub head: Head,
     pub body: String,
     pub row: Option<(IncidentId, String)>,
+}
+
+/// Two lowercase digits a byte.
+pub fn hexadecimal(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::with_capacity(2 * bytes.len()), |mut text, byte| {
+        // Writing to a string cannot fail.
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
 }
 
 impl Head {

@@ -64,7 +64,7 @@ mod schema;
 mod tests;
 mod thread;
 
-pub use chain::Head;
+pub use chain::{Head, hexadecimal};
 pub use error::StoreError;
 pub use evidence::{Draft, DraftFile, Kept, KeptFile, Locker, Sealed, evidence_folder, kept};
 pub use place::{default_path, stores};
@@ -77,7 +77,7 @@ pub use thread::Store;
 use std::path::{Path, PathBuf};
 
 /// The path with something appended to the file's name.
-fn beside(path: &Path, suffix: &str) -> PathBuf {
+pub fn beside(path: &Path, suffix: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(suffix);
     name.into()

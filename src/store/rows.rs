@@ -8,13 +8,13 @@
 //! counted. So is one more thing that cannot be vouched for: when the buffer of a store that could not be
 //! written was full, an event is lost and its row with it, and the row stands as it did before.
 
+use super::chain::hexadecimal;
 use super::reader::Query;
 use super::schema::{OPENED_AT, STATE, is_damage};
 use super::{Break, IncidentFilter, Reader, StoreError};
 use crate::core::{Incident, IncidentId};
 use rusqlite::{Connection, Row};
 use sha2::{Digest, Sha256};
-use std::fmt::Write;
 
 /// What stands before the hash at the end of an event's body. Inside of a JSON string the quotation marks
 /// would be escaped, and `figures`, which ends before it, holds no such key.
@@ -41,14 +41,6 @@ pub struct Vouched {
 /// The row's hash, 64 hexadecimal digits.
 pub(super) fn digest(row: &str) -> String {
     hexadecimal(&Sha256::digest(row))
-}
-
-pub(super) fn hexadecimal(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::with_capacity(2 * bytes.len()), |mut text, byte| {
-        // Writing to a string cannot fail.
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
 }
 
 /// The hash of the row that was written with the event of this body.

@@ -7,14 +7,16 @@
 
 use crate::config::Rotate;
 use crate::core::words::chain;
+use crate::store::beside;
 use flate2::Compression;
+use flate2::read::MultiGzDecoder;
 use flate2::write::GzEncoder;
 use jiff::Timestamp;
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
-use std::ffi::OsString;
+use std::collections::BTreeSet;
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -210,85 +212,85 @@ impl Open {
 /// `shop.log.20261122T054000.123Z`; with `-001` and so on while that is taken.
 fn name_of(path: &Path, now: Timestamp) -> PathBuf {
     let time = now.strftime("%Y%m%dT%H%M%S%.3fZ");
-    let named = |end: &str| {
-        let mut name = OsString::from(path);
-        name.push(format!(".{time}{end}"));
-        PathBuf::from(name)
-    };
+    let named = |end: &str| beside(path, &format!(".{time}{end}"));
     let is_free = |name: &PathBuf| !name.exists() && !compressed(name).exists();
     let more = (1..1000).map(|number| named(&format!("-{number:03}")));
     [named("")].into_iter().chain(more).find(is_free).unwrap_or_else(|| named("-more"))
 }
 
-fn compressed(path: &Path) -> PathBuf {
-    let mut name = OsString::from(path);
-    name.push(".gz");
-    name.into()
+fn compressed(name: &Path) -> PathBuf {
+    beside(name, ".gz")
 }
 
-/// The files of a log, oldest first: those that were set aside, some compressed (`.gz`), and the one that
-/// is written, if it is there.
+/// The files of a log that were set aside, oldest first, by the names that they got then: those that have
+/// been compressed since have `.gz` behind it.
 ///
 /// # Errors
-/// What the system said to listing the folder.
-pub fn log_parts(path: &Path) -> io::Result<Vec<PathBuf>> {
-    let mut parts = set_aside(path)?;
-    parts.extend(path.exists().then(|| path.to_owned()));
-    Ok(parts)
-}
-
-fn set_aside(path: &Path) -> io::Result<Vec<PathBuf>> {
+/// What the system said to listing the folder; one that is not there is empty.
+pub fn set_aside(path: &Path) -> io::Result<BTreeSet<PathBuf>> {
     let (Some(folder), Some(name)) = (path.parent(), path.file_name()) else {
-        return Ok(Vec::new());
+        return Ok(BTreeSet::new());
+    };
+    let entries = match fs::read_dir(folder) {
+        // It is made with the first line.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(BTreeSet::new()),
+        entries => entries?,
     };
     let name = name.to_string_lossy();
     let is_time = |end: &str| end.len() >= 16 && end.starts_with(|c: char| c.is_ascii_digit());
-    let entries = match fs::read_dir(folder) {
-        // It is made with the first line.
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        entries => entries?,
+    let name_then = |entry: io::Result<fs::DirEntry>| {
+        let file = entry.ok()?.file_name();
+        let file = file.to_str()?;
+        let file = file.strip_suffix(".gz").unwrap_or(file);
+        let end = file.strip_prefix(&*name)?.strip_prefix('.')?;
+        (is_time(end) && !end.ends_with(".part")).then(|| folder.join(file))
     };
-    let mut found: Vec<PathBuf> = entries
-        .filter_map(|entry| Some(entry.ok()?.path()))
-        .filter(|file| {
-            let file = file.file_name().unwrap_or_default().to_string_lossy();
-            let end = file.strip_prefix(&*name).and_then(|end| end.strip_prefix('.'));
-            end.is_some_and(|end| is_time(end) && !end.ends_with(".part"))
-        })
-        .collect();
-    // In the order of their times: `-001` would come before `.gz`.
-    found.sort_by_key(|file| match file.extension() {
-        Some(end) if end == "gz" => file.with_extension(""),
-        _ => file.clone(),
-    });
-    Ok(found)
+    Ok(entries.filter_map(name_then).collect())
+}
+
+/// Opens a file of [`set_aside`], to be read as it was; `None` when it is gone, for its age.
+///
+/// # Errors
+/// What the system said to opening it.
+pub fn open_aside(name: &Path) -> io::Result<Option<Box<dyn Read>>> {
+    let opened = |path: &Path| match File::open(path) {
+        Ok(file) => Ok(Some(file)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    };
+    // In the order in which it comes to be: the compressed one is there before the other goes.
+    if let Some(file) = opened(name)? {
+        return Ok(Some(Box::new(file)));
+    }
+    let file = opened(&compressed(name))?;
+    Ok(file.map(|file| Box::new(MultiGzDecoder::new(file)) as Box<dyn Read>))
 }
 
 fn tidy(path: &Path, keep: usize) -> io::Result<()> {
     loop {
         let aside = set_aside(path)?;
-        let (gone, kept) = aside.split_at(aside.len().saturating_sub(keep));
-        for file in gone {
-            fs::remove_file(file)?;
+        let gone = aside.len().saturating_sub(keep);
+        for file in aside.iter().take(gone).flat_map(|name| [name.clone(), compressed(name)]) {
+            match fs::remove_file(file) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
         }
-        let Some(next) = kept.iter().find(|file| file.extension().is_none_or(|end| end != "gz"))
-        else {
+        let Some(next) = aside.iter().skip(gone).find(|name| name.exists()) else {
             return Ok(());
         };
         compress(next)?;
     }
 }
 
-fn compress(path: &Path) -> io::Result<()> {
-    let whole = compressed(path);
-    let mut part = OsString::from(&whole);
-    part.push(".part");
-    let part = PathBuf::from(part);
+fn compress(name: &Path) -> io::Result<()> {
+    let whole = compressed(name);
+    let part = beside(&whole, ".part");
     let write = || {
         let mut options = OpenOptions::new();
         let file = options.write(true).create(true).truncate(true).mode(MODE).open(&part)?;
         let mut encoder = GzEncoder::new(file, Compression::default());
-        io::copy(&mut File::open(path)?, &mut encoder)?;
+        io::copy(&mut File::open(name)?, &mut encoder)?;
         encoder.finish()?.sync_all()?;
         fs::rename(&part, &whole)
     };
@@ -296,15 +298,13 @@ fn compress(path: &Path) -> io::Result<()> {
         let _ = fs::remove_file(&part);
         return Err(error);
     }
-    fs::remove_file(path)
+    fs::remove_file(name)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::core::units::Bytes;
-    use flate2::read::GzDecoder;
-    use std::io::Read;
 
     fn rotate(size: u64, keep: u32) -> Rotate {
         Rotate { size: Bytes(size), age: Duration::from_secs(3600), keep }
@@ -315,13 +315,7 @@ mod tests {
     }
 
     fn text(path: &Path) -> String {
-        let bytes = fs::read(path).unwrap();
-        if path.extension().is_some_and(|end| end == "gz") {
-            let mut text = String::new();
-            GzDecoder::new(&bytes[..]).read_to_string(&mut text).unwrap();
-            return text;
-        }
-        String::from_utf8(bytes).unwrap()
+        fs::read_to_string(path).unwrap()
     }
 
     #[test]
@@ -334,10 +328,14 @@ mod tests {
         }
         let _alone = log.tidying.lock();
         tidy(&path, 2).unwrap();
-        let parts = log_parts(&path).unwrap();
-        let compressed = parts.iter().filter(|file| file.extension().unwrap() == "gz").count();
-        assert_eq!((compressed, parts.len()), (2, 3), "{parts:?}");
-        let all: String = parts.iter().map(|file| text(file)).collect();
+        let aside = set_aside(&path).unwrap();
+        let is_compressed = |name: &&PathBuf| !name.exists() && compressed(name).exists();
+        assert_eq!((aside.iter().filter(is_compressed).count(), aside.len()), (2, 2), "{aside:?}");
+        let mut all = String::new();
+        for name in &aside {
+            open_aside(name).unwrap().unwrap().read_to_string(&mut all).unwrap();
+        }
+        all += &text(&path);
         assert_eq!(all, "line 0044\nline 0045\nline 0046\nline 0047\nline 0048\nline 0049\n");
     }
 

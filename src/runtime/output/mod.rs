@@ -15,7 +15,7 @@ use super::tail::TailWriter;
 use crate::config::{Log as LogConfig, LogFormat};
 use crate::core::WorkerId;
 use file::LogFile;
-pub use file::log_parts;
+pub use file::{open_aside, set_aside};
 use jiff::Timestamp;
 use std::io::{self, Write};
 use std::os::fd::OwnedFd;
