@@ -1,5 +1,6 @@
 //! The command line: a file a subcommand.
 
+mod assets;
 mod check;
 mod client;
 mod doctor;
@@ -15,7 +16,7 @@ mod run;
 
 pub use failure::Failure;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 use std::process::ExitCode;
 
 /// Self-healing watchdog supervisor for web servers.
@@ -43,6 +44,9 @@ enum Command {
     Incidents(incidents::Args),
     Replay(replay::Args),
     Drill(drill::Args),
+    /// For whoever makes a package.
+    #[command(name = "__assets", hide = true)]
+    Assets(assets::Args),
     /// The server of the drills; not for people.
     #[command(name = "__leaky-server", hide = true)]
     LeakyServer(drill::server::Args),
@@ -76,6 +80,7 @@ pub fn main() -> ExitCode {
         Command::Incidents(args) => incidents::run(args),
         Command::Replay(args) => replay::run(args),
         Command::Drill(args) => drill::run(args),
+        Command::Assets(args) => assets::run(args, Cli::command()),
         Command::LeakyServer(args) => drill::server::run(args),
         Command::Fill(args) => fill::run(args),
     };

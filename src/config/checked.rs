@@ -4,6 +4,7 @@
 //! them, and a test compares the two.
 
 use super::address::ListenAddress;
+use crate::core::hooks::Hook;
 use crate::core::units::Bytes;
 use crate::core::{Settings, Slot};
 use nix::sys::resource::Resource;
@@ -31,6 +32,8 @@ pub struct Config {
     pub limits: Vec<Rlimit>,
     /// What is kept of a worker that goes in an incident.
     pub evidence: Evidence,
+    /// Commands that tell others of a worker's life.
+    pub hooks: Hooks,
     /// What is written while running.
     pub log: Log,
     /// The audit store.
@@ -295,6 +298,29 @@ impl Default for Evidence {
     fn default() -> Self {
         let (max_size, keep) = (Bytes(256 << 20), Bytes(1 << 30));
         Self { command: Vec::new(), max_size, keep, log_lines: 100 }
+    }
+}
+
+/// Commands that tell others of a worker's life: the program and its arguments, with placeholders; empty
+/// without one. How long they may take is in [`Settings::hooks`].
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Hooks {
+    /// Run when a worker is ready.
+    pub on_ready: Vec<String>,
+    /// Run before a worker is told to stop.
+    pub on_drain: Vec<String>,
+    /// Run when nothing is left of a worker.
+    pub on_retired: Vec<String>,
+}
+
+impl Hooks {
+    /// The command of one.
+    pub fn command(&self, hook: Hook) -> &[String] {
+        match hook {
+            Hook::Ready => &self.on_ready,
+            Hook::Drain => &self.on_drain,
+            Hook::Retired => &self.on_retired,
+        }
     }
 }
 

@@ -5,9 +5,10 @@
 //! whom they are to.
 
 use super::checked::{
-    App, Config, Control, Environment, Evidence, Health, Listen, Log, Memory, Ready, Rlimit,
+    App, Config, Control, Environment, Evidence, Health, Hooks, Listen, Log, Memory, Ready, Rlimit,
     Rotate, Store,
 };
+use crate::core::hooks::HookSettings;
 use crate::core::reload::{Change, Difference, Holds};
 use crate::core::units::{Bytes, Period};
 use crate::core::{
@@ -31,6 +32,7 @@ pub fn difference(old: &Config, new: &Config) -> Difference {
         memory,
         limits,
         evidence,
+        hooks,
         log,
         store,
         control,
@@ -64,6 +66,11 @@ pub fn difference(old: &Config, new: &Config) -> Difference {
     found.key("evidence.keep", Now, keep, &new.evidence.keep, Bytes::to_string);
     let lines = &new.evidence.log_lines;
     found.key("evidence.log_lines", InNewWorkers, log_lines, lines, |n| n.to_string());
+    let Hooks { on_ready, on_drain, on_retired } = hooks;
+    let other = &new.hooks;
+    found.key("hooks.on_ready", Now, on_ready, &other.on_ready, |words| program(words));
+    found.key("hooks.on_drain", Now, on_drain, &other.on_drain, |words| program(words));
+    found.key("hooks.on_retired", Now, on_retired, &other.on_retired, |words| program(words));
     let Log { format, worker_output, path, rotate, flood_limit } = log;
     found.key("log.format", AfterRestart, format, &new.log.format, |format| format.as_str().into());
     let output = &new.log.worker_output;
@@ -182,6 +189,8 @@ impl Found {
             restart,
             alerts,
             evidence: EvidenceSettings { command_timeout },
+            // Which there are follows from the commands.
+            hooks: HookSettings { set: _, timeout: hook_timeout },
         } = old;
         self.key("app.workers", Now, workers, &new.workers, u32::to_string);
         self.key("app.release", InNewWorkers, release, &new.release, or_not_set);
@@ -213,6 +222,7 @@ impl Found {
         self.key("evidence.timeout", Now, command_timeout, other, |timeout| {
             timeout.as_ref().map_or_else(not_set, period)
         });
+        self.key("hooks.timeout", Now, hook_timeout, &new.hooks.timeout, period);
         self.key("alert", Now, alerts, &new.alerts, |rules| names(rules));
     }
 

@@ -4,13 +4,14 @@ mod alerts;
 
 use super::address::{ListenAddress, Named};
 use super::checked::{
-    App, Config, Control, Environment, Evidence, Health, Listen, ListenMode, Log, Memory, Ready,
-    ReadyWhen, Rotate, Store,
+    App, Config, Control, Environment, Evidence, Health, Hooks, Listen, ListenMode, Log, Memory,
+    Ready, ReadyWhen, Rotate, Store,
 };
 use super::error::{ConfigError, Place, Problems};
 use super::name;
 use super::raw::{self, Raw};
 use super::reader::{At, Typed};
+use crate::core::hooks::{Hook, HookSettings};
 use crate::core::units::{Bytes, Period};
 use crate::core::{
     EvidenceSettings, LeakAction, LeakSettings, MemorySettings, RestartSettings, RollingSettings,
@@ -70,6 +71,8 @@ pub(super) fn judge(raw: Raw, folder: &Path, problems: &mut Problems) -> Config 
     settings.alerts = judge.alerts(raw.alerts);
     let evidence;
     (settings.evidence, evidence) = judge.evidence(&raw.evidence);
+    let hooks;
+    (settings.hooks, hooks) = judge.hooks(raw.hooks);
     let sampled = Period(defaults.memory.sample_interval);
     let sampled = judge.within(&raw.memory.sample_interval, &SAMPLE_INTERVAL, sampled);
     Config {
@@ -79,6 +82,7 @@ pub(super) fn judge(raw: Raw, folder: &Path, problems: &mut Problems) -> Config 
         memory: Memory { sample_interval: sampled.0 },
         limits: raw.limits,
         evidence,
+        hooks,
         log: judge.log(&raw.log),
         store: Store {
             path: judge.path(&raw.store_path),
@@ -126,13 +130,7 @@ impl Judge<'_> {
     fn evidence(&mut self, raw: &raw::Evidence) -> (EvidenceSettings, Evidence) {
         let defaults = Evidence::default();
         let timeout = self.positive(&raw.timeout, COMMAND_TIMEOUT);
-        let command = raw.command.as_ref().map(|typed| {
-            if typed.value.first().is_none_or(String::is_empty) {
-                let message = "names no program; leave the key out to run none";
-                self.conclude(typed.at(), &[], message.to_owned());
-            }
-            typed.value.clone()
-        });
+        let command = self.program(raw.command.as_ref());
         let max_size = given(&raw.max_size).unwrap_or(defaults.max_size);
         let keep = given(&raw.keep).unwrap_or(defaults.keep);
         if let Some(typed) = &raw.max_size
@@ -145,6 +143,30 @@ impl Judge<'_> {
         let log_lines = self.within(&raw.log_lines, &LOG_LINES, defaults.log_lines);
         let settings = EvidenceSettings { command_timeout: command.as_ref().map(|_| timeout) };
         (settings, Evidence { command: command.unwrap_or_default(), max_size, keep, log_lines })
+    }
+
+    fn hooks(&mut self, raw: raw::Hooks) -> (HookSettings, Hooks) {
+        let mut command =
+            |typed: Option<Typed<_>>| self.program(typed.as_ref()).unwrap_or_default();
+        let hooks = Hooks {
+            on_ready: command(raw.on_ready),
+            on_drain: command(raw.on_drain),
+            on_retired: command(raw.on_retired),
+        };
+        let set = Hook::ALL.iter().copied().filter(|hook| !hooks.command(*hook).is_empty());
+        let set = set.collect();
+        let timeout = self.positive(&raw.timeout, HookSettings::default().timeout);
+        (HookSettings { set, timeout }, hooks)
+    }
+
+    /// A command that may be left out.
+    fn program(&mut self, typed: Option<&Typed<Vec<String>>>) -> Option<Vec<String>> {
+        let typed = typed?;
+        if typed.value.first().is_none_or(String::is_empty) {
+            let message = "names no program; leave the key out to run none";
+            self.conclude(typed.at(), &[], message.to_owned());
+        }
+        Some(typed.value.clone())
     }
 
     fn log(&mut self, raw: &raw::Log) -> Log {

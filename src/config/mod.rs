@@ -31,7 +31,7 @@ mod values;
 
 pub use address::{ListenAddress, UNIX_PATH_MAX};
 pub use checked::{
-    App, Config, Control, Environment, Evidence, Health, Listen, ListenMode, Log, LogFormat,
+    App, Config, Control, Environment, Evidence, Health, Hooks, Listen, ListenMode, Log, LogFormat,
     Memory, Ready, ReadyWhen, Rlimit, Rotate, Store, WorkerOutput,
 };
 pub use difference::difference;

@@ -23,6 +23,7 @@ pub(super) struct Raw {
     pub rolling: Rolling,
     pub restart: Restart,
     pub evidence: Evidence,
+    pub hooks: Hooks,
     pub limits: Vec<Rlimit>,
     pub log: Log,
     pub store_path: Option<Typed<PathBuf>>,
@@ -113,6 +114,15 @@ pub(super) struct Evidence {
     pub log_lines: Option<Typed<u32>>,
 }
 
+/// `[hooks]`
+#[derive(Default)]
+pub(super) struct Hooks {
+    pub on_ready: Option<Typed<Vec<String>>>,
+    pub on_drain: Option<Typed<Vec<String>>>,
+    pub on_retired: Option<Typed<Vec<String>>>,
+    pub timeout: Option<Typed<Period>>,
+}
+
 /// `[log]`
 #[derive(Default)]
 pub(super) struct Log {
@@ -195,6 +205,12 @@ impl Raw {
                 max_size: s.text("max_size"),
                 keep: s.text("keep"),
                 log_lines: s.integer("log_lines"),
+            }),
+            hooks: document.section("hooks", |s| Hooks {
+                on_ready: s.command("on_ready"),
+                on_drain: s.command("on_drain"),
+                on_retired: s.command("on_retired"),
+                timeout: s.text("timeout"),
             }),
             limits: document.section("limits", limits),
             log: document.section("log", Log::read),

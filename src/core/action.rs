@@ -1,6 +1,7 @@
 //! What the core wants done.
 
 use super::evidence::Inquiry;
+use super::hooks::Call;
 use super::{Alert, Intent, Record, Reply, Ticket, Weight, WorkerId};
 
 /// One step for the executor. Steps are carried out in the order given; a step that holds an
@@ -69,6 +70,8 @@ pub enum Action {
     },
     /// Save what can be learned of the worker. Answered by `EvidenceCaptured`, once.
     CaptureEvidence(Box<Inquiry>),
+    /// Run a command of the operator's. Answered by `HookEnded`, once.
+    RunHook(Call),
     /// Look at the worker in good order, so that a later look can tell what grew.
     TakeBaseline {
         /// Which worker.

@@ -1,6 +1,7 @@
 //! What the core is told.
 
 use super::evidence::{Captured, Part};
+use super::hooks::Hook;
 use super::reload::Reload;
 use super::{AlertFailure, AlertId, Bounds, IncidentId, Makeup, Sample, Slot, WorkerId};
 use std::fmt;
@@ -134,6 +135,15 @@ pub enum Event {
         part: Part,
         /// What was saved.
         outcome: Result<Captured, String>,
+    },
+    /// A command of the operator's has ended; the error says how it failed.
+    HookEnded {
+        /// For which worker; it may be gone.
+        worker: WorkerId,
+        /// Which.
+        hook: Hook,
+        /// What came of it.
+        outcome: Result<(), String>,
     },
     /// A reading of the host's memory.
     HostMemory {

@@ -25,7 +25,7 @@ pub struct WorkerId {
 
 impl WorkerId {
     /// The worker of `slot` in its `generation`.
-    pub fn new(slot: u32, generation: u64) -> Self {
+    pub const fn new(slot: u32, generation: u64) -> Self {
         Self { slot: Slot(slot), generation: Generation(generation) }
     }
 }

@@ -7,6 +7,7 @@ mod alerting;
 mod event;
 pub mod evidence;
 mod holding;
+pub mod hooks;
 mod id;
 mod incidents;
 pub mod leak;

@@ -142,6 +142,8 @@ words! {
         DrainCutConnections => "drain_cut_connections",
         /// Evidence was saved.
         EvidenceCaptured => "evidence_captured",
+        /// A command of the operator's, run for a worker, failed.
+        HookFailed => "hook_failed",
         /// An alert went out.
         AlertSent => "alert_sent",
         /// An alert could not be sent.

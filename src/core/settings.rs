@@ -1,5 +1,6 @@
 //! What the core needs of a checked configuration.
 
+use super::hooks::HookSettings;
 use super::{AlertRule, QuietWindow, Secret, Target};
 use std::time::Duration;
 
@@ -26,6 +27,8 @@ pub struct Settings {
     pub alerts: Vec<AlertRule>,
     /// What is learned of a worker before it goes.
     pub evidence: EvidenceSettings,
+    /// Commands that tell others.
+    pub hooks: HookSettings,
 }
 
 /// Liveness: what makes a worker hung.
@@ -187,6 +190,7 @@ impl Default for Settings {
             },
             alerts: Vec::new(),
             evidence: EvidenceSettings::default(),
+            hooks: HookSettings::default(),
         }
     }
 }

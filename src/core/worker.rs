@@ -13,15 +13,16 @@
 //! | `Pinged` | note | note; no longer silent, admit | - | - | - |
 //! | `Described` | note | note | note | note | note |
 //! | `Leaving` | - | divert | - | - | - |
-//! | `Draining` | - | - | when it can be told to stop, and evidence is not awaited: stop signal → stopping | leader gone, no connection left: kill → exited | - |
+//! | `Draining` | - | - | when it can be told to stop, and neither evidence nor a hook is awaited: stop signal → stopping | leader gone, no connection left: kill → exited | - |
 //! | `Exited` | start failed → exited | crashed → exited | retired → exited | retired → exited; waits while the rest of the tree has connections | - |
 //! | `Gone` | start failed, remove | crashed, remove | retired, remove | retired, remove | remove |
 //! | `OomKilled` at its limit | kill → stopping | kill → stopping | kill → stopping | kill → stopping; once killed - | - |
 //! | `OomKilled` by the host | note | note | note | note | - |
 //! | `EvidenceCaptured` | note | note | note; stop signal → stopping, if that was all | note | note |
+//! | `HookEnded` | - | note; the one it replaces may go | note; stop signal → stopping, if that was all | note | note |
 //! | `Sampled` | hard limit; its curve begins | judge: limits, leak | hard limit | hard limit | - |
 //! | deadline | not ready in time: kill → stopping | silent, or said to be leaving and still there: hung, abandon, replace | stop signal or hang up → stopping | asked: hang up; then kill, again every 5 s | - |
-//! | retire | as one that hangs | divert → draining; one that hangs, evidence awaited: → draining; else stop signal → stopping | - | - | - |
+//! | retire | as one that hangs | divert → draining; one that hangs, evidence or a hook awaited: → draining; else stop signal → stopping | - | - | - |
 //! | kill | → stopping | → stopping | → stopping | again | - |
 //!
 //! A slot without a live worker waits in `backoff` or is `held`; that is the slot's state, not a
@@ -55,7 +56,8 @@ pub enum State {
     Draining {
         /// Why.
         intent: Intent,
-        /// The stop signal is sent by then, whatever is awaited but evidence (`core/evidence.rs`).
+        /// The stop signal is sent by then, whatever is awaited but evidence (`core/evidence.rs`) and
+        /// hooks (`core/hooks.rs`).
         stop_at: Moment,
         /// Its connections are hung up then.
         hang_up_at: Moment,
@@ -235,6 +237,8 @@ pub struct Worker {
     pub bounds: Bounds,
     /// What of it is judged: memory, and counts that come near their limit.
     pub trends: Vec<Trend>,
+    /// It has been ready, and who is told of workers was told of it.
+    pub introduced: bool,
     /// What is being learned of it before it goes.
     pub evidence: Evidence,
 }
@@ -278,13 +282,16 @@ impl Worker {
         }
     }
 
-    /// When something is due without any event.
-    pub fn deadline(&self) -> Option<Moment> {
+    /// When something is due without any event; `hooks` is when those of it will have ended.
+    pub fn deadline(&self, hooks: Option<Moment>) -> Option<Moment> {
         match self.state {
             State::Starting { deadline } => Some(deadline),
-            State::Draining { stop_at, .. } => {
-                Some(self.evidence.awaited_until().map_or(stop_at, |until| until.max(stop_at)))
-            }
+            State::Draining { stop_at, .. } => Some(
+                self.evidence
+                    .awaited_until()
+                    .max(hooks)
+                    .map_or(stop_at, |until| until.max(stop_at)),
+            ),
             State::Stopping { until, .. } => Some(until),
             State::Ready { .. } | State::Exited => None,
         }

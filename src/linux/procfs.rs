@@ -24,6 +24,7 @@
 //! - `smaps_rollup` walks the page tables (10.7 ms for 1 GiB) and holds the memory map's lock: it is
 //!   for a slow rate only. It and `environ` need the right to ptrace the process.
 
+use nix::sys::signal::Signal;
 use nix::sys::stat::stat;
 use nix::unistd::Pid;
 use std::collections::HashMap;
@@ -257,6 +258,15 @@ impl Procfs {
     /// The same of a process with one thread only, in a third of the time.
     pub fn children_of_single(&self, pid: Pid) -> Vec<Pid> {
         children_of_thread(&self.folder(pid).join("task").join(pid.to_string()))
+    }
+
+    /// Whether a process has a handler for a signal: bit n-1 of `SigCgt` (proc_pid_status(5)).
+    pub fn catches(&self, pid: Pid, signal: Signal) -> bool {
+        let status = self.read(pid, "status").unwrap_or_default();
+        let status = String::from_utf8_lossy(&status);
+        let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:"));
+        let caught = caught.and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok());
+        caught.is_some_and(|caught| caught & (1 << (signal as i32 - 1)) != 0)
     }
 
     /// The value of a variable in the environment that the process was started with. `None` also

@@ -200,6 +200,12 @@ impl Tree {
         stat.is_none_or(|stat| stat.is_exiting || !stat.is_alive())
     }
 
+    /// Sends a signal to the leader if it has a handler for it; whether it has.
+    pub fn signal_leader(&self, signal: Signal) -> bool {
+        self.procfs.catches(self.leader.pid, signal)
+            && pidfd::send(&self.procfs, self.leader, signal)
+    }
+
     /// Sends a signal to every live process of the tree; how many got it.
     pub fn signal_all(&mut self, signal: Signal) -> usize {
         self.members().into_iter().filter(|&id| pidfd::send(&self.procfs, id, signal)).count()

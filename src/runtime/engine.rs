@@ -14,7 +14,8 @@ use crate::linux::plane::Address;
 use crate::store::{Health, Store};
 use crate::wire;
 use futures_util::StreamExt;
-use signal_hook::consts::{SIGALRM, SIGCHLD, SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2};
+use nix::sys::signal::Signal;
+use signal_hook::consts::{SIGALRM, SIGCHLD, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2};
 use signal_hook_tokio::Signals;
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::PoisonError;
@@ -27,7 +28,8 @@ const REMAINS_PAUSE: Duration = Duration::from_millis(200);
 
 /// Signals that the engine acts upon, and those that would end it and orphan the workers: people send
 /// them out of habit (log rotation, the reload of other servers).
-pub(super) const SIGNALS: [i32; 7] = [SIGTERM, SIGINT, SIGCHLD, SIGHUP, SIGUSR1, SIGUSR2, SIGALRM];
+pub(super) const SIGNALS: [i32; 8] =
+    [SIGTERM, SIGINT, SIGQUIT, SIGCHLD, SIGHUP, SIGUSR1, SIGUSR2, SIGALRM];
 
 /// Everything that the loop owns.
 pub(super) struct Engine {
@@ -112,15 +114,21 @@ impl Engine {
                 let events = self.executor.look();
                 self.tell_all(events).await;
             }
-            SIGTERM | SIGINT => {
-                let by = if signal == SIGTERM { "signal SIGTERM" } else { "signal SIGINT" };
-                self.command(by.to_owned(), Command::Stop, None).await;
+            // Images of web servers ask for SIGQUIT as the stop signal of their containers.
+            SIGTERM | SIGINT | SIGQUIT => {
+                let name = Signal::try_from(signal).map_or("?", Signal::as_str);
+                self.command(format!("signal {name}"), Command::Stop, None).await;
             }
             SIGHUP => self.reload("signal SIGHUP".to_owned(), false, None),
             SIGUSR1 if self.executor.surroundings.output.reopen() => {
                 tracing::info!("the file of the workers' output is opened anew with the next line");
             }
             SIGUSR1 => tracing::warn!("SIGUSR1 is ignored: stanch has no log file to reopen"),
+            // What it means is the application's business; who does not catch it would die of it.
+            SIGUSR2 => {
+                let workers = self.executor.roster.pass_on(Signal::SIGUSR2);
+                tracing::info!(workers, "SIGUSR2 was passed on to the workers that catch it");
+            }
             other => tracing::warn!(signal = other, "the signal is ignored"),
         }
     }

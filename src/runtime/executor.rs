@@ -2,8 +2,10 @@
 
 use super::alerts::Alerts;
 use super::children::Children;
+use super::command::Started;
 use super::drainer::Drain;
 use super::evidence::{Baseline, Collector, Errand, prepare};
+use super::hooks;
 use super::host::OomKills;
 use super::launch::Surroundings;
 use super::message::{LaunchFailure, Message};
@@ -15,6 +17,7 @@ use super::sampler::{Holds, Sampler};
 use super::tail::Tail;
 use crate::config::Config;
 use crate::core::evidence::{Inquiry, Part};
+use crate::core::hooks::Call;
 use crate::core::words::chain;
 use crate::core::{
     Action, Event, ExitStatus, Intent, Kind, OomKiller, Record, Reply, Ticket, WorkerId,
@@ -122,6 +125,12 @@ impl Executor {
                     if let Err(error) = self.capture(*inquiry) {
                         let outcome = Err(error);
                         events.push(Event::EvidenceCaptured { worker, incident, part, outcome });
+                    }
+                }
+                Action::RunHook(call) => {
+                    let (worker, hook) = (call.worker, call.hook);
+                    if let Err(error) = self.run_hook(call) {
+                        events.push(Event::HookEnded { worker, hook, outcome: Err(error) });
                     }
                 }
                 Action::TakeBaseline { worker } => {
@@ -505,9 +514,24 @@ impl Executor {
         pids.retain(|pid| *pid != live.pid);
         pids.insert(0, live.pid);
         let (plan, terms) = prepare(&self.surroundings.config, &inquiry, &pids)?;
-        let title = format!("stanch: evidence of worker {worker}");
+        let command = self.command(&format!("stanch: evidence of worker {worker}"), &plan)?;
+        self.evidence.run(inquiry, Errand { command, terms });
+        Ok(())
+    }
+
+    /// Begins to run a hook; the error is why not.
+    fn run_hook(&self, call: Call) -> Result<(), String> {
+        let plan = hooks::prepare(&self.surroundings, &call)?;
+        let title = format!("stanch: hooks.{} of worker {}", call.hook, call.worker);
+        let started = self.command(&title, &plan)?;
+        hooks::follow(&self.surroundings, call, started);
+        Ok(())
+    }
+
+    /// Begins to start a command of the operator.
+    fn command(&self, title: &str, plan: &Plan) -> Result<Started, String> {
         let started = self.children.start(|| {
-            let launching = self.launcher.spawn(&title, Output::Pipes, None)?;
+            let launching = self.launcher.spawn(title, Output::Pipes, None)?;
             Ok((launching.pid(), launching))
         });
         let (launching, exit) = started.map_err(|error: SpawnError| chain(&error))?;
@@ -518,9 +542,8 @@ impl Executor {
         let tree = Tree::new(self.procfs.clone(), orphans, leader, plan.mark.clone(), None);
         let tree = Arc::new(Mutex::new(tree));
         self.children.bind(pid.as_raw(), &tree);
-        launching.proceed(&plan, &[]).map_err(|error| chain(&error))?;
-        self.evidence.run(inquiry, Errand { launching, tree, exit, terms });
-        Ok(())
+        launching.proceed(plan, &[]).map_err(|error| chain(&error))?;
+        Ok(Started { launching, tree, exit })
     }
 
     fn kill(&mut self, worker: WorkerId) {
@@ -590,6 +613,7 @@ fn log(record: &Record) {
         | Kind::DrainCutConnections
         | Kind::RollAborted
         | Kind::ConfigRefused
+        | Kind::HookFailed
         | Kind::AlertFailed => {
             tracing::warn!(slot, generation, pid, incident, "{kind}: {reason}");
         }

@@ -8,12 +8,14 @@
 mod alerts;
 mod children;
 mod clock;
+mod command;
 mod connections;
 mod drainer;
 mod engine;
 mod evidence;
 mod executor;
 mod handle;
+mod hooks;
 mod host;
 mod launch;
 mod makeup;

@@ -98,6 +98,11 @@ impl Roster {
         self.live.iter_mut().map(|(worker, live)| (*worker, live))
     }
 
+    /// Sends a signal to the leader of each worker that has a handler for it; how many have.
+    pub fn pass_on(&self, signal: Signal) -> usize {
+        self.live.values().filter(|live| live.tree().signal_leader(signal)).count()
+    }
+
     /// Collects all children that have ended: leaders of workers, commands, and orphans that the
     /// sub-reaper inherited. Without it they would stay zombies.
     pub fn reap(&mut self) {

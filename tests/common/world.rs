@@ -75,6 +75,35 @@ if os.path.exists("/sys/fs/cgroup/memory/memory.limit_in_bytes"):
 os.execv(sys.argv[1], sys.argv[1:])
 "#;
 
+/// PID 1 of a container: a PID namespace of its own, a root of which only the place can be written, and a
+/// user that no database knows and who has no home. Ends as PID 1 does. Only root can.
+pub const CONTAINER: &str = r#"
+import ctypes, os, sys
+libc = ctypes.CDLL(None, use_errno=True)
+CLONE_NEWNS, CLONE_NEWPID = 0x20000, 0x20000000
+MS_RDONLY, MS_REMOUNT, MS_BIND, MS_REC, MS_PRIVATE = 1, 32, 4096, 16384, 1 << 18
+def mount(source, target, kind, flags):
+    done = libc.mount(source, target.encode(), kind, ctypes.c_ulong(flags), None)
+    assert done == 0, (target, ctypes.get_errno())
+assert libc.unshare(CLONE_NEWNS | CLONE_NEWPID) == 0, ctypes.get_errno()
+child = os.fork()
+if child:
+    ended = os.WEXITSTATUS if (status := os.waitpid(child, 0)[1]) & 0x7F == 0 else os.WTERMSIG
+    sys.exit(ended(status))
+place = os.environ["STANCH_TEST"]
+mount(None, "/", None, MS_REC | MS_PRIVATE)
+mount(place.encode(), place, None, MS_BIND)
+mount(None, "/", None, MS_REMOUNT | MS_BIND | MS_RDONLY)
+mount(b"proc", "/proc", b"proc", 0)
+for name in ["HOME", "XDG_STATE_HOME", "XDG_RUNTIME_DIR"]:
+    os.environ.pop(name, None)
+os.chdir(place)
+os.setgroups([])
+os.setgid(12345)
+os.setuid(12345)
+os.execv(sys.argv[1], sys.argv[1:])
+"#;
+
 /// Becomes nobody. Only root can.
 pub const UNPRIVILEGED: &str = r#"
 import os, sys

@@ -1,6 +1,7 @@
 //! What must hold after every single action.
 
 use crate::alerts::Alerts;
+use crate::hooks::Hooks;
 use stanch::core::evidence::Part;
 use stanch::core::reload::Reload;
 use stanch::core::{
@@ -13,6 +14,7 @@ pub struct Invariants {
     pub seed: u64,
     pub kinds: BTreeMap<Kind, u64>,
     pub alerts: Alerts,
+    pub hooks: Hooks,
     settings: Settings,
     records: BTreeMap<u64, Record>,
     live: BTreeSet<WorkerId>,
@@ -52,6 +54,7 @@ impl Invariants {
             seed,
             kinds: BTreeMap::new(),
             alerts: Alerts::new(seed, settings),
+            hooks: Hooks::new(seed),
             settings: settings.clone(),
             records: BTreeMap::new(),
             live: BTreeSet::new(),
@@ -203,6 +206,7 @@ impl Invariants {
                 let record = record.clone();
                 if matches!(action, Action::Stop { .. }) {
                     self.check_evidence(now, *worker, &record);
+                    self.hooks.check_none(now, *worker);
                 }
                 self.check_floor(*worker, &record);
                 self.hung.remove(worker);
@@ -233,6 +237,7 @@ impl Invariants {
                 self.awaited.insert(key, now + inquiry.within + Duration::from_secs(1));
                 self.asked.insert(inquiry.worker);
             }
+            Action::RunHook(call) => self.hooks.begun(now, call),
             Action::Reply { ticket, reply } => {
                 let before =
                     self.before.take_if(|before| before.ticket == *ticket && reply.is_err());

@@ -3,12 +3,14 @@
 
 mod alerts;
 mod calm;
+mod hooks;
 mod incidents;
 mod invariants;
 mod ladder;
 mod random;
 mod world;
 
+use stanch::core::hooks::Hook;
 use stanch::core::reload::{Difference, Reconfiguration, Reload};
 use stanch::core::{AlertRule, Command, Kind, LeakAction, Refusal, Settings, Slot};
 use std::time::Duration;
@@ -46,6 +48,8 @@ fn settings(seed: u64) -> Settings {
     settings.alerts = alerts::rules(&mut random);
     settings.evidence.command_timeout =
         random.chance(0.5).then(|| Duration::from_secs(1 + random.below(60)));
+    settings.hooks.set = Hook::ALL.iter().copied().filter(|_| random.chance(0.3)).collect();
+    settings.hooks.timeout = Duration::from_secs(1 + random.below(20));
     settings.memory.host_kib = random.chance(0.5).then_some(2_000_000);
     settings
 }
@@ -175,6 +179,7 @@ fn the_worlds_are_not_boring() {
         "roll_aborted",
         "drain_cut_connections",
         "evidence_captured",
+        "hook_failed",
         "incident_resolved",
         "incident_acknowledged",
         "alert_sent",

@@ -6,6 +6,7 @@ use crate::invariants::Invariants;
 use crate::random::Random;
 use death::Log;
 use jiff::Timestamp;
+use stanch::core::hooks::Call;
 use stanch::core::{
     Action, AlertFailure, AlertId, Captured, Command, Event, ExitStatus, Inquiry, Kind, Left,
     Moment, Now, OomKiller, Sample, Settings, Supervisor, Ticket, WorkerId,
@@ -36,6 +37,7 @@ enum Due {
     Gone(WorkerId),
     Alerted(AlertId),
     Captured(Box<Inquiry>),
+    Hooked(Call),
 }
 
 pub struct World {
@@ -192,6 +194,12 @@ impl World {
                 self.invariants.captured(worker, part, incident.clone());
                 self.tell(Event::EvidenceCaptured { worker, incident, part, outcome });
             }
+            Due::Hooked(Call { worker, hook, .. }) => {
+                let failure = Err("ended with exit code 1".to_owned());
+                let outcome = if self.random.chance(0.8) { Ok(()) } else { failure };
+                self.invariants.hooks.ended(worker, hook);
+                self.tell(Event::HookEnded { worker, hook, outcome });
+            }
             Due::Gone(worker) => {
                 if self.fakes.remove(&worker).is_some() {
                     let cut = self.random.chance(0.2).then(|| self.random.below(9));
@@ -296,6 +304,12 @@ impl World {
                         let most = 2 * inquiry.within.as_millis() as u64;
                         let ms = self.random.below(most);
                         self.after_ms(ms, Due::Captured(inquiry));
+                    }
+                }
+                Action::RunHook(call) => {
+                    if self.random.chance(0.9) {
+                        let ms = self.random.below(2 * call.within.as_millis() as u64);
+                        self.after_ms(ms, Due::Hooked(call));
                     }
                 }
                 Action::Record(_)

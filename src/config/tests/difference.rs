@@ -58,6 +58,7 @@ fn no_secret_is_shown() {
              [app.environment]\nTOKEN = \"{secret}\"\nPLAIN = \"1\"\n{more}\n\
              [ready]\nwhen = \"http\"\npath = \"/ready?key={secret}\"\n\
              [evidence]\ncommand = [\"dump\", \"{secret}\"]\n\
+             [hooks]\non_drain = [\"lb\", \"{secret}\"]\n\
              [[alert]]\nto = [{{ name = \"ops\", command = [\"mail\", \"{secret}\"] }}]\n"
         )
     };
@@ -72,6 +73,7 @@ fn no_secret_is_shown() {
             "alert: another value",
             "ready.path: another value",
             "evidence.command: another value",
+            "hooks.on_drain: another value",
         ]
     );
     assert!(!format!("{told:?}").contains("hunter"), "{told:?}");

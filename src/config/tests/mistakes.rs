@@ -61,6 +61,10 @@ const MISTAKES: &[(&str, &str)] = &[
         "2:20: evidence.command: names no program; leave the key out to run none",
     ),
     (
+        "hooks.on_ready = ['']",
+        "2:18: hooks.on_ready: names no program; leave the key out to run none",
+    ),
+    (
         "evidence.max_size = '2GiB'",
         "2:21: evidence.max_size: is more than evidence.keep (1GiB): nothing would be left of it",
     ),

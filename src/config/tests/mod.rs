@@ -6,6 +6,7 @@ mod mistakes;
 
 use super::reader::Document;
 use super::*;
+use crate::core::hooks::{Hook, HookSettings};
 use crate::core::units::Bytes;
 use crate::core::{
     EvidenceSettings, HealthSettings, LeakAction, LeakSettings, MemorySettings, RestartSettings,
@@ -197,6 +198,9 @@ fn everything_that_is_typed_is_meant() {
         max_size = "1MiB"
         keep = "2MiB"
         log_lines = 0
+        [hooks]
+        on_drain = ["lb", "remove", "{address}"]
+        timeout = "2s"
         [log]
         format = "json"
         worker_output = "files"
@@ -249,6 +253,10 @@ fn everything_that_is_typed_is_meant() {
             keep: Bytes(2 << 20),
             log_lines: 0,
         },
+        hooks: Hooks {
+            on_drain: ["lb", "remove", "{address}"].map(owned).to_vec(),
+            ..Hooks::default()
+        },
         log: Log {
             format: LogFormat::Json,
             worker_output: WorkerOutput::Files,
@@ -296,6 +304,7 @@ fn everything_that_is_typed_is_meant() {
             // They have tests of their own.
             alerts: Vec::new(),
             evidence: EvidenceSettings { command_timeout: Some(Duration::from_secs(7)) },
+            hooks: HookSettings { set: vec![Hook::Drain], timeout: Duration::from_secs(2) },
         },
     };
     let config = parse(text, Path::new("/etc/stanch/shop.toml")).unwrap_or_else(|e| panic!("{e}"));

@@ -176,6 +176,7 @@ impl Supervisor {
         self.wait(ticket, Until::Stopped);
         let ids: Vec<WorkerId> = self.workers.keys().copied().collect();
         if hurry {
+            self.hooks.give_up();
             let reason = "told to stop a second time: killed at once";
             for id in ids {
                 let about = About::Worker(id, Some("operator"));

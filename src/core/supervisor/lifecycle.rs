@@ -1,5 +1,6 @@
 //! Worker life: starts, crashes, hangs, retirement. The table is in `core/worker.rs`.
 
+use super::super::hooks::Hook;
 use super::super::incidents::Topic;
 use super::super::slot::{Desired, Verdict, Wait};
 use super::super::worker::{Cause, Due, Ended, State, Told, Worker};
@@ -69,6 +70,7 @@ impl Supervisor {
         match worker.state {
             State::Starting { .. } => {
                 worker.state = State::Ready { since: now.mono };
+                worker.introduced = true;
                 worker.evidence.baseline_at = Some(now.mono);
                 let took_ms = now.mono.since(worker.started).as_millis() as u64;
                 let incident = worker.incident.clone();
@@ -78,6 +80,7 @@ impl Supervisor {
                 if let Some(entry) = self.slots.get_mut(&id.slot) {
                     entry.been_ready = true;
                 }
+                self.call(id, Hook::Ready);
             }
             State::Ready { .. }
             | State::Draining { .. }
@@ -289,6 +292,7 @@ impl Supervisor {
             }
             self.record(now, Kind::DrainCutConnections, about, incident, &reason, figures);
         }
+        self.call(id, Hook::Retired);
         self.workers.remove(&id);
     }
 
@@ -468,6 +472,7 @@ impl Supervisor {
         let about = About::Worker(id, Some(cause));
         let intent = self.record(now, Kind::DrainStarted, about, incident.clone(), why, figures);
         self.look_at(now, id, incident.as_ref());
+        self.call(id, Hook::Drain);
         let hang_up_at = now.mono + drain_timeout.saturating_sub(self.hang_up_grace());
         if serves {
             let stop_at = now.mono + drain_timeout / 2;
@@ -480,9 +485,9 @@ impl Supervisor {
         }
     }
 
-    /// Tells a worker to stop as soon as all is known of it that shall be.
+    /// Tells a worker to stop as soon as all is known of it that shall be, and all are told of it.
     fn let_stop(&mut self, now: Now, id: WorkerId, intent: Intent, hang_up_at: Moment) {
-        if !self.awaits_evidence(now, id) {
+        if !(self.awaits_evidence(now, id) | self.hooks.any_of(id)) {
             self.stop_worker(now, id, intent, hang_up_at);
         } else if let Some(worker) = self.workers.get_mut(&id) {
             worker.state = State::Draining { intent, stop_at: now.mono, hang_up_at };
@@ -518,11 +523,16 @@ impl Supervisor {
         }
     }
 
+    /// When something is due without any event.
+    pub(super) fn deadline_of(&self, worker: &Worker) -> Option<Moment> {
+        worker.deadline(self.hooks.end_of(worker.id))
+    }
+
     pub(super) fn settle_deadlines(&mut self, now: Now) {
         let due: Vec<(WorkerId, State)> = self
             .workers
             .values()
-            .filter(|worker| worker.deadline().is_some_and(|deadline| deadline <= now.mono))
+            .filter(|worker| self.deadline_of(worker).is_some_and(|deadline| deadline <= now.mono))
             .map(|worker| (worker.id, worker.state))
             .collect();
         for (id, state) in due {
@@ -538,7 +548,7 @@ impl Supervisor {
                     self.kill(now, id, intent);
                 }
                 State::Draining { intent, stop_at, hang_up_at } if stop_at < hang_up_at => {
-                    // What it waited for evidence is not taken from the time that it has to finish.
+                    // What it waited for that is not taken from the time that it has to finish.
                     let hang_up_at = hang_up_at + now.mono.since(stop_at);
                     self.let_stop(now, id, intent, hang_up_at);
                 }

@@ -7,6 +7,7 @@
 mod alerts;
 mod commands;
 mod evidence;
+mod hooks;
 mod host;
 mod leaks;
 mod lifecycle;
@@ -23,6 +24,7 @@ pub use view::{LeakView, SlotView, View};
 use super::alerting::Alerting;
 use super::evidence::Evidence;
 use super::holding::{Costs, Holding};
+use super::hooks::Calls;
 use super::incidents::{Book, Topic, Turn};
 use super::leak::Quantity;
 use super::makeup::Constancy;
@@ -86,6 +88,7 @@ pub struct Supervisor {
     finishes: bool,
     /// When it was last found to have stood still.
     awake_since: Moment,
+    hooks: Calls,
     book: Book,
     alerting: Alerting,
     waiters: Vec<Waiter>,
@@ -120,6 +123,7 @@ impl Supervisor {
             host: host::Host::default(),
             finishes: false,
             awake_since: Moment::default(),
+            hooks: Calls::default(),
             book: Book::default(),
             alerting: Alerting::default(),
             waiters: Vec::new(),
@@ -190,6 +194,9 @@ impl Supervisor {
             Event::EvidenceCaptured { worker, incident, part, outcome } => {
                 self.on_evidence_captured(now, worker, incident, part, outcome);
             }
+            Event::HookEnded { worker, hook, outcome } => {
+                self.on_hook_ended(now, worker, hook, outcome);
+            }
             Event::Sampled { worker, sample } => self.on_sampled(now, worker, sample),
             Event::ConnectionsDropped { attempts } => self.on_connections_dropped(now, attempts),
             Event::StoreDegraded { error } => {
@@ -228,7 +235,7 @@ impl Supervisor {
     pub fn poll_timeout(&self) -> Option<Moment> {
         let workers = self.workers.values().flat_map(|worker| {
             [
-                worker.deadline(),
+                self.deadline_of(worker),
                 self.max_age_deadline(worker),
                 self.healthy_deadline(worker),
                 self.warmth_deadline(worker),
@@ -245,7 +252,8 @@ impl Supervisor {
         let stopping = matches!(self.phase, Phase::Stopping | Phase::Finished);
         let book = if stopping { None } else { self.book.deadline() };
         let alerts = if stopping { None } else { self.alerting.deadline(&self.settings.alerts) };
-        workers.chain(slots).chain([roll, book, alerts]).flatten().min()
+        let hooks = self.hooks.deadline();
+        workers.chain(slots).chain([roll, book, alerts, hooks]).flatten().min()
     }
 
     /// Whether each slot that shall have a worker has had a ready one.
@@ -266,6 +274,7 @@ impl Supervisor {
 
     /// Does all that is due and hands out the queued actions.
     fn settle(&mut self, now: Now) -> Vec<Action> {
+        self.settle_hooks(now);
         self.settle_deadlines(now);
         self.settle_watchdogs(now);
         self.settle_baselines(now);
@@ -275,6 +284,8 @@ impl Supervisor {
         self.settle_traffic(now);
         self.settle_roll(now);
         self.settle_traffic(now);
+        // What was decided since.
+        self.settle_hooks(now);
         self.settle_waiters(now);
         self.settle_incidents(now);
         self.settle_alerts(now);
@@ -364,7 +375,7 @@ impl Supervisor {
     }
 
     fn settle_finish(&mut self, now: Now) {
-        if self.phase == Phase::Stopping && self.workers.is_empty() {
+        if self.phase == Phase::Stopping && self.workers.is_empty() && self.hooks.is_empty() {
             self.phase = Phase::Finished;
             let reason = "all workers have ended";
             self.record(
@@ -438,6 +449,7 @@ impl Supervisor {
             ticks: None,
             bounds: Bounds::default(),
             trends: vec![Trend::new(Quantity::Memory, limit, warm_up, now.mono)],
+            introduced: false,
             evidence: Evidence::default(),
         }
     }

@@ -163,6 +163,7 @@ impl Supervisor {
             lived_before: survivor.age,
             deaf: survivor.deaf,
             unheard: true,
+            introduced: verified,
             in_the_way: survivor.hold == Hold::Refused,
             ..self.fresh_worker(now, id, state)
         };

@@ -164,9 +164,10 @@ impl Supervisor {
         }
     }
 
-    /// The newcomer has come through its slow start, or the old worker cannot wait for that.
+    /// The newcomer has come through its slow start and its hook, or the old worker cannot wait for that.
     fn may_take_over(&self, new: WorkerId, old: Option<WorkerId>) -> bool {
-        let warm = self.workers.get(&new).is_some_and(|new| new.warmth == Weight::FULL);
+        let warm = self.workers.get(&new).is_some_and(|new| new.warmth == Weight::FULL)
+            && !self.hooks.any_of(new);
         let old = old.and_then(|old| self.workers.get(&old));
         warm || old.is_none_or(|old| old.admitted.is_none() || self.nears_hard_limit(old))
     }

@@ -1,23 +1,20 @@
-//! The configured command: started as a worker is (its own session, the worker's user, nothing
-//! inherited but what it shall have), kept to its time and size, and nothing of it survives.
+//! The configured command for evidence, kept to its time and size.
 
-use super::super::children::Exit;
+use super::super::command::{self, Started};
 use super::folder::Folder;
-use super::{lock, saving};
+use super::saving;
 use crate::config::Config;
 use crate::core::ExitStatus;
 use crate::core::evidence::Inquiry;
 use crate::core::units::Bytes;
 use crate::core::words::chain;
-use crate::linux::launch::{Account, Environment, Limit, Plan};
-use crate::linux::spawn::{Launching, Pipes, Progress, SpawnError};
-use crate::linux::tree::Tree;
+use crate::linux::launch::{Account, Limit, Plan};
+use crate::linux::spawn::{Pipes, Progress, SpawnError};
 use crate::store::Draft;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use std::fs::File;
 use std::io::{self, ErrorKind, Read, Write};
 use std::os::fd::AsFd;
-use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use tokio::sync::oneshot::error::TryRecvError;
 
@@ -30,11 +27,7 @@ const LAST_WORDS: Duration = Duration::from_millis(500);
 
 /// A command that is being started.
 pub(in crate::runtime) struct Errand {
-    pub launching: Launching,
-    /// All that it starts.
-    pub tree: Arc<Mutex<Tree>>,
-    /// Its end, from who reaps the supervisor's children.
-    pub exit: Exit,
+    pub command: Started,
     pub terms: Terms,
 }
 
@@ -51,7 +44,7 @@ pub(in crate::runtime) fn prepare(
     inquiry: &Inquiry,
     pids: &[i32],
 ) -> Result<(Plan, Terms), String> {
-    let Config { app, evidence, settings, .. } = config;
+    let Config { app, evidence, .. } = config;
     let account = Account::resolve(app.user.as_deref(), app.group.as_deref())
         .map_err(|error| chain(&error))?;
     let owner = account.as_ref().map(|account| &account.credentials);
@@ -60,45 +53,22 @@ pub(in crate::runtime) fn prepare(
     let path = folder.path().to_string_lossy().into_owned();
     let pid = pids.first().map(ToString::to_string).unwrap_or_default();
     let all: Vec<String> = pids.iter().map(ToString::to_string).collect();
-    let (slot, generation) =
-        (inquiry.worker.slot.to_string(), inquiry.worker.generation.to_string());
-    let replace = |word: &String| {
-        let values = [
-            ("{pid}", &pid),
-            ("{slot}", &slot),
-            ("{generation}", &generation),
-            ("{incident}", &inquiry.incident.0),
-            ("{folder}", &path),
-        ];
-        values.iter().fold(word.clone(), |word, (name, value)| word.replace(name, value))
-    };
-    let mut words = evidence.command.iter().map(replace);
-    let program = words.next().ok_or("there is no command")?;
-    let mut environment = Environment::inherited();
-    // Its user may look into it.
-    settings.alert_variables().for_each(|name| environment.remove(name));
-    if let Some(account) = &account {
-        environment.set_account(account);
-    }
-    environment.set("STANCH_PID", &pid);
-    environment.set("STANCH_PIDS", all.join(" "));
-    environment.set("STANCH_INCIDENT", &inquiry.incident.0);
-    environment.set("STANCH_FOLDER", &path);
-    if let Some(release) = &settings.release {
-        environment.set("STANCH_RELEASE", release);
-    }
+    let values = [
+        ("pid", pid.as_str()),
+        ("pids", &all.join(" ")),
+        ("incident", &inquiry.incident.0),
+        ("folder", &path),
+    ];
+    let plan = command::plan(config, account, inquiry.worker, &evidence.command, &values)?;
     let limit =
         |name: &str, value| Limit { name: name.into(), soft: Some(value), hard: Some(value) };
     let plan = Plan {
         // Not the worker's: what it uses is not the worker's use.
         mark: format!("evidence-{}", inquiry.worker),
-        arguments: words.map(Into::into).collect(),
-        environment,
         directory: Some(path.into()),
-        credentials: account.map(|account| account.credentials),
         umask: Some(0o077),
         limits: vec![limit("fsize", evidence.max_size.0), limit("core", 0)],
-        ..Plan::new(inquiry.worker, program)
+        ..plan
     };
     let terms = Terms { folder, max_size: evidence.max_size, within: inquiry.within };
     Ok((plan, terms))
@@ -109,22 +79,18 @@ impl Errand {
     pub async fn begin(mut self) -> Result<Running, String> {
         let begun = Instant::now();
         let until = begun + self.terms.within;
-        let pipes = self.launching.take_pipes().ok_or("it has no pipes")?;
+        let pipes = self.command.launching.take_pipes().ok_or("it has no pipes")?;
         loop {
-            match self.launching.next(until.into()).await {
+            match self.command.launching.next(until.into()).await {
                 Ok(Progress::Executing { .. }) => {}
                 Ok(Progress::Running) => break,
                 Err(error) => {
-                    self.kill_off();
+                    self.command.kill_off();
                     return Err(not_started(&error));
                 }
             }
         }
         Ok(Running { errand: self, pipes, begun, until })
-    }
-
-    fn kill_off(&self) {
-        lock(&self.tree).kill_all();
     }
 }
 
@@ -146,7 +112,7 @@ impl Running {
     pub fn finish(self, draft: &mut Draft<'_>) -> Result<(Instant, Option<String>), String> {
         let Running { mut errand, pipes, begun, until } = self;
         let outcome = follow(&mut errand, pipes, until, draft);
-        errand.kill_off();
+        errand.command.kill_off();
         let (printed, mut problems) = outcome.map_err(saving)?;
         save_files(&errand.terms, printed, draft, &mut problems).map_err(saving)?;
         let problem = (!problems.is_empty()).then(|| problems.join("; "));
@@ -172,7 +138,7 @@ fn follow(
     let (mut printed, mut problems, mut ended) = (0, Vec::new(), None);
     loop {
         if ended.is_none() {
-            match errand.exit.try_recv() {
+            match errand.command.exit.try_recv() {
                 Ok(ExitStatus::Code(0)) => ended = Some(Instant::now()),
                 Ok(status) => {
                     problems.push(format!("evidence.command ended with {status}"));

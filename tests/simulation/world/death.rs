@@ -86,8 +86,10 @@ impl World {
         // end they begin anew.
         let named =
             |record: &Record| Some(WorkerId { slot: record.slot?, generation: record.generation? });
-        let known: BTreeSet<WorkerId> =
-            self.log.past.iter().filter(|_| past.died).filter_map(named).chain(ids).collect();
+        let since_the_end = self.log.past.iter().rev();
+        let since_the_end =
+            since_the_end.take_while(|record| record.kind != Kind::SupervisorStopped);
+        let known: BTreeSet<WorkerId> = since_the_end.filter_map(named).chain(ids).collect();
         self.invariants.forget_others(&known);
         self.supervisor = Supervisor::new(self.settings.clone(), self.random.below(u64::MAX));
         let legacy = Legacy { past: Some(past), survivors: survivors.clone(), ..legacy() };
@@ -130,7 +132,8 @@ impl World {
                 | Due::Tick(_)
                 | Due::Look(..)
                 | Due::Alerted(_)
-                | Due::Captured(_) => {}
+                | Due::Captured(_)
+                | Due::Hooked(_) => {}
             }
         }
         if let Some(first) = self.fakes.keys().next().copied()
