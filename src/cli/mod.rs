@@ -11,6 +11,7 @@ mod incidents;
 mod logs;
 mod output;
 mod place;
+mod release_cgroup;
 mod replay;
 mod run;
 
@@ -47,6 +48,9 @@ enum Command {
     /// For whoever makes a package.
     #[command(name = "__assets", hide = true)]
     Assets(assets::Args),
+    /// For `ExecStopPost=` of a unit, see packaging/stanch@.service.
+    #[command(name = "__release-cgroup", hide = true)]
+    ReleaseCgroup,
     /// The server of the drills; not for people.
     #[command(name = "__leaky-server", hide = true)]
     LeakyServer(drill::server::Args),
@@ -81,6 +85,7 @@ pub fn main() -> ExitCode {
         Command::Replay(args) => replay::run(args),
         Command::Drill(args) => drill::run(args),
         Command::Assets(args) => assets::run(args, Cli::command()),
+        Command::ReleaseCgroup => release_cgroup::run(),
         Command::LeakyServer(args) => drill::server::run(args),
         Command::Fill(args) => fill::run(args),
     };

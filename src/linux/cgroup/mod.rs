@@ -47,6 +47,7 @@ mod place;
 pub use around::{Around, memory_folders, pids_max};
 pub use limits::{Enforcement, Limits};
 pub use memory::{MemoryGroup, OomWatch};
+pub use place::take_back;
 
 use super::procfs::{Procfs, read_whole};
 use crate::core::WorkerId;

@@ -14,6 +14,9 @@ use std::path::{Path, PathBuf};
 /// The supervisor's own leaf in its folder, see [`Folder::hand_on_memory`].
 const SUPERVISOR: &str = "supervisor";
 
+/// Where systemd runs the commands of a unit beside its main process, if its cgroup is delegated.
+const CONTROL: &str = ".control";
+
 /// Which tree of cgroups.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Hierarchy {
@@ -260,6 +263,30 @@ impl Drop for Folder {
         }
         clear(&self.path);
     }
+}
+
+/// Takes back what a dead supervisor handed on, so that its service manager can start another one in the
+/// same cgroup: a cgroup that hands on controllers takes no processes, and systemd puts the main process
+/// of a unit into the unit's own. To be called where systemd runs a unit's `ExecStopPost=`, in the
+/// `.control` below that; false anywhere else. The groups of workers that live on lose their limits.
+pub fn take_back(procfs: &Procfs) -> Result<bool, Unavailable> {
+    let here = Own::find(procfs, Hierarchy::Unified)?.path;
+    let Some(unit) = here.parent().filter(|_| here.file_name() == Some(OsStr::new(CONTROL))) else {
+        return Ok(false);
+    };
+    // From below: a controller that a child hands on cannot be taken from above.
+    let ours = child_folders(unit).into_iter().filter(|folder| is_ours(folder));
+    for cgroup in ours.chain([unit.to_owned()]) {
+        let path = cgroup.join("cgroup.subtree_control");
+        let handed_on = fs::read_to_string(&path).unwrap_or_default();
+        let words: Vec<String> =
+            handed_on.split_whitespace().map(|controller| format!("-{controller}")).collect();
+        if !words.is_empty() {
+            write(&path, words.join(" ").as_bytes())
+                .map_err(|source| Unavailable::NotWritable { path, source })?;
+        }
+    }
+    Ok(true)
 }
 
 /// Whether a list of controllers has memory.

@@ -47,6 +47,32 @@ fn leaves_are_made_in_the_own_cgroup() {
 }
 
 #[test]
+fn what_a_dead_supervisor_handed_on_is_taken_back_in_its_unit_only() {
+    let fixture = Fixture::new("0::/system.slice/app.service/.control\n", HYBRID);
+    let unit = fixture.path("system.slice/app.service");
+    let folders = ["", ".control", "stanch-app.7", "stanch-app.7/worker-0.1"];
+    for folder in folders {
+        fs::create_dir_all(unit.join(folder)).unwrap();
+        fs::write(unit.join(folder).join("cgroup.subtree_control"), "memory pids\n").unwrap();
+    }
+    let handed_on = |folder: &str| {
+        fs::read_to_string(unit.join(folder).join("cgroup.subtree_control")).unwrap()
+    };
+    assert!(take_back(&fixture.procfs).unwrap());
+    // A file of a file system keeps what is beyond the end of what is written to it.
+    assert_eq!(
+        folders.map(|folder| handed_on(folder).starts_with('-')),
+        [true, false, true, false]
+    );
+    assert!(handed_on("").starts_with("-memory -pids"));
+    fs::write(fixture.folder.path().join("proc/self/cgroup"), "0::/system.slice/app.service\n")
+        .unwrap();
+    fs::write(unit.join("cgroup.subtree_control"), "memory\n").unwrap();
+    assert!(!take_back(&fixture.procfs).unwrap());
+    assert_eq!(handed_on(""), "memory\n");
+}
+
+#[test]
 fn a_mount_that_shows_a_part_is_followed() {
     let part = "41 31 0:38 /system.slice {mount} rw - cgroup2 cgroup2 rw\n";
     let fixture = Fixture::new("0::/system.slice/system.slice/app.service\n", part);
