@@ -180,6 +180,20 @@ fn a_pause_is_none_for_a_crashed_worker() {
 }
 
 #[test]
+fn what_a_pause_holds_back_is_written_down_once() {
+    let mut paper = limited();
+    paper.command(Command::Pause);
+    let actions = reading(&mut paper, 210_000);
+    let told = record(&actions, Kind::ActionWithheld).expect("it is said");
+    assert!(told.reason.contains("would be killed and replaced"), "{}", told.reason);
+    assert!(!kills(&actions));
+    assert!(record(&reading(&mut paper, 211_000), Kind::ActionWithheld).is_none());
+    paper.hangs();
+    paper.command(Command::Resume);
+    assert!(kills(&reading(&mut paper, 212_000)));
+}
+
+#[test]
 fn a_restart_that_does_not_help_is_noticed() {
     let mut paper = Paper::new();
     let actions = paper.hangs();

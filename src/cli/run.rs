@@ -2,8 +2,10 @@
 
 use super::{Failure, place};
 use crate::config::{self, Config, LogFormat, Overrides, WorkerOutput};
+use crate::core::Command;
 use crate::core::words::chain;
 use crate::http::{self, Control, SocketError};
+use crate::linux::nofile;
 use crate::runtime::{self, Handle, Output, ReadConfig};
 use crate::store::{Store, StoreError};
 use std::io::IsTerminal;
@@ -76,6 +78,10 @@ pub struct Args {
     /// The control socket
     #[arg(long, value_name = "PATH")]
     socket: Option<String>,
+    /// Begin as after `stanch pause`: what would have been done to workers is written down as
+    /// `action_withheld`, and not done; `stanch resume` ends that
+    #[arg(long)]
+    dry_run: bool,
     /// The command of a worker
     #[arg(last = true, value_name = "COMMAND")]
     command: Vec<String>,
@@ -83,11 +89,15 @@ pub struct Args {
 
 /// Runs `stanch run`.
 pub fn run(args: Args) -> Result<(), Failure> {
+    let dry_run = args.dry_run;
     let source = Source::of(args)?;
     let config = source.config()?;
     let output = Output::start(&config.log, log_file(&config)?)
         .map_err(|error| Failure::Fault(format!("cannot start the output thread: {error}")))?;
     start_tracing(config.log.format, output.clone());
+    if let Err(error) = nofile::raise() {
+        tracing::debug!(%error, "the limit of open files stays as it is");
+    }
     let control = control_socket(&config)?;
     let store = open_store(&config)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -95,8 +105,14 @@ pub fn run(args: Args) -> Result<(), Failure> {
         .enable_all()
         .build()
         .map_err(|error| Failure::Fault(format!("cannot start the async runtime: {error}")))?;
-    let store =
-        runtime.block_on(supervise(config, source.read_again(), store, output.clone(), control));
+    let store = runtime.block_on(supervise(
+        config,
+        source.read_again(),
+        store,
+        output.clone(),
+        control,
+        dry_run,
+    ));
     // Tasks take their cgroups along; who still reads from a disk or a pipe that hangs (a configuration, a
     // program) is not waited for.
     runtime.shutdown_timeout(LAST_PATIENCE);
@@ -117,8 +133,13 @@ async fn supervise(
     store: Store,
     output: Output,
     control: Option<Control>,
+    dry_run: bool,
 ) -> Result<Store, Failure> {
     let (handle, requests) = Handle::new(REQUESTS);
+    if dry_run {
+        // Read before anything can have become due.
+        let _ = handle.submit("run --dry-run".to_owned(), Command::Pause).await;
+    }
     let (ended, end) = oneshot::channel::<()>();
     let faces = control.map(|control| {
         let end = async {

@@ -140,6 +140,8 @@ words! {
         DrainStarted => "drain_started",
         /// Connections were cut at the drain deadline.
         DrainCutConnections => "drain_cut_connections",
+        /// Automatic action is paused, and a worker would have been replaced.
+        ActionWithheld => "action_withheld",
         /// Evidence was saved.
         EvidenceCaptured => "evidence_captured",
         /// A command of the operator's, run for a worker, failed.

@@ -237,6 +237,8 @@ pub struct Worker {
     pub bounds: Bounds,
     /// What of it is judged: memory, and counts that come near their limit.
     pub trends: Vec<Trend>,
+    /// The most urgent cause for which it would be gone, were automatic action not paused.
+    pub withheld: Option<Cause>,
     /// It has been ready, and who is told of workers was told of it.
     pub introduced: bool,
     /// What is being learned of it before it goes.

@@ -5,6 +5,7 @@ pub mod cgroup;
 pub mod evidence;
 pub mod launch;
 pub mod mark;
+pub mod nofile;
 pub mod notify;
 pub mod pidfd;
 pub mod plane;

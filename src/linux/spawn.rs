@@ -28,6 +28,7 @@ pub use pipes::reopen;
 
 use super::launch::control::{self, Report};
 use super::launch::{Plan, Stage};
+use super::nofile;
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use std::ffi::CString;
@@ -259,6 +260,10 @@ impl Launching {
             )));
         }
         let names: Vec<&str> = listeners.iter().map(|listener| listener.name).collect();
+        let mut plan = plan.clone();
+        if plan.limits.iter().all(|limit| limit.name != "nofile") {
+            plan.limits.extend(nofile::of_workers());
+        }
         let file = control::into_file(&(plan, names)).map_err(failed)?;
         let sockets = listeners.iter().map(|listener| listener.socket);
         let fds: Vec<_> = std::iter::once(file.as_fd()).chain(sockets).collect();

@@ -614,6 +614,7 @@ fn log(record: &Record) {
         | Kind::RollAborted
         | Kind::ConfigRefused
         | Kind::HookFailed
+        | Kind::ActionWithheld
         | Kind::AlertFailed => {
             tracing::warn!(slot, generation, pid, incident, "{kind}: {reason}");
         }

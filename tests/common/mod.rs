@@ -20,7 +20,7 @@ pub use load::{Style, Tally};
 pub use place::{Output, Place};
 pub use process::{alive, kill, parent, resident_peak_kib, wait_for_end};
 pub use server::{App, Server, faulty, installed, servers};
-pub use stanch::Stanch;
+pub use stanch::{Stanch, answer};
 
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::sync::atomic::{AtomicU16, Ordering};

@@ -6,6 +6,7 @@
 use crate::common::installed;
 use std::fs::{self, File};
 use std::io::{self, Write};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -44,10 +45,34 @@ impl Machine {
             initramfs.folder(folder);
         }
         initramfs.program("bin/busybox", Path::new(&installed("vm/busybox")));
-        for name in ["init", "lib.sh"] {
-            initramfs.program(name, &folder().join("guest").join(name));
+        for (name, file) in [
+            ("init", "init"),
+            ("run-steps", "run-steps"),
+            ("lib.sh", "lib.sh"),
+            ("etc/passwd", "passwd"),
+            ("etc/group", "group"),
+        ] {
+            initramfs.program(name, &folder().join("guest").join(file));
         }
         Self { initramfs, memory_mib: 512, disk: None, words: String::new() }
+    }
+
+    /// Has Debian's systemd as its first process, and a unit of it run the steps. systemd's journal is not
+    /// there: services say what they say to files.
+    pub fn with_systemd(&mut self) -> &mut Self {
+        self.initramfs.tree(Path::new(&installed("systemd")));
+        let unit = folder().join("guest/steps.service");
+        self.initramfs.program("etc/systemd/system/steps.service", &unit);
+        self.words = "rdinit=/lib/systemd/systemd systemd.unit=steps.service \
+                      systemd.unified_cgroup_hierarchy=1 systemd.mask=systemd-journald.service"
+            .to_owned();
+        self
+    }
+
+    /// Puts a file of this machine in the guest.
+    pub fn file(&mut self, name: &str, path: impl AsRef<Path>) -> &mut Self {
+        self.initramfs.program(name, path.as_ref());
+        self
     }
 
     /// Its memory.
@@ -225,14 +250,13 @@ fn folder() -> PathBuf {
 /// (Documentation/driver-api/early-userspace/buffer-format.rst).
 #[derive(Default)]
 struct Initramfs {
-    /// Name and contents; `None` is a folder.
-    entries: Vec<(String, Option<PathBuf>)>,
+    entries: Vec<(String, Entry)>,
 }
 
 impl Initramfs {
     fn folder(&mut self, name: &str) {
         if !self.entries.iter().any(|(known, _)| known == name) {
-            self.entries.push((name.to_owned(), None));
+            self.entries.push((name.to_owned(), Entry::Folder));
         }
     }
 
@@ -244,19 +268,49 @@ impl Initramfs {
         for folder in above.iter().rev().filter(|folder| !folder.as_os_str().is_empty()) {
             self.folder(&folder.to_string_lossy());
         }
-        self.entries.push((name.to_owned(), Some(path.to_owned())));
+        self.entries.push((name.to_owned(), Entry::File(path.to_owned())));
+    }
+
+    /// All that is below a folder.
+    fn tree(&mut self, root: &Path) {
+        let mut folders = vec![root.to_owned()];
+        while let Some(folder) = folders.pop() {
+            for entry in fs::read_dir(&folder).expect("tests/install has unpacked it") {
+                let path = entry.expect("can be read").path();
+                let name = path.strip_prefix(root).expect("it is below").to_string_lossy();
+                if path.is_symlink() {
+                    let target = fs::read_link(&path).expect("can be read");
+                    self.entries.push((name.into_owned(), Entry::Link(target)));
+                } else if path.is_dir() {
+                    self.folder(&name);
+                    folders.push(path);
+                } else {
+                    self.program(&name, &path);
+                }
+            }
+        }
     }
 
     fn write(&self, path: &Path) -> io::Result<()> {
         let mut archive = io::BufWriter::new(File::create(path)?);
         for (number, (name, source)) in (1..).zip(&self.entries) {
-            let contents = source.as_ref().map(fs::read).transpose()?;
-            let mode = if contents.is_some() { 0o100_755 } else { 0o040_755 };
-            entry(&mut archive, number, mode, name, &contents.unwrap_or_default())?;
+            let (mode, contents) = match source {
+                Entry::Folder => (0o040_755, Vec::new()),
+                Entry::File(path) => (0o100_755, fs::read(path)?),
+                Entry::Link(target) => (0o120_777, target.as_os_str().as_bytes().to_vec()),
+            };
+            entry(&mut archive, number, mode, name, &contents)?;
         }
         entry(&mut archive, 0, 0, "TRAILER!!!", b"")?;
         archive.flush()
     }
+}
+
+enum Entry {
+    Folder,
+    /// With the contents of this one.
+    File(PathBuf),
+    Link(PathBuf),
 }
 
 fn entry(

@@ -1,5 +1,5 @@
-//! What this machine may not be able to show, in a virtual one: cgroup v2 with its memory controller, and
-//! what is left when the power goes.
+//! What this machine may not be able to show, in a virtual one: cgroup v2 with its memory controller,
+//! systemd, and what is left when the power goes.
 //!
 //! A room of steps is a folder of shell scripts; each step runs alone in a fresh folder of the guest,
 //! with the words of `guest/lib.sh`, and its exit code is its outcome.
@@ -17,6 +17,16 @@ fn cgroup2() {
     let mut machine = Machine::new();
     machine.program("stanch", env!("CARGO_BIN_EXE_stanch")).memory_mib(512);
     machine.run_steps("cgroup2");
+}
+
+/// The unit under Debian's systemd.
+#[test]
+fn systemd() {
+    let mut machine = Machine::new();
+    machine.program("stanch", env!("CARGO_BIN_EXE_stanch")).memory_mib(1024).with_systemd();
+    let unit = concat!(env!("CARGO_MANIFEST_DIR"), "/packaging/stanch@.service");
+    machine.file("etc/systemd/system/stanch@.service", unit);
+    machine.run_steps("systemd");
 }
 
 /// What is acknowledged survives the loss of all memory. (What lies in a disk's own volatile cache at that

@@ -64,6 +64,7 @@ impl Supervisor {
             }
             Command::Resume => {
                 self.phase = Phase::Running;
+                self.workers.values_mut().for_each(|worker| worker.withheld = None);
                 self.reply(ticket, Ok("automatic action is on".to_owned()));
             }
         }

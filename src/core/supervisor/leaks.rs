@@ -18,7 +18,7 @@ use super::super::trend::{Bounds, Trend};
 use super::super::turn::{self, Calm, Rung, Waiting};
 use super::super::worker::{Cause, Due, State, Worker};
 use super::super::{Action, Figures, IncidentId, Kind, LeakAction, Moment, Now, Sample, WorkerId};
-use super::{About, Phase, Supervisor, figures};
+use super::{About, Supervisor, figures};
 use std::time::Duration;
 
 /// A slope that a restart brought down below this part was worth it.
@@ -258,7 +258,7 @@ impl Supervisor {
             .filter(|worker| worker.due.as_ref().is_none_or(|due| due.cause < Cause::Leak))
             .filter_map(|worker| waiting(worker, lead_time))
             .collect();
-        if waiting.is_empty() || self.phase != Phase::Running {
+        if waiting.is_empty() || self.is_stopping() {
             return;
         }
         let takes = self.costs.expected().unwrap_or_default() + self.settings.rolling.cooldown;

@@ -41,11 +41,12 @@ impl Supervisor {
         let Some(growth_kib) = worker.growth_kib().filter(|growth| *growth > limit_kib) else {
             return false;
         };
+        let reason = format!("uses {}, over the hard limit of {}", mib(growth_kib), mib(limit_kib));
         if self.phase == Phase::Paused {
+            self.withhold(now, id, Cause::HardLimit, None, &reason);
             return false;
         }
-        let reason =
-            format!("uses {}, over the hard limit of {}: killed", mib(growth_kib), mib(limit_kib));
+        let reason = format!("{reason}: killed");
         let figures =
             figures([("growth_kib", growth_kib.into()), ("hard_limit_kib", limit_kib.into())]);
         self.end_at_hard_limit(now, id, Kind::MemoryHardLimit, &reason, figures);

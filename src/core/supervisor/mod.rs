@@ -18,6 +18,7 @@ mod rolling;
 mod traffic;
 mod view;
 mod watchdog;
+mod withheld;
 
 pub use view::{LeakView, SlotView, View};
 
@@ -282,6 +283,7 @@ impl Supervisor {
         self.settle_slots(now);
         // Before a roll takes the old one out, and after.
         self.settle_traffic(now);
+        self.settle_withheld(now);
         self.settle_roll(now);
         self.settle_traffic(now);
         // What was decided since.
@@ -449,6 +451,7 @@ impl Supervisor {
             ticks: None,
             bounds: Bounds::default(),
             trends: vec![Trend::new(Quantity::Memory, limit, warm_up, now.mono)],
+            withheld: None,
             introduced: false,
             evidence: Evidence::default(),
         }

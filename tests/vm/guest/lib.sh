@@ -52,9 +52,9 @@ start() {
     eventually 'a worker is ready' is ready
 }
 
-status() { stanch status --json --socket control.sock; }
+status() { stanch status --json --socket "${socket:-control.sock}"; }
 is() { status | grep -q "\"$1\""; }
-events() { stanch incidents events --json --store store.db; }
+events() { stanch incidents events --json --store "${store:-store.db}"; }
 # event KIND [TEXT]: there is one, and it has the text.
 event() { events | grep "\"kind\":\"$1\"" | grep -q -- "${2:-}"; }
 worker() { status | sed 's/.*"pid":\([0-9]*\).*/\1/'; }
@@ -75,4 +75,40 @@ stop() {
 nothing_left() {
     left=$(find "$1" -name 'stanch-*')
     [ -z "$left" ] || fail "cgroups were left: $left"
+}
+
+# What follows is for steps under systemd.
+
+# configure_unit NAME PORT: an instance of the unit, with two workers.
+configure_unit() {
+    mkdir -p /etc/stanch
+    cat >"/etc/stanch/$1.toml" <<END
+[app]
+name = "$1"
+command = ["stanch", "__leaky-server", "--address", "127.0.0.1:$2", "--session", "1KiB"]
+workers = 2
+[listen]
+address = ["127.0.0.1:$2"]
+[memory]
+soft_limit = "60MiB"
+hard_limit = "64MiB"
+[rolling]
+slow_start = "0s"
+cooldown = "1s"
+drain_timeout = "5s"
+END
+}
+
+property() { systemctl show --property "$1" --value stanch@shop; }
+# The pids of the workers that are ready, the newest last.
+pids() { status | grep -o '"slot":[0-9]*,"pid":[0-9]*' | sed 's/.*://'; }
+# restarted PID: another stanch is in its place, and ready.
+restarted() { [ "$(property MainPID)" != "$1" ] && [ "$(property ActiveState)" = active ] && up; }
+up() { [ "$(status | grep -o '"state":"ready"' | wc -l)" -ge 2 ]; }
+# replaced PIDS: none of them lives.
+replaced() {
+    for old in $1; do
+        gone "$old" || return 1
+    done
+    up
 }
