@@ -16,7 +16,8 @@ os.execv(sys.argv[1], sys.argv[1:])
 "#;
 
 fn configure(place: &Place, address: SocketAddr, more: &str) -> String {
-    let app = Server::NodeHttp.app(address).toml("manners", 1);
+    // Not node, which raises its own soft limit.
+    let app = Server::PythonHttp.app(address).toml("manners", 1);
     let text = format!("{app}\n[listen]\naddress = [\"{address}\"]\n{more}");
     place.write_config(&text).to_string_lossy().into_owned()
 }

@@ -67,7 +67,9 @@ fn the_package_has_all_its_parts() {
     ] {
         std::os::unix::fs::symlink(root.join(name), source.join(name)).unwrap();
     }
-    fs::copy(env!("CARGO_BIN_EXE_stanch"), source.join("target/release/stanch")).unwrap();
+    // As small as a release.
+    let binary = source.join("target/release/stanch");
+    run(Command::new("strip").arg("-o").arg(&binary).arg(env!("CARGO_BIN_EXE_stanch")));
     assets(&source.join("target/assets"));
     let deb = folder.path().join("stanch.deb");
     run(Command::new(installed("bin/cargo-deb"))

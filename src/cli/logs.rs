@@ -91,6 +91,10 @@ fn path_of(file: Option<PathBuf>, config: Option<&Path>) -> Result<PathBuf, Fail
     let config = place::config_of(source)?;
     match config.log.worker_output {
         WorkerOutput::Files => Ok(place::log_path(&config)),
+        WorkerOutput::Journal => Err(Failure::Usage(format!(
+            "what the workers of {0} print is in systemd's journal: journalctl STANCH_APP={0}",
+            config.app.name
+        ))),
         WorkerOutput::Pass => Err(Failure::Usage(format!(
             "{} does not keep what workers print: it goes where the output of stanch goes; set \
              log.worker_output = \"files\" to keep it",

@@ -6,7 +6,7 @@ use crate::core::Command;
 use crate::core::words::chain;
 use crate::http::{self, Control, SocketError};
 use crate::linux::nofile;
-use crate::runtime::{self, Handle, Output, ReadConfig};
+use crate::runtime::{self, Destination, Handle, Output, ReadConfig};
 use crate::store::{Store, StoreError};
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
@@ -92,7 +92,7 @@ pub fn run(args: Args) -> Result<(), Failure> {
     let dry_run = args.dry_run;
     let source = Source::of(args)?;
     let config = source.config()?;
-    let output = Output::start(&config.log, log_file(&config)?)
+    let output = Output::start(&config.log, destination(&config)?)
         .map_err(|error| Failure::Fault(format!("cannot start the output thread: {error}")))?;
     start_tracing(config.log.format, output.clone());
     if let Err(error) = nofile::raise() {
@@ -220,15 +220,18 @@ impl Source {
     }
 }
 
-/// The file of the workers' output, if it goes to one.
-fn log_file(config: &Config) -> Result<Option<PathBuf>, Failure> {
-    let path = (config.log.worker_output == WorkerOutput::Files).then(|| place::log_path(config));
-    match &path {
-        Some(path) if *path == place::store_path(config) => Err(Failure::Usage(format!(
-            "{} is the audit log; the workers' output needs another file: set log.path",
-            path.display()
-        ))),
-        _ => Ok(path),
+/// Where the workers' output goes.
+fn destination(config: &Config) -> Result<Destination, Failure> {
+    match config.log.worker_output {
+        WorkerOutput::Pass => Ok(Destination::Pass),
+        WorkerOutput::Journal => Ok(Destination::Journal { app: config.app.name.clone() }),
+        WorkerOutput::Files => match place::log_path(config) {
+            path if path == place::store_path(config) => Err(Failure::Usage(format!(
+                "{} is the audit log; the workers' output needs another file: set log.path",
+                path.display()
+            ))),
+            path => Ok(Destination::File(path)),
+        },
     }
 }
 

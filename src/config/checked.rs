@@ -359,6 +359,8 @@ pub enum WorkerOutput {
     Pass,
     /// Into a file, which is rotated.
     Files,
+    /// Into systemd's journal, where there is one; else as `Pass`.
+    Journal,
 }
 
 impl WorkerOutput {
@@ -367,6 +369,7 @@ impl WorkerOutput {
         match self {
             WorkerOutput::Pass => "pass",
             WorkerOutput::Files => "files",
+            WorkerOutput::Journal => "journal",
         }
     }
 }

@@ -142,10 +142,17 @@ impl FromText for LogFormat {
 }
 
 impl FromText for WorkerOutput {
-    const WHAT: &'static str = "\"pass\" or \"files\"";
+    const WHAT: &'static str = "\"pass\", \"files\" or \"journal\"";
 
     fn from_text(text: &str) -> Result<Self, Wrong> {
-        word(text, &[("pass", WorkerOutput::Pass), ("files", WorkerOutput::Files)])
+        word(
+            text,
+            &[
+                ("pass", WorkerOutput::Pass),
+                ("files", WorkerOutput::Files),
+                ("journal", WorkerOutput::Journal),
+            ],
+        )
     }
 }
 

@@ -32,7 +32,7 @@ mod status;
 mod tail;
 
 pub use handle::{Ended, Handle, Request};
-pub use output::{Output, open_aside, set_aside};
+pub use output::{Destination, Output, open_aside, set_aside};
 pub use reload::ReadConfig;
 
 use crate::config::{Config, ListenAddress, ListenMode};

@@ -69,6 +69,12 @@ impl Machine {
         self
     }
 
+    /// Makes a symbolic link in the guest.
+    pub fn link(&mut self, name: &str, target: &str) -> &mut Self {
+        self.initramfs.entries.push((name.to_owned(), Entry::Link(PathBuf::from(target))));
+        self
+    }
+
     /// Puts a file of this machine in the guest.
     pub fn file(&mut self, name: &str, path: impl AsRef<Path>) -> &mut Self {
         self.initramfs.program(name, path.as_ref());

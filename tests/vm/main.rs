@@ -25,6 +25,7 @@ fn systemd() {
     let mut machine = Machine::new();
     machine.program("stanch", env!("CARGO_BIN_EXE_stanch")).memory_mib(1024).with_systemd();
     let unit = concat!(env!("CARGO_MANIFEST_DIR"), "/packaging/stanch@.service");
+    machine.link("usr/bin/stanch", "/bin/stanch");
     machine.file("etc/systemd/system/stanch@.service", unit);
     machine.run_steps("systemd");
 }

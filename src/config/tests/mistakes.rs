@@ -73,7 +73,7 @@ const MISTAKES: &[(&str, &str)] = &[
     ("control.http = 1", "2:9: control.http: known, but not available in this version of stanch"),
     (
         "log.rotate = { size = '1KiB', age = '1s', keep = 5000 }\nlog.worker_output = 'file'",
-        "2:23: log.rotate.size: must be between 64KiB and 1TiB, not 1KiB\n2:37: log.rotate.age: must be between 1m and 366d, not 1s\n2:50: log.rotate.keep: must be between 0 and 1000, not 5000\n3:21: log.worker_output: \"file\" is none of \"pass\" and \"files\" (did you mean \"files\"?)",
+        "2:23: log.rotate.size: must be between 64KiB and 1TiB, not 1KiB\n2:37: log.rotate.age: must be between 1m and 366d, not 1s\n2:50: log.rotate.keep: must be between 0 and 1000, not 5000\n3:21: log.worker_output: \"file\" is none of \"pass\", \"files\" and \"journal\" (did you mean \"files\"?)",
     ),
     (
         "leak.columns = 1\nmemory.count_children = true",

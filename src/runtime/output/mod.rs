@@ -1,6 +1,6 @@
 //! What goes to the supervisor's standard output and error: the workers' output, line by line and
-//! tagged with the slot, and the supervisor's own log. The workers' output goes to a file instead where
-//! the configuration says so.
+//! tagged with the slot, and the supervisor's own log. The workers' output goes to a file or the journal
+//! instead where the configuration says so.
 //!
 //! Nothing here can grow or block for ever. Lines wait in one bounded queue for one writer thread. When
 //! it is full (the terminal, the pipe or the disk behind it is slower than the workers) a reader waits
@@ -10,6 +10,7 @@
 //! into several.
 
 mod file;
+mod journal;
 
 use super::tail::TailWriter;
 use crate::config::{Log as LogConfig, LogFormat};
@@ -17,6 +18,7 @@ use crate::core::WorkerId;
 use file::LogFile;
 pub use file::{open_aside, set_aside};
 use jiff::Timestamp;
+use journal::Journal;
 use std::io::{self, Write};
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
@@ -88,6 +90,20 @@ enum Item {
     Flush(std::sync::mpsc::SyncSender<()>),
 }
 
+/// Where to with the workers' output.
+#[derive(Clone, Debug)]
+pub enum Destination {
+    /// Where the supervisor's own goes.
+    Pass,
+    /// This file.
+    File(PathBuf),
+    /// systemd's journal, under the name of the application; where there is none, as `Pass`.
+    Journal {
+        /// The name.
+        app: String,
+    },
+}
+
 /// Where everybody puts their lines.
 #[derive(Clone, Debug)]
 pub struct Output {
@@ -99,11 +115,9 @@ pub struct Output {
 }
 
 impl Output {
-    /// Starts the writer thread, which ends when the last clone is dropped. What workers print goes to
-    /// `file` if there is one.
-    pub fn start(config: &LogConfig, file: Option<PathBuf>) -> io::Result<Self> {
+    /// Starts the writer thread, which ends when the last clone is dropped.
+    pub fn start(config: &LogConfig, destination: Destination) -> io::Result<Self> {
         let (queue, mut items) = mpsc::channel(QUEUE);
-        let reopen = file.as_ref().map(|_| Arc::<AtomicBool>::default());
         let missing = match config.format {
             LogFormat::Human => |lines: u64| format!("stanch: {lines} lines are missing here\n"),
             LogFormat::Json => |lines: u64| {
@@ -112,8 +126,17 @@ impl Output {
                 format!("{}\n", serde_json::json!({ "at": at, "line": line }))
             },
         };
-        let file = file.map(|path| LogFile::new(path, config.rotate, missing));
-        let mut writer = Writer { format: config.format, file, reopen: reopen.clone() };
+        let mut reopen = None;
+        let sink = match destination {
+            Destination::Pass => Sink::Pass,
+            Destination::File(path) => {
+                let asked = Arc::<AtomicBool>::default();
+                reopen = Some(Arc::clone(&asked));
+                Sink::File(Box::new(LogFile::new(path, config.rotate, missing)), asked)
+            }
+            Destination::Journal { app } => Journal::open(&app)?.map_or(Sink::Pass, Sink::Journal),
+        };
+        let mut writer = Writer { format: config.format, sink };
         std::thread::Builder::new().name("stanch-output".into()).spawn(move || {
             while let Some(item) = items.blocking_recv() {
                 // There is nobody to tell when the standard error is gone.
@@ -277,8 +300,15 @@ impl Relay {
 /// What the writer thread has.
 struct Writer {
     format: LogFormat,
-    file: Option<LogFile>,
-    reopen: Option<Arc<AtomicBool>>,
+    sink: Sink,
+}
+
+/// Where the workers' lines go.
+enum Sink {
+    Pass,
+    /// And whether it is to be opened anew.
+    File(Box<LogFile>, Arc<AtomicBool>),
+    Journal(Journal),
 }
 
 impl Writer {
@@ -306,6 +336,10 @@ impl Writer {
     }
 
     fn write_line(&mut self, at: Timestamp, source: Source, text: &str) -> io::Result<()> {
+        if let Sink::Journal(journal) = &mut self.sink {
+            journal.append(source, text.as_bytes());
+            return Ok(());
+        }
         let line = match self.format {
             LogFormat::Human => format!("[{}] {text}\n", source.worker.slot),
             LogFormat::Json => {
@@ -319,8 +353,10 @@ impl Writer {
                 format!("{object}\n")
             }
         };
-        let Some(file) = &mut self.file else { return source.stream.write(line.as_bytes()) };
-        if self.reopen.as_ref().is_some_and(|reopen| reopen.swap(false, Ordering::Relaxed)) {
+        let Sink::File(file, reopen) = &mut self.sink else {
+            return source.stream.write(line.as_bytes());
+        };
+        if reopen.swap(false, Ordering::Relaxed) {
             file.close();
         }
         match self.format {

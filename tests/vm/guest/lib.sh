@@ -81,7 +81,10 @@ nothing_left() {
 
 # configure_unit NAME PORT: an instance of the unit, with two workers.
 configure_unit() {
-    mkdir -p /etc/stanch
+    mkdir -p /etc/stanch /etc/systemd/system/stanch@.service.d
+    # There is no journal.
+    printf '[Service]\nStandardOutput=append:/tmp/%%i.log\n' >/etc/systemd/system/stanch@.service.d/log.conf
+    systemctl daemon-reload
     cat >"/etc/stanch/$1.toml" <<END
 [app]
 name = "$1"
