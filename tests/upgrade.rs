@@ -476,7 +476,7 @@ fn a_program_that_will_not_do_is_not_switched_to() {
     refused(&stanch, "will not do");
     let elf = fs::read(own).expect("it can be read");
     put(stanch.place(), &elf[..1 << 16]);
-    refused(&stanch, "it does not say why");
+    refused(&stanch, "will not do (signal");
     put(stanch.place(), b"not a program at all");
     refused(&stanch, "cannot run");
     put(stanch.place(), b"#!/bin/sh\nexec sleep 600\n");
