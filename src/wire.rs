@@ -49,7 +49,7 @@ pub struct Reload {
     pub roll: bool,
 }
 
-/// The body of `POST /v1/stop`, `/v1/pause` and `/v1/resume`.
+/// The body of `POST /v1/stop`, `/v1/upgrade`, `/v1/pause` and `/v1/resume`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Plain {

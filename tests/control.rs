@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use stanch::core::{self, Refusal, Slot};
-use stanch::http::{self, SocketError};
+use stanch::http::{self, Closing, SocketError};
 use stanch::runtime::{Handle, Request};
 use stanch::wire::{Leak, Memory, Status, Worker};
 use tokio::sync::oneshot;
@@ -76,6 +76,15 @@ async fn engine(
             Request::Reload { roll: false, reply, .. } => {
                 drop(reply.send(Err(Refusal::Wrong("a.toml:1:1: app.nmae: unknown key".into()))));
             }
+            // Its successor has only the connection.
+            Request::Upgrade { connection, reply, .. } => {
+                drop(reply);
+                let (told, answer) = oneshot::channel();
+                let _ = told.send(Ok("version 2 has taken the place of 1".into()));
+                if let Some(connection) = connection {
+                    http::answer_late(connection, answer).await.unwrap();
+                }
+            }
             Request::Command { by, command, reply } => {
                 seen.lock().unwrap().push((by, command.clone()));
                 match command {
@@ -129,6 +138,7 @@ impl Rig {
                         Ok(()) = stopped => {}
                         _ = ended => {}
                     }
+                    Closing::ForGood
                 };
                 http::serve(control, handle, shutdown).await.unwrap();
             });
@@ -280,6 +290,20 @@ fn bad_requests_are_explained() {
         }
     }
     assert!(rig.seen.lock().unwrap().is_empty(), "nothing of this reaches the engine");
+}
+
+#[test]
+fn another_program_answers_on_the_same_connection() {
+    let rig = Rig::new();
+    let (code, answer) = rig.post("/v1/upgrade", json!({}));
+    assert_eq!((code, &answer["ok"]), (200, &true.into()), "{answer}");
+    assert_eq!(answer["message"], "version 2 has taken the place of 1");
+    let (code, _) = rig.post("/v1/upgrade", json!({ "wait": false }));
+    assert_eq!(code, 202, "nobody waits");
+    let upgraded = rig.cli(&["upgrade", "--json"]);
+    assert_eq!(upgraded.status.code(), Some(0));
+    let answer: Value = serde_json::from_slice(&upgraded.stdout).unwrap();
+    assert_eq!(answer["ok"], true);
 }
 
 #[test]

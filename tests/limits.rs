@@ -178,6 +178,28 @@ fn the_hard_limit_holds_against_the_fastest_allocator() {
 }
 
 #[test]
+fn the_hard_limit_holds_after_an_upgrade() {
+    let mut grouped = Grouped::start(world::OWN_MEMORY, "exec $FILL 2GiB");
+    let (pid, enforced_by, made) = (grouped.pid(), grouped.enforced_by(), grouped.made());
+    let score = |pid: i32| fs::read_to_string(format!("/proc/{pid}/oom_score_adj")).expect("lives");
+    let scores = (score(grouped.stanch.pid()), score(pid));
+    for _ in 0..2 {
+        let answer = grouped.stanch.command(&["upgrade"]);
+        assert_eq!(answer.code, Some(0), "{answer:?}");
+    }
+    assert_eq!(grouped.pid(), pid);
+    assert_eq!((grouped.enforced_by(), grouped.made()), (enforced_by, made));
+    assert_eq!((score(grouped.stanch.pid()), score(pid)), scores);
+    grouped.go();
+    grouped.end_at_limit(pid);
+    let next = grouped.pid();
+    assert_eq!(score(next), scores.1, "the next one is as the first");
+    grouped.go();
+    grouped.end_at_limit(next);
+    grouped.stop_clean();
+}
+
+#[test]
 fn a_child_over_the_limit_takes_the_whole_tree_with_it() {
     // The OOM killer of cgroup v1 takes the child alone, and the leader would live on.
     let mut grouped = Grouped::start(world::OWN_MEMORY, "$FILL 2GiB; sleep 1000");

@@ -5,8 +5,9 @@ use jiff::Timestamp;
 use stanch::core::evidence::Part;
 use stanch::core::hooks::{Call, Hook};
 use stanch::core::{
-    Action, Captured, Command, Event, ExitStatus, Inquiry, Kind, Left, Moment, Now, OomKiller,
-    Record, Sample, Settings, Severity, Slot, Supervisor, Ticket, Weight, WorkerId,
+    Action, Captured, Command, Event, ExitStatus, Inquiry, Kind, Left, Legacy, Moment, Now,
+    OomKiller, Record, Sample, Settings, Severity, Slot, Succession, Supervisor, Ticket, Weight,
+    WorkerId,
 };
 use std::time::Duration;
 
@@ -825,4 +826,49 @@ fn who_says_that_it_ends_is_steered_away_from_and_must_end() {
     let reason = "said that it ends (STOPPING=1), and is still there after 30 s";
     assert_eq!(hung(&actions).unwrap().reason, reason);
     assert!(supervisor.is_up(), "it has been");
+}
+
+/// When a leak is confirmed whose supervisor hands over then; with or without what the store knows.
+fn confirmed_at(handed_over: Option<(u64, bool)>) -> u64 {
+    let mut settings = Settings::default();
+    settings.memory.soft_limit_kib = Some(2_000_000);
+    let mut paper = Paper::with(settings.clone());
+    let mut samples = Vec::new();
+    for second in 1..3600 {
+        paper.now = Moment(Duration::from_secs(second));
+        let growth_kib = 100_000 + second * 500;
+        if record(&reading(&mut paper, growth_kib), Kind::LeakConfirmed).is_some() {
+            return second;
+        }
+        let sample = Sample { rss_anon_kib: Some(growth_kib), ..Sample::default() };
+        samples.push((Duration::from_secs(second), sample));
+        if let Some((_, remembered)) = handed_over.filter(|(at, _)| *at == second) {
+            let handover = paper.supervisor.hand_over();
+            paper.supervisor = Supervisor::new(settings.clone(), 1);
+            let succession = Succession {
+                handover,
+                from: "1".to_owned(),
+                to: "2".to_owned(),
+                pause: Duration::ZERO,
+                ticket: None,
+                failure: None,
+            };
+            let legacy = Legacy { succession: Some(succession), ..Legacy::default() };
+            paper.supervisor.recover(paper.reading(), legacy);
+            if remembered {
+                let worker = paper.worker();
+                paper.tell(Event::Remembered { worker, samples: samples.clone() });
+            }
+        }
+    }
+    panic!("a straight line is a leak");
+}
+
+#[test]
+fn a_leak_is_seen_as_soon_when_the_supervisor_is_another_program_by_then() {
+    let at = confirmed_at(None);
+    let handed_over = at - 5;
+    assert_eq!(confirmed_at(Some((handed_over, true))), at);
+    let anew = confirmed_at(Some((handed_over, false)));
+    assert!(anew > at + 10, "without its past it is seen later: {anew}, not {at}");
 }

@@ -14,6 +14,8 @@ mod place;
 mod release_cgroup;
 mod replay;
 mod run;
+mod succession;
+mod trial;
 
 pub use failure::Failure;
 
@@ -38,6 +40,7 @@ enum Command {
     Drain(client::DrainArgs),
     Scale(client::ScaleArgs),
     Reload(client::ReloadArgs),
+    Upgrade(client::UpgradeArgs),
     Stop(client::StopArgs),
     Pause(client::PauseArgs),
     Resume(client::ResumeArgs),
@@ -51,6 +54,9 @@ enum Command {
     /// For `ExecStopPost=` of a unit, see packaging/stanch@.service.
     #[command(name = "__release-cgroup", hide = true)]
     ReleaseCgroup,
+    /// Whether this program could take the place of one that runs with these arguments; not for people.
+    #[command(name = "__upgrade-trial", hide = true)]
+    Trial(Box<run::Args>),
     /// The server of the drills; not for people.
     #[command(name = "__leaky-server", hide = true)]
     LeakyServer(drill::server::Args),
@@ -77,6 +83,7 @@ pub fn main() -> ExitCode {
         Command::Drain(args) => client::drain(args),
         Command::Scale(args) => client::scale(args),
         Command::Reload(args) => client::reload(args),
+        Command::Upgrade(args) => client::upgrade(args),
         Command::Stop(args) => client::stop(args),
         Command::Pause(args) => client::pause(args),
         Command::Resume(args) => client::resume(args),
@@ -86,6 +93,7 @@ pub fn main() -> ExitCode {
         Command::Drill(args) => drill::run(args),
         Command::Assets(args) => assets::run(args, Cli::command()),
         Command::ReleaseCgroup => release_cgroup::run(),
+        Command::Trial(args) => trial::run(*args),
         Command::LeakyServer(args) => drill::server::run(args),
         Command::Fill(args) => fill::run(args),
     };

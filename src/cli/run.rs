@@ -1,12 +1,15 @@
 //! `stanch run`.
 
+use super::succession::{self, Leaves, Start};
 use super::{Failure, place};
 use crate::config::{self, Config, LogFormat, Overrides, WorkerOutput};
 use crate::core::Command;
 use crate::core::words::chain;
-use crate::http::{self, Control, SocketError};
+use crate::http::{self, Closing, Control, SocketError};
 use crate::linux::nofile;
-use crate::runtime::{self, Destination, Handle, Output, ReadConfig};
+use crate::runtime::{
+    self, Begin, Departure, Destination, End, Handle, Origin, Output, ReadConfig,
+};
 use crate::store::{Store, StoreError};
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
@@ -87,75 +90,128 @@ pub struct Args {
     command: Vec<String>,
 }
 
-/// Runs `stanch run`.
+/// Runs `stanch run`, until all workers have ended.
 pub fn run(args: Args) -> Result<(), Failure> {
     let dry_run = args.dry_run;
+    let origin = Origin::of_process();
+    // While there is one thread only.
+    let received = succession::received()?;
     let source = Source::of(args)?;
-    let config = source.config()?;
+    let mut config = source.config()?;
     let output = Output::start(&config.log, destination(&config)?)
         .map_err(|error| Failure::Fault(format!("cannot start the output thread: {error}")))?;
     start_tracing(config.log.format, output.clone());
-    if let Err(error) = nofile::raise() {
-        tracing::debug!(%error, "the limit of open files stays as it is");
+    let mut start = match received {
+        Some(received) => received.start()?,
+        None => {
+            if let Err(error) = nofile::raise() {
+                tracing::debug!(%error, "the limit of open files stays as it is");
+            }
+            Start { control: control_socket(&config)?, dry_run, ..Start::default() }
+        }
+    };
+    loop {
+        let store = open_store(&config, start.succeeds())?;
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(2)
+            .enable_all()
+            .build()
+            .map_err(|error| Failure::Fault(format!("cannot start the async runtime: {error}")))?;
+        let setting = Setting { config, source: &source, origin: &origin, output: &output, store };
+        let ended = runtime.block_on(supervise(setting, start));
+        // Tasks take their cgroups along; who still reads from a disk or a pipe that hangs (a
+        // configuration, a program) is not waited for.
+        runtime.shutdown_timeout(LAST_PATIENCE);
+        match ended.inspect_err(|_| output.flush())? {
+            (End::Stopped(store), _) => {
+                close(store, &output);
+                return Ok(());
+            }
+            (End::Leaving(departure), control) => {
+                let Departure { store, estate, luggage, program, connection, config: old } =
+                    *departure;
+                close(store, &output);
+                let leaves = Leaves { estate, luggage, control, connection };
+                // Only if nothing takes its place does this one go on.
+                start = leaves.execute(&program, &origin.arguments)?;
+                config = Config::clone(&old);
+            }
+        }
     }
-    let control = control_socket(&config)?;
-    let store = open_store(&config)?;
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .enable_all()
-        .build()
-        .map_err(|error| Failure::Fault(format!("cannot start the async runtime: {error}")))?;
-    let store = runtime.block_on(supervise(
-        config,
-        source.read_again(),
-        store,
-        output.clone(),
-        control,
-        dry_run,
-    ));
-    // Tasks take their cgroups along; who still reads from a disk or a pipe that hangs (a configuration, a
-    // program) is not waited for.
-    runtime.shutdown_timeout(LAST_PATIENCE);
-    let store = store.inspect_err(|_| output.flush())?;
+}
+
+fn close(store: Store, output: &Output) {
     let lost = store.close(STORE_PATIENCE);
     if lost > 0 {
         tracing::error!(lost, "events could not be written to the audit log before the end");
     }
     output.flush();
-    Ok(())
+}
+
+/// What supervision goes on in.
+struct Setting<'a> {
+    config: Config,
+    source: &'a Source,
+    origin: &'a Origin,
+    output: &'a Output,
+    store: Store,
 }
 
 /// The engine is a task of its own: should it fail, this says so and ends with a fault, and the
-/// workers serve on.
-async fn supervise(
-    config: Config,
-    read_config: Option<ReadConfig>,
-    store: Store,
-    output: Output,
-    control: Option<Control>,
-    dry_run: bool,
-) -> Result<Store, Failure> {
+/// workers serve on. Gives back the control socket if it is to be handed over.
+async fn supervise(setting: Setting<'_>, start: Start) -> Result<(End, Option<Control>), Failure> {
+    let Setting { config, source, origin, output, store } = setting;
     let (handle, requests) = Handle::new(REQUESTS);
-    if dry_run {
+    if start.dry_run {
         // Read before anything can have become due.
         let _ = handle.submit("run --dry-run".to_owned(), Command::Pause).await;
     }
-    let (ended, end) = oneshot::channel::<()>();
-    let faces = control.map(|control| {
-        let end = async {
-            let _ = end.await;
+    let (close_faces, closing) = oneshot::channel::<()>();
+    let faces = start.control.map(|control| {
+        let shutdown = async {
+            match closing.await {
+                Ok(()) => Closing::HandOver,
+                // The engine has ended.
+                Err(_) => Closing::ForGood,
+            }
         };
-        tokio::spawn(http::serve(control, handle.clone(), end))
+        tokio::spawn(http::serve(control, handle.clone(), shutdown))
     });
-    let outcome = tokio::spawn(runtime::run(config, read_config, store, output, requests)).await;
-    drop((ended, handle));
-    if let Some(faces) = faces
-        && let Ok(Err(error)) = faces.await
-    {
-        tracing::warn!(error = chain(&error), "control API");
+    // The faces have the last ones: who hands over waits until nobody asks any more.
+    drop(handle);
+    let begin = Begin {
+        config,
+        read_config: source.clone().read_again(),
+        store,
+        output: output.clone(),
+        requests,
+        close_faces,
+        origin: origin.clone(),
+        inheritance: start.inheritance,
+        early: start.early,
+    };
+    let inherited = start.connection.zip(start.answer);
+    if let Some((connection, reply)) = inherited {
+        tokio::spawn(async move {
+            if let Err(error) = http::answer_late(connection, reply).await {
+                tracing::debug!(%error, "who asked for the upgrade was not answered");
+            }
+        });
     }
+    let outcome = tokio::spawn(runtime::run(begin)).await;
+    let control = match faces {
+        Some(faces) => match faces.await {
+            Ok(Ok(control)) => control,
+            Ok(Err(error)) => {
+                tracing::warn!(error = chain(&error), "control API");
+                None
+            }
+            Err(_) => None,
+        },
+        None => None,
+    };
     match outcome {
-        Ok(Ok(store)) => Ok(store),
+        Ok(Ok(end)) => Ok((end, control)),
         Ok(Err(error)) => Err(Failure::Fault(chain(&error))),
         Err(error) => Err(Failure::Fault(format!(
             "the engine ended by a fault of stanch; the workers serve on without supervision: {error}"
@@ -165,14 +221,14 @@ async fn supervise(
 
 /// What says the configuration: read once at the start, and again at each reload.
 #[derive(Clone)]
-struct Source {
+pub(super) struct Source {
     /// Absolute: it is found again whatever becomes of the current directory.
     file: Option<PathBuf>,
     flags: Overrides,
 }
 
 impl Source {
-    fn of(args: Args) -> Result<Self, Failure> {
+    pub fn of(args: Args) -> Result<Self, Failure> {
         let absolute = |file: PathBuf| {
             std::path::absolute(&file).map_err(|error| {
                 Failure::Usage(format!("cannot find {} again: {error}", file.display()))
@@ -200,7 +256,7 @@ impl Source {
     }
 
     /// What the file says now, with the flags.
-    fn config(&self) -> Result<Config, Failure> {
+    pub fn config(&self) -> Result<Config, Failure> {
         let text = self.file.as_deref().map(place::read_config).transpose()?;
         let source = self.file.as_deref().unwrap_or(Path::new(""));
         let mut config = config::build(text.as_deref(), source, &self.flags)
@@ -275,8 +331,9 @@ fn control_socket(config: &Config) -> Result<Option<Control>, Failure> {
 }
 
 /// Supervision goes on without a store: events wait in memory until it can be opened. But not beside
-/// another supervisor of the same one: two would start two sets of workers.
-fn open_store(config: &Config) -> Result<Store, Failure> {
+/// another supervisor of the same one: two would start two sets of workers. Who `succeeds` a supervisor
+/// has the workers already.
+fn open_store(config: &Config, succeeds: bool) -> Result<Store, Failure> {
     let path = place::store_path(config);
     let retention = config.store.retention;
     if let Some(folder) = path.parent() {
@@ -293,7 +350,7 @@ fn open_store(config: &Config) -> Result<Store, Failure> {
     };
     let locked = |error: &StoreError| matches!(error, StoreError::Locked { .. });
     match patiently(locked, || Store::open(&path, retention)) {
-        Err(error) if locked(&error) => Err(Failure::Usage(chain(&error))),
+        Err(error) if locked(&error) && !succeeds => Err(Failure::Usage(chain(&error))),
         opened => opened.or_else(detached).map_err(|error| Failure::Fault(chain(&error))),
     }
 }

@@ -89,6 +89,12 @@ pub enum Action {
     /// Put the configuration that the last [`Command::Reload`](super::Command::Reload) came with into
     /// force. Answered by `LimitHeld`, where the hard limit is another.
     Reconfigure,
+    /// All is at rest: another program may take this one's place. Until it does the core goes on, and
+    /// is asked again before the step.
+    HandOver {
+        /// Whom it answers.
+        ticket: Ticket,
+    },
     /// Answer an operator.
     Reply {
         /// Which question.

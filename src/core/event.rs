@@ -5,6 +5,7 @@ use super::hooks::Hook;
 use super::reload::Reload;
 use super::{AlertFailure, AlertId, Bounds, IncidentId, Makeup, Sample, Slot, WorkerId};
 use std::fmt;
+use std::time::Duration;
 
 /// Something that happened, told to the core together with the time.
 #[derive(Clone, Debug, PartialEq)]
@@ -152,6 +153,14 @@ pub enum Event {
         /// Processes waited for memory for a good part of the last seconds.
         stalled: bool,
     },
+    /// What a worker that was handed over used before, oldest first, by its age. Told soon after the
+    /// supervisor took over, where it is known.
+    Remembered {
+        /// Which worker.
+        worker: WorkerId,
+        /// The readings.
+        samples: Vec<(Duration, Sample)>,
+    },
     /// The kernel turned connections away at the application's listeners.
     ConnectionsDropped {
         /// Attempts to connect, since this was last told; never 0. A client's second try counts again.
@@ -258,6 +267,11 @@ pub enum Command {
     },
     /// Put the configuration that was read again in the place of the present one.
     Reload(Reload),
+    /// Let another program take the place of this one. Its version, or why it will not do.
+    Upgrade {
+        /// What came of trying it.
+        tried: Result<String, String>,
+    },
     /// Drain all workers and end; a second one hurries.
     Stop,
     /// Somebody looks at an incident: nobody else need be told.

@@ -8,7 +8,7 @@
 //! worker says where it stood. What the dead supervisor did last may not be in the log: a record waits
 //! in memory for the disk, a few milliseconds as a rule.
 
-use super::{Generation, Incident, IncidentId, Kind, Occasion, Record, Slot, WorkerId};
+use super::{Generation, Incident, IncidentId, Kind, Occasion, Record, Slot, Succession, WorkerId};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
 use std::time::Duration;
@@ -180,6 +180,8 @@ pub struct Legacy {
     pub told: Vec<(IncidentId, (String, Occasion, bool))>,
     /// The last name of an incident that is known.
     pub last_incident: Option<IncidentId>,
+    /// Set when nobody died: another program has taken the place of the supervisor's.
+    pub succession: Option<Succession>,
 }
 
 #[cfg(test)]

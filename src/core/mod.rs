@@ -6,6 +6,7 @@ mod alert;
 mod alerting;
 mod event;
 pub mod evidence;
+mod handover;
 mod holding;
 pub mod hooks;
 mod id;
@@ -37,6 +38,7 @@ pub use alert::{
 };
 pub use event::{Command, Event, ExitStatus, Left, OomKiller, Refusal, Reply, Ticket};
 pub use evidence::{Captured, Grown, Growth, Inquiry};
+pub use handover::{Handover, Succession};
 pub use id::{Generation, Slot, WorkerId};
 pub use incidents::Topic;
 pub use legacy::{Hold, Legacy, Past, Standing, Survivor, Trace};

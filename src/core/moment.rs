@@ -1,11 +1,16 @@
 //! Time as the core sees it: handed in with each event, never read.
 
 use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
 use std::ops::{Add, Sub};
 use std::time::Duration;
 
-/// A point on the monotonic clock, counted from the start of the supervisor.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+/// A point on the monotonic clock, counted from the start of the supervisor, or of the one
+/// that it took the place of.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
+#[serde(transparent)]
 pub struct Moment(pub Duration);
 
 impl Moment {

@@ -86,6 +86,8 @@ words! {
         SupervisorStarted => "supervisor_started",
         /// The supervisor found the workers of one that died.
         SupervisorRecovered => "supervisor_recovered",
+        /// Another program took the place of the supervisor's, and kept its workers.
+        SupervisorUpgraded => "supervisor_upgraded",
         /// The supervisor ended, all workers stopped.
         SupervisorStopped => "supervisor_stopped",
         /// A new configuration is in force.

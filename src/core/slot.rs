@@ -1,11 +1,12 @@
 //! A slot between two workers: wanted or not, waiting, held; and its restart budget.
 
 use super::{Generation, IncidentId, Moment, RestartSettings, Slot};
+use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
 use std::time::Duration;
 
 /// Whether a worker is wanted in the slot.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Desired {
     /// Yes.
     Up,
@@ -17,7 +18,7 @@ pub enum Desired {
 }
 
 /// Why a slot that wants a worker has none on the way.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Wait {
     /// It does not wait.
     None,
@@ -34,7 +35,7 @@ pub enum Wait {
 }
 
 /// A numbered place for a worker.
-#[derive(Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct SlotEntry {
     /// Its number.
     pub slot: Slot,
@@ -83,7 +84,7 @@ pub enum Verdict {
 
 /// Restart intensity and exponential backoff with full jitter
 /// (<https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/>).
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct RestartBudget {
     crashes: VecDeque<Moment>,
     streak: u32,

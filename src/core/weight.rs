@@ -5,10 +5,12 @@
 //! would keep those waiting, so its weight grows in steps over `rolling.slow_start`, as with the
 //! balancers that know the like (HAProxy `slowstart`, nginx `slow_start`, Envoy).
 
+use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
 /// A part of the new connections, in relation to the weights of the others.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(transparent)]
 pub struct Weight(u8);
 
 impl Weight {

@@ -32,6 +32,7 @@ use super::evidence::Evidence;
 use super::leak::Quantity;
 use super::trend::{Bounds, Trend};
 use super::{ExitStatus, IncidentId, Intent, Left, Makeup, Moment, Sample, Weight, WorkerId};
+use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
 use std::fmt;
 use std::time::Duration;
@@ -106,7 +107,7 @@ impl fmt::Display for State {
 }
 
 /// Why a worker must be replaced; the more urgent, the greater.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Cause {
     /// Its supervisor died: what it binds from now on fails.
     Adopted,

@@ -6,6 +6,7 @@
 //! | `POST /v1/restart` | `{"slot": 3, "wait": true}`, both optional | [`Answer`](crate::wire::Answer) |
 //! | `POST /v1/drain` | `{"slot": 3}` | the same |
 //! | `POST /v1/scale` | `{"workers": 8}` | the same |
+//! | `POST /v1/upgrade` | none needed | the same, from the program that took over |
 //! | `POST /v1/stop`, `/v1/pause`, `/v1/resume` | none needed | the same |
 //! | `POST /v1/incidents/ack` | `{"incident": "last", "by": "ada"}`, `by` optional | the same |
 //!
@@ -19,5 +20,5 @@ pub mod server;
 pub mod socket;
 
 pub use places::Places;
-pub use server::{ServeError, serve};
-pub use socket::{Control, SocketError, bind};
+pub use server::{Closing, ServeError, answer_late, serve};
+pub use socket::{Control, ControlFile, SocketError, bind};

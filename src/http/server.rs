@@ -18,14 +18,19 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::server::conn::http1;
+use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use serde::de::DeserializeOwned;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 use std::pin::pin;
+use std::sync::Arc;
 use std::time::Duration;
+use tokio::io::AsyncWriteExt;
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::watch;
+use tokio::sync::{Notify, oneshot, watch};
 use tokio::task::{JoinError, JoinSet};
 
 /// Connections served at the same time; the next ones wait in the socket's backlog.
@@ -34,6 +39,8 @@ const MAX_CONNECTIONS: usize = 64;
 const MAX_BYTES: usize = 64 * 1024;
 /// How long a client may take over the head of a request, and again over its body.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// How long the first request of a connection is waited for once the server is to end.
+const FIRST_PATIENCE: Duration = Duration::from_secs(1);
 /// How long answers may take on their way out once the server is to end.
 const GRACE: Duration = Duration::from_secs(3);
 /// The longest name of somebody who looks at an incident, in bytes.
@@ -42,12 +49,13 @@ const NAME: usize = 200;
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Everything that can be asked.
-const ROUTES: [&str; 9] = [
+const ROUTES: [&str; 10] = [
     "GET /v1/status",
     "POST /v1/restart",
     "POST /v1/drain",
     "POST /v1/scale",
     "POST /v1/reload",
+    "POST /v1/upgrade",
     "POST /v1/stop",
     "POST /v1/pause",
     "POST /v1/resume",
@@ -67,23 +75,44 @@ pub enum ServeError {
     },
 }
 
-/// Serves the control API until `shutdown` ends. Then it takes no new connection, lets the requests
+/// What becomes of the socket when the server ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Closing {
+    /// Its file is removed; who connects is refused.
+    ForGood,
+    /// Another program serves on it: who connects waits.
+    HandOver,
+}
+
+/// Serves the control API until `shutdown` ends. Then it takes no new connection, and lets the requests
 /// under way get their answers (3 s at most: the engine gives them before it ends, so only a client
-/// that does not read takes longer), and removes the socket file.
+/// that does not read takes longer). The socket comes back if it is to be handed over.
 pub async fn serve(
     control: Control,
     handle: Handle,
-    shutdown: impl Future<Output = ()>,
-) -> Result<(), ServeError> {
-    serve_with(control, shutdown, |by| routes(Desk { handle: handle.clone(), by })).await
+    shutdown: impl Future<Output = Closing>,
+) -> Result<Option<Control>, ServeError> {
+    let routes = |peer: Peer| routes(Desk { handle: handle.clone(), peer });
+    serve_with(control, shutdown, routes).await
+}
+
+/// Who is at the other end of a connection.
+#[derive(Clone, Debug)]
+struct Peer {
+    /// In words, for the audit log.
+    by: String,
+    /// The connection once more, for an answer that another program gives.
+    connection: Arc<OwnedFd>,
+    /// Has this one let go of it without an answer.
+    let_go: Arc<Notify>,
 }
 
 /// [`serve`] with the routes of a peer as a parameter.
 async fn serve_with(
     control: Control,
-    shutdown: impl Future<Output = ()>,
-    routes: impl Fn(String) -> Router,
-) -> Result<(), ServeError> {
+    shutdown: impl Future<Output = Closing>,
+    routes: impl Fn(Peer) -> Router,
+) -> Result<Option<Control>, ServeError> {
     let path = control.path().to_owned();
     let (listener, file) = control.into_parts();
     let listener = UnixListener::from_std(listener)
@@ -92,14 +121,14 @@ async fn serve_with(
     let (closing, _) = watch::channel(false);
     let mut connections = JoinSet::new();
     let mut shutdown = pin!(shutdown);
-    loop {
+    let closes = loop {
         tokio::select! {
-            () = &mut shutdown => break,
+            closes = &mut shutdown => break closes,
             Some(ended) = connections.join_next() => report(ended),
             accepted = listener.accept(), if connections.len() < MAX_CONNECTIONS => match accepted {
                 Ok((stream, _)) => {
-                    if let Some(router) = admit(&stream, owner, &routes) {
-                        connections.spawn(converse(stream, router, closing.subscribe()));
+                    if let Some((router, let_go)) = admit(&stream, owner, &routes) {
+                        connections.spawn(converse(stream, router, let_go, closing.subscribe()));
                     }
                 }
                 Err(error) => {
@@ -108,8 +137,14 @@ async fn serve_with(
                 }
             },
         }
-    }
-    drop(listener);
+    };
+    let kept = match closes {
+        Closing::ForGood => {
+            drop(listener);
+            None
+        }
+        Closing::HandOver => Some(listener.into_std()),
+    };
     closing.send_replace(true);
     let answers = async {
         while let Some(ended) = connections.join_next().await {
@@ -120,8 +155,8 @@ async fn serve_with(
         tracing::warn!(count = connections.len(), "control connections cut at the end");
         connections.shutdown().await;
     }
-    drop(file);
-    Ok(())
+    let kept = kept.transpose().map_err(|source| ServeError::Register { path, source })?;
+    Ok(kept.map(|listener| Control::of_parts(listener, file)))
 }
 
 /// A panic in a handler ends its own connection and nothing else.
@@ -132,7 +167,11 @@ fn report(ended: Result<(), JoinError>) {
 }
 
 /// What this peer may ask; `None` when the kernel does not say who it is.
-fn admit(stream: &UnixStream, owner: u32, routes: impl Fn(String) -> Router) -> Option<Router> {
+fn admit(
+    stream: &UnixStream,
+    owner: u32,
+    routes: impl Fn(Peer) -> Router,
+) -> Option<(Router, Arc<Notify>)> {
     let peer = match stream.peer_cred() {
         Ok(peer) => peer,
         Err(error) => {
@@ -146,30 +185,60 @@ fn admit(stream: &UnixStream, owner: u32, routes: impl Fn(String) -> Router) -> 
         Some(pid) => format!("uid {uid} (pid {pid})"),
         None => format!("uid {uid}"),
     };
+    let let_go = Arc::<Notify>::default();
     if uid == 0 || uid == owner {
-        return Some(routes(by));
+        let again = stream.as_fd().try_clone_to_owned();
+        let connection = again
+            .inspect_err(|error| tracing::warn!(%error, by, "control connection refused"))
+            .ok()?;
+        let (connection, let_go) = (Arc::new(connection), Arc::clone(&let_go));
+        let peer = Peer { by, connection, let_go: Arc::clone(&let_go) };
+        return Some((routes(peer), let_go));
     }
     tracing::warn!(by, "control connection refused: neither root nor the supervisor's user");
     let message =
         format!("uid {uid} may not ask this supervisor anything: only uid {owner} and root may");
     let refuse = move || async move { no(StatusCode::FORBIDDEN, message) };
-    Some(Router::new().fallback(refuse))
+    Some((Router::new().fallback(refuse), let_go))
 }
 
 /// Serves one connection to its end; at the closing of the server, to the end of its request.
-async fn converse(stream: UnixStream, router: Router, mut closing: watch::Receiver<bool>) {
+async fn converse(
+    stream: UnixStream,
+    router: Router,
+    let_go: Arc<Notify>,
+    mut closing: watch::Receiver<bool>,
+) {
+    let (asked, router) = (Arc::<Notify>::default(), TowerToHyperService::new(router));
+    let asks = Arc::clone(&asked);
+    let service = service_fn(move |request| {
+        asks.notify_one();
+        router.call(request)
+    });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(PATIENCE)
         .max_buf_size(MAX_BYTES)
-        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
+        .serve_connection(TokioIo::new(stream), service);
     let mut connection = pin!(connection);
-    let ended = tokio::select! {
-        ended = &mut connection => ended,
-        () = closed(&mut closing) => {
-            connection.as_mut().graceful_shutdown();
-            connection.await
+    let conversation = async {
+        tokio::select! {
+            ended = &mut connection => ended,
+            () = closed(&mut closing) => {
+                // The first question of who has just connected is on its way: it would be cut off.
+                tokio::select! {
+                    ended = &mut connection => return ended,
+                    () = asked.notified() => {}
+                    () = tokio::time::sleep(FIRST_PATIENCE) => {}
+                }
+                connection.as_mut().graceful_shutdown();
+                connection.await
+            }
         }
+    };
+    let ended = tokio::select! {
+        ended = conversation => ended,
+        () = let_go.notified() => return,
     };
     if let Err(error) = ended {
         tracing::debug!(%error, "control connection");
@@ -185,7 +254,7 @@ async fn closed(closing: &mut watch::Receiver<bool>) {
 #[derive(Clone)]
 struct Desk {
     handle: Handle,
-    by: String,
+    peer: Peer,
 }
 
 fn routes(desk: Desk) -> Router {
@@ -200,6 +269,7 @@ fn routes(desk: Desk) -> Router {
         .route("/v1/drain", post(drain))
         .route("/v1/scale", post(scale))
         .route("/v1/reload", post(reload))
+        .route("/v1/upgrade", post(upgrade))
         .route("/v1/stop", plain(Command::Stop))
         .route("/v1/pause", plain(Command::Pause))
         .route("/v1/resume", plain(Command::Resume))
@@ -231,10 +301,48 @@ async fn scale(State(desk): State<Desk>, Sent(order): Sent<wire::Scale>) -> Resp
 }
 
 async fn reload(State(desk): State<Desk>, Sent(order): Sent<wire::Reload>) -> Response {
-    match desk.handle.reload(desk.by, order.roll).await {
+    match desk.handle.reload(desk.peer.by, order.roll).await {
         Ok(reply) => replied(reply),
         Err(ended) => unanswered(ended),
     }
+}
+
+/// A refusal is answered here. Else another program takes the place of this one before there is an
+/// answer, and gives it on the same connection.
+async fn upgrade(State(desk): State<Desk>, Sent(order): Sent<wire::Plain>) -> Response {
+    let Peer { by, connection, let_go } = desk.peer;
+    let connection = if order.wait { connection.try_clone().ok() } else { None };
+    let outcome = match desk.handle.upgrade(by, connection).await {
+        Ok(outcome) => outcome,
+        Err(ended) => return unanswered(ended),
+    };
+    if !order.wait {
+        return taken_on();
+    }
+    match outcome.await {
+        Ok(reply) => replied(reply),
+        Err(_) => {
+            let_go.notify_one();
+            std::future::pending().await
+        }
+    }
+}
+
+/// Answers the request of a connection that another program has left to this one.
+pub async fn answer_late(connection: OwnedFd, reply: oneshot::Receiver<Reply>) -> io::Result<()> {
+    let stream = std::os::unix::net::UnixStream::from(connection);
+    stream.set_nonblocking(true)?;
+    let mut stream = UnixStream::from_std(stream)?;
+    // Dropped unanswered: so is the connection.
+    let Ok(reply) = reply.await else { return Ok(()) };
+    let (head, body) = replied(reply).into_parts();
+    let body = body.collect().await.map_err(io::Error::other)?.to_bytes();
+    let head = format!(
+        "HTTP/1.1 {}\r\ncontent-type: application/json\r\ncontent-length: {}\r\nconnection: close\r\n\r\n",
+        head.status,
+        body.len()
+    );
+    stream.write_all(&[head.as_bytes(), &body].concat()).await
 }
 
 async fn acknowledge(State(desk): State<Desk>, Sent(order): Sent<wire::Acknowledge>) -> Response {
@@ -250,13 +358,12 @@ async fn acknowledge(State(desk): State<Desk>, Sent(order): Sent<wire::Acknowled
 
 impl Desk {
     async fn carry_out(self, command: Command, wait: bool) -> Response {
-        let outcome = match self.handle.submit(self.by, command).await {
+        let outcome = match self.handle.submit(self.peer.by, command).await {
             Ok(outcome) => outcome,
             Err(ended) => return unanswered(ended),
         };
         if !wait {
-            let message = "taken on; what becomes of it is in the audit log".to_owned();
-            return answer(StatusCode::ACCEPTED, true, message);
+            return taken_on();
         }
         match outcome.await {
             Ok(reply) => replied(reply),
@@ -266,6 +373,11 @@ impl Desk {
             }
         }
     }
+}
+
+fn taken_on() -> Response {
+    let message = "taken on; what becomes of it is in the audit log".to_owned();
+    answer(StatusCode::ACCEPTED, true, message)
 }
 
 fn replied(reply: Reply) -> Response {
@@ -347,7 +459,11 @@ mod tests {
                 .route("/panic", get(|| async { panic!("on purpose") as &str }))
         };
         let (end, ended) = tokio::sync::oneshot::channel::<()>();
-        let server = tokio::spawn(serve_with(control, async { drop(ended.await) }, router));
+        let until = async {
+            let _ = ended.await;
+            Closing::ForGood
+        };
+        let server = tokio::spawn(serve_with(control, until, router));
         assert_eq!(ask(&path, "/panic").await, "");
         assert!(ask(&path, "/well").await.ends_with("well"));
         drop(end);

@@ -22,10 +22,11 @@ use nix::sys::socket::{
 };
 use nix::sys::stat::{Mode, fchmod};
 use nix::unistd::{Uid, geteuid};
+use serde::{Deserialize, Serialize};
 use std::ffi::OsString;
 use std::fs::{DirBuilder, File, Metadata, OpenOptions};
 use std::io::{self, Read, Write};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
@@ -144,6 +145,40 @@ impl Control {
     pub(super) fn into_parts(self) -> (UnixListener, SocketFile) {
         (self.listener, self.file)
     }
+
+    /// Of its [`parts`](Self::into_parts).
+    pub(super) fn of_parts(listener: UnixListener, file: SocketFile) -> Self {
+        Self { listener, file }
+    }
+
+    /// What a program needs that takes it over ([`again`](Self::again)): where it stands, and the
+    /// descriptors of the listener and of the lock. The file stays when this is forgotten.
+    pub fn parts(&self) -> (ControlFile, [BorrowedFd<'_>; 2]) {
+        let SocketFile { path, identity, lock } = &self.file;
+        let file = ControlFile { path: path.clone(), identity: *identity };
+        (file, [self.listener.as_fd(), lock.as_fd()])
+    }
+
+    /// Takes over what another program made, and locked.
+    ///
+    /// # Errors
+    /// The descriptors are not those of a control socket.
+    pub fn again(file: ControlFile, [listener, lock]: [OwnedFd; 2]) -> io::Result<Self> {
+        let ControlFile { path, identity } = file;
+        // The lock belongs to the open file, so it is ours already.
+        let lock = Flock::lock(File::from(lock), FlockArg::LockExclusiveNonblock);
+        let lock = lock.map_err(|(_, errno)| errno)?;
+        let listener = UnixListener::from(listener);
+        listener.set_nonblocking(true)?;
+        Ok(Self { listener, file: SocketFile { path, identity, lock } })
+    }
+}
+
+/// Where a control socket stands.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ControlFile {
+    path: PathBuf,
+    identity: (u64, u64),
 }
 
 /// The socket's file and its lock.
@@ -153,7 +188,7 @@ pub(super) struct SocketFile {
     /// Device and inode, to leave alone what another put there after ours was removed by hand.
     identity: (u64, u64),
     /// Released after the file is removed: fields drop after `Drop::drop`.
-    _lock: Flock<File>,
+    lock: Flock<File>,
 }
 
 impl Drop for SocketFile {
@@ -193,7 +228,7 @@ pub fn bind(path: &Path) -> Result<Control, SocketError> {
     })?;
     let made = path.symlink_metadata().map_err(failed)?;
     let identity = (made.dev(), made.ino());
-    Ok(Control { listener, file: SocketFile { path: path.into(), identity, _lock: lock } })
+    Ok(Control { listener, file: SocketFile { path: path.into(), identity, lock } })
 }
 
 fn listen(path: &Path) -> Result<UnixListener, Errno> {

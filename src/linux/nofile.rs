@@ -19,9 +19,19 @@ pub fn raise() -> nix::Result<()> {
     setrlimit(Resource::RLIMIT_NOFILE, hard, hard)
 }
 
+/// What the supervisor was started with, soft and hard, once it is raised.
+pub fn original() -> Option<(u64, u64)> {
+    ORIGINAL.get().copied()
+}
+
+/// It was raised by the program before, which was started with that.
+pub fn started_with(original: (u64, u64)) {
+    let _ = ORIGINAL.set(original);
+}
+
 /// What a worker gets whose configuration does not say; `None` where the supervisor has what it was
 /// started with.
 pub(super) fn of_workers() -> Option<Limit> {
-    let (soft, hard) = *ORIGINAL.get()?;
+    let (soft, hard) = original()?;
     Some(Limit { name: "nofile".to_owned(), soft: Some(soft), hard: Some(hard) })
 }

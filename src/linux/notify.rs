@@ -24,10 +24,11 @@ use nix::unistd::Pid;
 use std::ffi::{OsStr, OsString};
 use std::io;
 use std::mem;
-use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::net::{SocketAddr, UnixDatagram};
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
@@ -111,6 +112,14 @@ impl Inbox {
         let socket = socket(AddressFamily::Unix, SockType::Datagram, flags, None)?;
         setsockopt(&socket, PassCred, &true)?;
         bind(socket.as_raw_fd(), &UnixAddr::new_unnamed())?;
+        Self::again(socket)
+    }
+
+    /// One that this process was handed.
+    ///
+    /// # Errors
+    /// It is no such socket.
+    pub fn again(socket: OwnedFd) -> Result<Self, Errno> {
         let name: UnixAddr = getsockname(socket.as_raw_fd())?;
         let name = name.as_abstract().ok_or(Errno::EADDRNOTAVAIL)?;
         let address = OsString::from_vec([b"@", name].concat());
@@ -121,9 +130,9 @@ impl Inbox {
     ///
     /// # Errors
     /// What the runtime's epoll said.
-    pub fn registered(self) -> io::Result<AsyncFd<Self>> {
-        // SAFETY: the descriptor is owned, so it stays open and the same for as long as it is
-        // registered.
+    pub fn registered(self: Arc<Self>) -> io::Result<AsyncFd<Arc<Self>>> {
+        // SAFETY: the descriptor is owned, also by what is registered, so it stays open and the same for
+        // as long as it is.
         Ok(unsafe { AsyncFd::register_with_interest(self, Interest::READABLE) }?)
     }
 
@@ -174,6 +183,12 @@ impl Inbox {
     pub fn discard(&self) -> Result<(), Errno> {
         // Without room for control messages descriptors go no further.
         recv(self.socket.as_raw_fd(), &mut [], MsgFlags::empty()).map(drop)
+    }
+}
+
+impl AsFd for Inbox {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
     }
 }
 

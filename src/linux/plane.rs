@@ -91,6 +91,7 @@ mod adopt;
 mod caller;
 mod calls;
 mod group;
+mod handover;
 mod order;
 mod owner;
 mod path;
@@ -101,10 +102,12 @@ mod watch;
 
 pub use adopt::Listening;
 pub use calls::Calls;
+pub use handover::Holdings;
 pub use owner::Owner;
 pub use probe::ProbeTarget;
 pub use takeover::{PlaneEvent, Served};
 
+use super::seccomp::NotifyFd;
 #[cfg(doc)]
 use super::{seccomp, steering};
 use crate::core::{Weight, WorkerId};
@@ -117,6 +120,7 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// Where an application listens.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -198,8 +202,12 @@ pub struct Plane {
     backlog: Option<u32>,
     groups: Vec<Group>,
     paths: Vec<PathListener>,
+    /// Where the calls of each worker come in.
+    calls: BTreeMap<WorkerId, Arc<NotifyFd>>,
     /// The end has begun.
     closing: bool,
+    /// Another program takes over.
+    retired: bool,
     /// Workers that are not in here are starting.
     standing: BTreeMap<WorkerId, Standing>,
 }
@@ -216,7 +224,9 @@ impl Plane {
             backlog,
             groups: Vec::new(),
             paths: Vec::new(),
+            calls: BTreeMap::new(),
             closing: false,
+            retired: false,
             standing: BTreeMap::new(),
         }
     }
@@ -336,6 +346,7 @@ impl Plane {
     /// [`PlaneError::Steer`]; the worker is released all the same.
     pub fn release(&mut self, worker: WorkerId) -> Result<(), PlaneError> {
         self.standing.remove(&worker);
+        self.calls.remove(&worker);
         if self.closing { self.let_go(worker) } else { self.abandon(worker) }
     }
 

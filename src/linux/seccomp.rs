@@ -27,6 +27,7 @@ use nix::libc;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::sync::Arc;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
@@ -183,9 +184,9 @@ impl NotifyFd {
     ///
     /// # Errors
     /// What the runtime's epoll said.
-    pub fn registered(self) -> io::Result<AsyncFd<Self>> {
-        // SAFETY: the descriptor is owned, so it stays open and the same for as long as it is
-        // registered.
+    pub fn registered(self: Arc<Self>) -> io::Result<AsyncFd<Arc<Self>>> {
+        // SAFETY: the descriptor is owned, also by what is registered, so it stays open and the same for
+        // as long as it is.
         Ok(unsafe { AsyncFd::register_with_interest(self, Interest::READABLE) }?)
     }
 

@@ -146,6 +146,16 @@ impl Tree {
         tree
     }
 
+    /// What its processes have in their environment.
+    pub fn mark(&self) -> String {
+        String::from_utf8_lossy(&self.mark).into_owned()
+    }
+
+    /// The members as of the last look, with those that have ended.
+    pub fn known(&self) -> impl Iterator<Item = ProcessId> {
+        self.members.values().map(|member| member.stat.id)
+    }
+
     /// Takes in a process that is known to be of the worker, for one that was found in another way.
     pub fn know(&mut self, id: ProcessId) {
         if let Some(stat) = self.procfs.stat(id.pid).filter(|stat| stat.id == id) {

@@ -47,6 +47,11 @@ impl Alerts {
         self.courier = courier(surroundings, &self.children, predecessor);
     }
 
+    /// Sends no more: what is not delivered stays in the spool. What is to be waited for.
+    pub fn end(&mut self) -> Option<JoinHandle<()>> {
+        self.courier.take().map(Courier::end)
+    }
+
     /// Has somebody told; if that cannot even begin, says so.
     pub fn send(&self, alert: Alert) -> Option<Event> {
         let id = alert.id.clone();

@@ -48,6 +48,11 @@ impl Children {
         child.map(|child| child.exit.send(status)).is_some()
     }
 
+    /// Whether none runs.
+    pub fn is_empty(&self) -> bool {
+        self.lock().is_empty()
+    }
+
     /// Nobody will wait for them.
     pub fn kill_bound(&self) {
         for tree in std::mem::take(&mut *self.lock()).into_values().filter_map(|child| child.tree) {

@@ -3,10 +3,12 @@
 use super::clock::Clock;
 use super::executor::Executor;
 use super::handle::Request;
+use super::handover::{Candidate, Departure};
 use super::message::Message;
 use super::reload::ReadConfig;
 use super::service::Service;
 use super::status::{self, Frame};
+use super::upgrade::Origin;
 use crate::config::ListenMode;
 use crate::core::words::chain;
 use crate::core::{Action, Command, Event, Legacy, Sample, Slot, Supervisor, Ticket, WorkerId};
@@ -18,7 +20,7 @@ use nix::sys::signal::Signal;
 use signal_hook::consts::{SIGALRM, SIGCHLD, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2};
 use signal_hook_tokio::Signals;
 use std::collections::{BTreeSet, VecDeque};
-use std::sync::PoisonError;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
@@ -31,6 +33,15 @@ const REMAINS_PAUSE: Duration = Duration::from_millis(200);
 pub(super) const SIGNALS: [i32; 8] =
     [SIGTERM, SIGINT, SIGQUIT, SIGCHLD, SIGHUP, SIGUSR1, SIGUSR2, SIGALRM];
 
+/// How supervision ended.
+#[derive(Debug)]
+pub enum End {
+    /// Every worker has ended; the store is to be closed.
+    Stopped(Store),
+    /// Another program takes over.
+    Leaving(Box<Departure>),
+}
+
 /// Everything that the loop owns.
 pub(super) struct Engine {
     pub clock: Clock,
@@ -42,17 +53,32 @@ pub(super) struct Engine {
     pub messages: mpsc::Receiver<Message>,
     pub requests: mpsc::Receiver<Request>,
     pub read_config: Option<ReadConfig>,
+    /// How this supervisor was started.
+    pub origin: Origin,
     pub tickets: u64,
-    /// What a supervisor that died has left.
+    /// What another supervisor has left.
     pub legacy: Legacy,
+    /// Signals that came before there was an engine.
+    pub early: BTreeSet<i32>,
+    /// No face asks any more.
+    pub deserted: bool,
 }
 
 impl Engine {
-    /// Supervises until told to stop; gives the store back, so that it can be closed.
-    pub async fn run(mut self) -> Store {
+    /// Supervises until told to stop, or until another program is to take over; gives the store back, so
+    /// that it can be closed.
+    pub async fn run(mut self) -> End {
         let legacy = std::mem::take(&mut self.legacy);
+        let succeeds = legacy.succession.is_some();
         let actions = self.supervisor.recover(self.clock.now(), legacy);
         self.follow(actions).await;
+        if succeeds {
+            self.service.follow(&self.supervisor);
+            self.executor.remember();
+        }
+        for signal in std::mem::take(&mut self.early) {
+            self.on_signal(signal).await;
+        }
         let mut store_lives = true;
         // Not made anew in each turn: who asks for the status often must not put it off for ever.
         let mut remains_look = interval(REMAINS_PAUSE);
@@ -63,7 +89,10 @@ impl Engine {
             tokio::select! {
                 Some(message) = self.messages.recv() => self.on_message(message).await,
                 Some(signal) = self.signals.next() => self.on_signal(signal).await,
-                Some(request) = self.requests.recv() => self.on_request(request).await,
+                request = self.requests.recv(), if !self.deserted => match request {
+                    Some(request) => self.on_request(request).await,
+                    None => self.deserted = true,
+                },
                 health = self.store.health(), if store_lives => match health {
                     Some(health) => self.on_health(health).await,
                     None => store_lives = false,
@@ -81,11 +110,21 @@ impl Engine {
                 }
             }
             self.service.follow(&self.supervisor);
+            if self.executor.leaving.is_some()
+                && let Some((estate, luggage, Candidate { program, connection })) =
+                    self.depart().await
+            {
+                let config = Arc::clone(&self.executor.surroundings.config);
+                self.executor.go();
+                let store = self.store;
+                let departure = Departure { store, estate, luggage, program, connection, config };
+                return End::Leaving(Box::new(departure));
+            }
         }
-        self.store
+        End::Stopped(self.store)
     }
 
-    async fn on_message(&mut self, message: Message) {
+    pub async fn on_message(&mut self, message: Message) {
         let events = match message {
             Message::Event(event) => vec![event],
             Message::Sampled(samples) => return self.on_samples(samples).await,
@@ -98,6 +137,7 @@ impl Engine {
             Message::Ended { worker } => self.executor.ended(worker),
             Message::Oom { worker } => self.executor.oom(worker).into_iter().collect(),
             Message::Reread(reread) => return self.on_reread(*reread).await,
+            Message::Tried(tried) => return self.on_tried(*tried).await,
         };
         self.tell_all(events).await;
     }
@@ -139,6 +179,7 @@ impl Engine {
                 let _ = reply.send(self.status());
             }
             Request::Reload { by, roll, reply } => self.reload(by, roll, Some(reply)),
+            Request::Upgrade { by, connection, reply } => self.upgrade(by, connection, reply),
             Request::Command { by, command, reply } => self.command(by, command, Some(reply)).await,
         }
     }
@@ -164,16 +205,22 @@ impl Engine {
         command: Command,
         reply: Option<oneshot::Sender<crate::core::Reply>>,
     ) {
+        let ticket = self.ticket(reply);
+        self.tell_all(vec![Event::Command { ticket, by, command }]).await;
+    }
+
+    /// A number for a question, and who waits for the answer.
+    pub fn ticket(&mut self, reply: Option<oneshot::Sender<crate::core::Reply>>) -> Ticket {
         self.tickets += 1;
         let ticket = Ticket(self.tickets);
         if let Some(reply) = reply {
             self.executor.replies.insert(ticket, reply);
         }
-        self.tell_all(vec![Event::Command { ticket, by, command }]).await;
+        ticket
     }
 
     /// Tells the core, one by one, and follows what it says, until there is nothing new.
-    async fn tell_all(&mut self, events: Vec<Event>) {
+    pub async fn tell_all(&mut self, events: Vec<Event>) {
         let mut events = VecDeque::from(events);
         while let Some(event) = events.pop_front() {
             let actions = self.supervisor.handle(event, self.clock.now());

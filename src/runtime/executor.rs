@@ -5,13 +5,14 @@ use super::children::Children;
 use super::command::Started;
 use super::drainer::Drain;
 use super::evidence::{Baseline, Collector, Errand, prepare};
+use super::handover::Candidate;
 use super::hooks;
 use super::host::OomKills;
 use super::launch::Surroundings;
 use super::message::{LaunchFailure, Message};
-use super::output::Stream;
+use super::output::{Remainder, Stream};
 use super::prober::Prober;
-use super::recovery::{Finds, Remnant};
+use super::recovery::{Finds, Kept, Remnant};
 use super::roster::{Live, Roster};
 use super::sampler::{Holds, Sampler};
 use super::tail::Tail;
@@ -26,7 +27,7 @@ use crate::linux::bounds::bounds;
 use crate::linux::cgroup::{CgroupError, Leaf, Leaves, Limits, MemoryGroup};
 use crate::linux::launch::Plan;
 use crate::linux::pidfd::End;
-use crate::linux::plane::Plane;
+use crate::linux::plane::{Calls, Plane};
 use crate::linux::pressure;
 use crate::linux::procfs::{ProcessId, Procfs};
 use crate::linux::sockdiag;
@@ -76,6 +77,12 @@ pub(super) struct Executor {
     pub candidate: Option<Config>,
     /// Tells tasks of each configuration that comes into force.
     pub news: watch::Sender<Arc<Config>>,
+    /// Programs that were tried, until the core says what becomes of them.
+    pub candidates: BTreeMap<Ticket, Candidate>,
+    /// The one that takes the place of this one as soon as nothing is under way.
+    pub leaving: Option<Candidate>,
+    /// Has them closed.
+    pub close_faces: Option<oneshot::Sender<()>>,
     pub finished: bool,
 }
 
@@ -149,7 +156,13 @@ impl Executor {
                     }
                 }
                 Action::Reconfigure => events.extend(self.reconfigure()),
+                Action::HandOver { ticket } => {
+                    self.leaving = self.candidates.remove(&ticket);
+                    // The successor answers.
+                    self.replies.remove(&ticket);
+                }
                 Action::Reply { ticket, reply } => {
+                    self.candidates.remove(&ticket);
                     let reply = self.once_durable(reply).await;
                     if let Some(sender) = self.replies.remove(&ticket) {
                         let _ = sender.send(reply);
@@ -232,13 +245,22 @@ impl Executor {
         [Event::Bounds { worker, bounds }].into_iter().chain(held).collect()
     }
 
-    /// Watches over what lives of a worker of a dead supervisor.
+    /// Watches over what lives of a worker that another supervisor has started.
     fn adopt(&mut self, worker: WorkerId, verified: bool) -> Vec<Event> {
-        let Some(Remnant { leader, tree, age }) = self.finds.remove(&worker) else {
+        let Some(Remnant { leader, tree, age, kept }) = self.finds.remove(&worker) else {
             return Vec::new();
         };
         let mut life = self.life(worker);
-        life.started = Timestamp::now().checked_sub(age).unwrap_or(life.started);
+        let (child, pipes) = match kept {
+            Some(Kept { life_started, child, pipes }) => {
+                life.started = life_started;
+                (child, pipes)
+            }
+            None => {
+                life.started = Timestamp::now().checked_sub(age).unwrap_or(life.started);
+                (false, Vec::new())
+            }
+        };
         let now = Instant::now();
         let group = |leader: ProcessId| {
             let group = self.limits.adopt(&self.procfs, leader.pid, worker);
@@ -248,14 +270,25 @@ impl Executor {
         let mut tasks = Vec::new();
         tasks.extend(memory.as_ref().and_then(|memory| self.watch_oom(worker, memory)));
         let tail = Tail::new(self.surroundings.config.evidence.log_lines);
-        let attend = |leader| self.attend(worker, leader, verified, &tail);
-        tasks.extend(leader.into_iter().flat_map(attend));
+        if let Some(leader) = leader {
+            self.read_output(worker, leader, pipes, &tail);
+            tasks.push(self.probe_adopted(worker, verified));
+            match child {
+                // Whose end the reaper tells.
+                true => self.answer_again(worker),
+                false => tasks.push(self.await_end(worker, leader)),
+            }
+        }
         // Without a leader its end is nothing new.
         let exit = leader.is_none().then_some(ExitStatus::Unknown);
+        let tree = Arc::new(Mutex::new(tree));
+        if child {
+            self.surroundings.notices.listen_to(worker, Arc::clone(&tree));
+        }
         let live = Live {
             pid: leader.map_or(0, |leader| leader.pid.as_raw()),
             start_ticks: leader.map_or(0, |leader| leader.start_time_ticks),
-            tree: Arc::new(Mutex::new(tree)),
+            tree,
             life: Arc::new(life),
             stop_signal: self.surroundings.config.app.stop_signal,
             started: now.checked_sub(age).unwrap_or(now),
@@ -264,7 +297,7 @@ impl Executor {
             tail,
             baseline: Baseline::default(),
             last_look: Baseline::default(),
-            adopted: true,
+            adopted: !child,
             launching: false,
             exit_told: exit.is_some(),
             exit,
@@ -276,20 +309,28 @@ impl Executor {
         if leader.is_some() { self.observe(worker) } else { Vec::new() }
     }
 
-    /// Reads the output of an adopted worker, probes it and waits for its end.
-    fn attend(
+    /// Reads on what an adopted worker writes: from the pipes that were handed over, or else anew.
+    fn read_output(
         &self,
         worker: WorkerId,
         leader: ProcessId,
-        verified: bool,
+        pipes: Vec<Remainder>,
         tail: &Arc<Tail>,
-    ) -> [AbortHandle; 2] {
-        let Surroundings { config, news, plane, events, output, notices, .. } = &self.surroundings;
+    ) {
+        let output = &self.surroundings.output;
         for (number, stream) in [(1, Stream::Stdout), (2, Stream::Stderr)] {
+            if pipes.iter().any(|pipe| pipe.stream == stream) {
+                continue;
+            }
             if let Some(pipe) = spawn::reopen(&self.procfs, leader, number) {
                 output.attach(worker, stream, pipe, tail.writer());
             }
         }
+        pipes.into_iter().for_each(|pipe| output.read_on(pipe, tail.writer()));
+    }
+
+    fn probe_adopted(&self, worker: WorkerId, verified: bool) -> AbortHandle {
+        let Surroundings { config, news, plane, events, notices, .. } = &self.surroundings;
         let prober = Prober {
             worker,
             config: Arc::clone(config),
@@ -299,10 +340,26 @@ impl Executor {
             bound: watch::channel(true).1,
             events: events.clone(),
         };
-        let probes = tokio::spawn(async move {
-            if verified { prober.watch().await } else { prober.run().await }
-        });
-        let (events, end) = (events.clone(), End::of(&self.procfs, leader));
+        let probes =
+            async move { if verified { prober.watch().await } else { prober.run().await } };
+        tokio::spawn(probes).abort_handle()
+    }
+
+    /// Goes on answering the calls of a worker, if it has the filter.
+    fn answer_again(&self, worker: WorkerId) {
+        match Calls::again(worker, &self.surroundings.plane) {
+            Ok(Some(calls)) => {
+                let (surroundings, said) = (self.surroundings.clone(), watch::channel(true).0);
+                tokio::spawn(async move { surroundings.answer(worker, calls, said).await });
+            }
+            Ok(None) => {}
+            Err(error) => tracing::error!(%worker, %error, "cannot wait for the worker's calls"),
+        }
+    }
+
+    /// Waits for the end of one that is no child.
+    fn await_end(&self, worker: WorkerId, leader: ProcessId) -> AbortHandle {
+        let (events, end) = (self.surroundings.events.clone(), End::of(&self.procfs, leader));
         let waits = tokio::spawn(async move {
             match end {
                 Ok(Some(end)) => end.wait().await,
@@ -314,7 +371,7 @@ impl Executor {
             }
             let _ = events.send(Message::Ended { worker }).await;
         });
-        [probes.abort_handle(), waits.abort_handle()]
+        waits.abort_handle()
     }
 
     /// The leader of an adopted worker has ended.

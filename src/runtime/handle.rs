@@ -2,6 +2,7 @@
 
 use crate::core::{Command, Reply};
 use crate::wire::Status;
+use std::os::fd::OwnedFd;
 use tokio::sync::{mpsc, oneshot};
 
 /// A question to the engine.
@@ -17,6 +18,15 @@ pub enum Request {
         /// Whether all workers are replaced.
         roll: bool,
         /// Gets the outcome; dropping the receiver does not take the wish back.
+        reply: oneshot::Sender<Reply>,
+    },
+    /// To have the program that is now where this one came from take its place.
+    Upgrade {
+        /// Who asks, for the audit log: `uid 0`.
+        by: String,
+        /// Where the successor shall answer; without one, nobody waits for it.
+        connection: Option<OwnedFd>,
+        /// Gets the refusal; dropped when it is up to the successor to answer.
         reply: oneshot::Sender<Reply>,
     },
     /// An operator's command; the answer comes when it is done.
@@ -73,6 +83,19 @@ impl Handle {
         let (reply, answer) = oneshot::channel();
         self.requests.send(Request::Reload { by, roll, reply }).await.map_err(|_| Ended)?;
         answer.await.map_err(|_| Ended)
+    }
+
+    /// Has another program take the place of this one. The receiver gets the refusal; when it is closed
+    /// without one, the successor answers on the `connection`.
+    pub async fn upgrade(
+        &self,
+        by: String,
+        connection: Option<OwnedFd>,
+    ) -> Result<oneshot::Receiver<Reply>, Ended> {
+        let (reply, answer) = oneshot::channel();
+        let request = Request::Upgrade { by, connection, reply };
+        self.requests.send(request).await.map_err(|_| Ended)?;
+        Ok(answer)
     }
 
     /// Has a command carried out and waits until it is done.

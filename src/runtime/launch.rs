@@ -16,7 +16,6 @@ use crate::linux::spawn::{self, Launching, Progress};
 use nix::errno::Errno;
 use nix::unistd::getpid;
 use std::net::SocketAddr;
-use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -164,7 +163,14 @@ impl Surroundings {
                 Ok(Progress::Executing { notify: Some(notify) }) => {
                     let this = self.clone();
                     let said = said.clone();
-                    tokio::spawn(async move { this.answer(worker, notify, said).await });
+                    match Calls::of(worker, notify, &self.plane) {
+                        Ok(calls) => {
+                            tokio::spawn(async move { this.answer(worker, calls, said).await });
+                        }
+                        Err(error) => {
+                            tracing::error!(%worker, %error, "cannot wait for the worker's calls");
+                        }
+                    }
                 }
                 Ok(Progress::Executing { notify: None }) => {}
                 Ok(Progress::Running) => break Ok(()),
@@ -195,14 +201,7 @@ impl Surroundings {
     }
 
     /// Answers the worker's trapped calls until no process with its filter is left.
-    async fn answer(&self, worker: WorkerId, notify: OwnedFd, bound: watch::Sender<bool>) {
-        let calls = match Calls::of(worker, notify) {
-            Ok(calls) => calls,
-            Err(error) => {
-                tracing::error!(%worker, %error, "cannot wait for the worker's calls");
-                return;
-            }
-        };
+    pub async fn answer(&self, worker: WorkerId, calls: Calls, bound: watch::Sender<bool>) {
         while let Some(told) = calls.next(&self.plane).await {
             match told {
                 Ok(event) => self.on_plane_event(event, &bound).await,

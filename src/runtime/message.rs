@@ -1,6 +1,7 @@
 //! What tasks tell the engine.
 
 use super::reload::Reread;
+use super::upgrade::Tried;
 use crate::core::{Event, Sample, WorkerId};
 
 /// From a task to the engine, through one bounded queue.
@@ -17,6 +18,8 @@ pub(super) enum Message {
     Ended { worker: WorkerId },
     /// The OOM killer may have come to the worker.
     Oom { worker: WorkerId },
+    /// A program was tried that is to take the place of this one.
+    Tried(Box<Tried>),
     /// The configuration was read again, or could not be.
     Reread(Box<Reread>),
 }

@@ -11,10 +11,12 @@ mod clock;
 mod command;
 mod connections;
 mod drainer;
+mod early;
 mod engine;
 mod evidence;
 mod executor;
 mod handle;
+mod handover;
 mod hooks;
 mod host;
 mod launch;
@@ -30,10 +32,15 @@ mod sampler;
 mod service;
 mod status;
 mod tail;
+mod upgrade;
 
+pub use early::EarlySignals;
+pub use engine::End;
 pub use handle::{Ended, Handle, Request};
+pub use handover::{Departure, Estate, Inheritance};
 pub use output::{Destination, Output, open_aside, set_aside};
 pub use reload::ReadConfig;
+pub use upgrade::{Fit, Origin};
 
 use crate::config::{Config, ListenAddress, ListenMode};
 use crate::core::words::chain;
@@ -48,7 +55,6 @@ use crate::linux::tree::Orphans;
 use crate::store::{EventFilter, Reader, Store, StoreError};
 use alerts::Alerts;
 use children::Children;
-use clock::Clock;
 use engine::Engine;
 use evidence::Collector;
 use executor::Executor;
@@ -60,12 +66,12 @@ use notices::Notices;
 use sampler::Sampler;
 use service::Service;
 use signal_hook_tokio::Signals;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 
 /// Messages that may wait for the engine.
 const QUEUE: usize = 1024;
@@ -85,19 +91,40 @@ pub enum RunError {
     /// Orphans of workers would escape.
     #[error("cannot become the reaper of orphaned worker processes")]
     SubReaper(#[source] io::Error),
+    /// What another supervisor handed over is not there.
+    #[error("cannot take over what the program before handed over; the workers serve on")]
+    Inheritance(#[source] io::Error),
 }
 
-/// Supervises until a signal or a command says stop; returns when every worker has ended. The store
-/// comes back to be closed. A reload reads the configuration again by `read_config`; `None` where it has
-/// no file.
-pub async fn run(
-    config: Config,
-    read_config: Option<ReadConfig>,
-    store: Store,
-    output: Output,
-    requests: mpsc::Receiver<Request>,
-) -> Result<Store, RunError> {
-    let signals = Signals::new(engine::SIGNALS).map_err(RunError::Signals)?;
+/// What supervision begins with.
+pub struct Begin {
+    /// What is in force.
+    pub config: Config,
+    /// How a reload reads it again; `None` where it has no file.
+    pub read_config: Option<ReadConfig>,
+    /// Open, or trying to be.
+    pub store: Store,
+    /// Where lines go.
+    pub output: Output,
+    /// What the faces ask.
+    pub requests: mpsc::Receiver<Request>,
+    /// Told when the faces are to close, because another program takes over, and dropped at the end. The
+    /// other one takes over when `requests` is closed.
+    pub close_faces: oneshot::Sender<()>,
+    /// How this supervisor was started.
+    pub origin: Origin,
+    /// What another supervisor left to this one.
+    pub inheritance: Option<Inheritance>,
+    /// Signals that came until now.
+    pub early: Option<EarlySignals>,
+}
+
+/// Supervises until a signal or a command says stop, and returns when every worker has ended; or until
+/// another program is to take over.
+pub async fn run(begin: Begin) -> Result<End, RunError> {
+    let Begin { config, read_config, store, output, requests, close_faces, origin, .. } = begin;
+    let mut signals = Signals::new(engine::SIGNALS).map_err(RunError::Signals)?;
+    let early = begin.early.map(|early| early.hand_to(&mut signals)).unwrap_or_default();
     nix::sys::prctl::set_child_subreaper(true)
         .map_err(|errno| RunError::SubReaper(errno.into()))?;
     let mut config = config;
@@ -143,8 +170,15 @@ pub async fn run(
         tracing::error!(error = chain(error), "what was before cannot be read");
     });
     let log = log.ok();
-    let (legacy, finds) =
-        recovery::look(&config, &procfs, &orphans, &path, log.as_ref(), &mut plane);
+    let beginning = begin.inheritance.map(|it| handover::begin(it, &procfs, &orphans, &mut plane));
+    let mut beginning = beginning.transpose().map_err(RunError::Inheritance)?;
+    let (legacy, finds) = match &mut beginning {
+        Some(beginning) => beginning.look(&procfs, log.as_ref()),
+        None => recovery::look(&config, &procfs, &orphans, &path, log.as_ref(), &mut plane),
+    };
+    let succeeds = legacy.succession.is_some();
+    let handover::Beginning { clock, inbox, workers_oom_score, reply, .. } =
+        beginning.unwrap_or_else(|| handover::Beginning::anew(|| oom_scores(&procfs)));
     let seed = RandomState::new().hash_one(std::process::id());
     let mut supervisor = Supervisor::new(config.settings.clone(), seed);
     let recall = |log| recall(log, &mut supervisor);
@@ -156,7 +190,8 @@ pub async fn run(
     drop(log);
     let hasher = Arc::new(Hasher::new(&config, salt));
     let plane = Arc::new(Mutex::new(plane));
-    let notices = Notices::start(procfs.clone(), events.clone()).map_err(RunError::Notices)?;
+    let notices = Notices::start(inbox, procfs.clone(), events.clone());
+    let notices = notices.map_err(RunError::Notices)?;
     let (news, hears) = watch::channel(Arc::clone(&config));
     let surroundings = Surroundings {
         config,
@@ -169,7 +204,7 @@ pub async fn run(
         store: path,
         notices,
     };
-    let sampler = Sampler::start(surroundings.clone(), procfs.clone(), writer.clone())
+    let sampler = Sampler::start(surroundings.clone(), procfs.clone(), writer.clone(), succeeds)
         .map_err(|error| RunError::Thread("sampler", error))?;
     let evidence = Collector::new(
         store.locker(surroundings.config.evidence.keep.0),
@@ -179,7 +214,6 @@ pub async fn run(
     let oom_kills = OomKills::new(&procfs);
     let events = surroundings.events.clone();
     tokio::spawn(host::watch(procfs.clone(), around, oom_kills.clone(), events));
-    let workers_oom_score = oom_scores(&procfs);
     let children = Children::default();
     let alerts = Alerts::start(&surroundings, &writer, &children);
     let executor = Executor {
@@ -198,16 +232,19 @@ pub async fn run(
         roster: roster::Roster::new(children.clone()),
         children,
         finds,
-        replies: HashMap::new(),
+        replies: reply.into_iter().collect(),
         durables: BTreeMap::new(),
         alerts,
         candidate: None,
         news,
+        candidates: BTreeMap::new(),
+        leaving: None,
+        close_faces: Some(close_faces),
         finished: false,
     };
     let service = Service::of_environment();
     let engine = Engine {
-        clock: Clock::start(),
+        clock,
         supervisor,
         executor,
         store,
@@ -216,8 +253,11 @@ pub async fn run(
         messages,
         requests,
         read_config,
+        origin,
         tickets: 0,
         legacy,
+        early,
+        deserted: false,
     };
     Ok(engine.run().await)
 }

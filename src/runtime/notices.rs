@@ -10,8 +10,9 @@ use crate::linux::notify::{Inbox, Letter, Notice};
 use crate::linux::procfs::{Procfs, Stat};
 use crate::linux::tree::{Tree, lineage};
 use std::collections::BTreeMap;
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsStr;
 use std::io;
+use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::io::unix::AsyncFd;
@@ -26,7 +27,9 @@ const PAUSE: Duration = Duration::from_millis(10);
 /// Who may speak, and what they said of being ready. Clones share it.
 #[derive(Clone, Debug)]
 pub(super) struct Notices {
-    address: Arc<OsString>,
+    inbox: Arc<Inbox>,
+    /// Held while one is being listened to.
+    turn: Arc<tokio::sync::Mutex<()>>,
     speakers: Arc<Mutex<BTreeMap<WorkerId, Speaker>>>,
 }
 
@@ -43,19 +46,32 @@ impl Speaker {
 }
 
 impl Notices {
-    /// Opens the socket and listens to it.
-    pub fn start(procfs: Procfs, events: mpsc::Sender<Message>) -> io::Result<Self> {
-        let inbox = Inbox::open()?;
-        let address = Arc::new(inbox.address().to_owned());
-        let inbox = inbox.registered()?;
-        let notices = Self { address, speakers: Arc::default() };
-        tokio::spawn(notices.clone().listen(inbox, procfs, events));
+    /// Opens the socket, unless it was `inherited`, and listens to it.
+    pub fn start(
+        inherited: Option<OwnedFd>,
+        procfs: Procfs,
+        events: mpsc::Sender<Message>,
+    ) -> io::Result<Self> {
+        let inbox = Arc::new(inherited.map_or_else(Inbox::open, Inbox::again)?);
+        let readable = Arc::clone(&inbox).registered()?;
+        let notices = Self { inbox, turn: Arc::default(), speakers: Arc::default() };
+        tokio::spawn(notices.clone().listen(readable, procfs, events));
         Ok(notices)
+    }
+
+    /// The socket.
+    pub fn inbox(&self) -> &Inbox {
+        &self.inbox
+    }
+
+    /// Listens to nobody as long as the guard lives; `None` while somebody is being listened to.
+    pub fn pause(&self) -> Option<impl Sized + use<>> {
+        Arc::clone(&self.turn).try_lock_owned().ok()
     }
 
     /// What `NOTIFY_SOCKET` of a worker shall be.
     pub fn address(&self) -> &OsStr {
-        &self.address
+        self.inbox.address()
     }
 
     /// Listens to the processes of this tree from now on.
@@ -79,12 +95,19 @@ impl Notices {
         }
     }
 
-    async fn listen(self, inbox: AsyncFd<Inbox>, procfs: Procfs, events: mpsc::Sender<Message>) {
+    async fn listen(
+        self,
+        inbox: AsyncFd<Arc<Inbox>>,
+        procfs: Procfs,
+        events: mpsc::Sender<Message>,
+    ) {
         let mut strangers: u64 = 0;
         loop {
             let Ok(mut readable) = inbox.readable().await else { return };
             let mut idle = false;
             for _ in 0..BURST {
+                // To the end: what is taken out of the queue reaches the engine.
+                let _turn = self.turn.lock().await;
                 let letter = match inbox.get_ref().peek() {
                     Ok(Some(letter)) => letter,
                     Ok(None) => {

@@ -7,6 +7,7 @@
 //! another log may be of another application of the same name: it is ours if the process listens on a
 //! configured address, and else only told.
 
+use super::output::Remainder;
 use crate::config::{Config, ListenMode};
 use crate::core::words::chain;
 use crate::core::{Hold, Kind, Legacy, Occasion, Past, Record, Survivor, WorkerId};
@@ -16,6 +17,7 @@ use crate::linux::plane::{Listening, Plane};
 use crate::linux::procfs::{ProcessId, Procfs, Stat};
 use crate::linux::tree::{Orphans, Tree};
 use crate::store::{EventFilter, Found, IncidentFilter, Reader, StoreError};
+use jiff::Timestamp;
 use nix::unistd::Pid;
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
@@ -27,6 +29,17 @@ pub(super) struct Remnant {
     pub leader: Option<ProcessId>,
     pub tree: Tree,
     pub age: Duration,
+    /// What is known of it because its supervisor did not die.
+    pub kept: Option<Kept>,
+}
+
+/// What a supervisor has handed over of a worker.
+pub(super) struct Kept {
+    /// What its samples are kept under.
+    pub life_started: Timestamp,
+    /// Whether this process is its parent.
+    pub child: bool,
+    pub pipes: Vec<Remainder>,
 }
 
 /// All that lives, by worker.
@@ -46,7 +59,7 @@ pub(super) fn look(
         tracing::error!(error, "what an earlier supervisor did is not known; its workers are");
         None
     });
-    let Legacy { past, incidents, told, last_incident, .. } = read.unwrap_or_default();
+    let read = read.unwrap_or_default();
     let listening = Listening::now().inspect_err(|error| {
         tracing::warn!(%error, "who listens cannot be seen");
     });
@@ -54,13 +67,14 @@ pub(super) fn look(
     let mut search =
         Search { config, procfs, orphans, store, plane, listening, finds: Finds::new() };
     let boot_id = procfs.boot_id();
-    search.by_mark(past.as_ref());
-    if let Some(past) = past.as_ref().filter(|past| past.boot_id == boot_id) {
+    let past = read.past.as_ref();
+    search.by_mark(past);
+    if let Some(past) = past.filter(|past| past.boot_id == boot_id) {
         search.by_log(past);
     }
-    let survivors = search.survivors(past.as_ref());
+    let survivors = search.survivors(past);
     let finds = search.finds;
-    (Legacy { boot_id, past, survivors, incidents, told, last_incident }, finds)
+    (Legacy { boot_id, survivors, ..read }, finds)
 }
 
 fn read(reader: &Reader) -> Result<Legacy, StoreError> {
@@ -70,6 +84,11 @@ fn read(reader: &Reader) -> Result<Legacy, StoreError> {
         // Of a kind that this version does not know.
         Err(_) => std::ops::ControlFlow::Continue(()),
     })?;
+    Ok(Legacy { past: Some(past), ..incidents(reader)? })
+}
+
+/// What the log and the table say of the incidents that are not over, and of who was told of them.
+pub(super) fn incidents(reader: &Reader) -> Result<Legacy, StoreError> {
     // Every incident that the log names has its row: they are written together.
     let last_incident = reader.highest_incident()?;
     let unresolved = IncidentFilter { unresolved: true, ..IncidentFilter::default() };
@@ -86,7 +105,7 @@ fn read(reader: &Reader) -> Result<Legacy, StoreError> {
             Ok::<(), StoreError>(())
         })?;
     }
-    Ok(Legacy { past: Some(past), incidents, told, last_incident, ..Legacy::default() })
+    Ok(Legacy { incidents, told, last_incident, ..Legacy::default() })
 }
 
 /// Who was told by an alert, on what occasion, and whether they cannot be. What was tried once is in the
@@ -185,7 +204,7 @@ impl Search<'_> {
         let mut tree = Tree::new(self.procfs.clone(), self.orphans.clone(), first, mark, leaf);
         members.into_iter().for_each(|id| tree.know(id));
         let age = self.procfs.age(first).unwrap_or_default();
-        self.finds.insert(worker, Remnant { leader, tree, age });
+        self.finds.insert(worker, Remnant { leader, tree, age, kept: None });
     }
 
     /// For the core, with what became of their sockets.

@@ -94,6 +94,10 @@ impl Roster {
         self.live.get_mut(&worker)
     }
 
+    pub fn iter(&self) -> impl Iterator<Item = (WorkerId, &Live)> {
+        self.live.iter().map(|(worker, live)| (*worker, live))
+    }
+
     pub fn iter_mut(&mut self) -> impl Iterator<Item = (WorkerId, &mut Live)> {
         self.live.iter_mut().map(|(worker, live)| (*worker, live))
     }

@@ -70,13 +70,16 @@ impl Pace {
 }
 
 impl Sampler {
-    /// Starts the thread, which ends when the last clone is dropped.
+    /// Starts the thread, which ends when the last clone is dropped. Who `succeeds` another supervisor
+    /// counts from here on what is turned away: the rest was told.
     pub fn start(
         surroundings: Surroundings,
         procfs: Procfs,
         store: Writer,
+        succeeds: bool,
     ) -> std::io::Result<Self> {
         let (changes, receiver) = sync_channel(QUEUE);
+        let dropped = if succeeds { dropped(&surroundings) } else { BTreeMap::new() };
         std::thread::Builder::new().name("stanch-sampler".into()).spawn(move || {
             let thread = Thread {
                 pace: Pace::of(&surroundings.config),
@@ -87,7 +90,7 @@ impl Sampler {
                 watched: BTreeMap::new(),
                 count_due: Instant::now(),
                 ledger: Ledger::default(),
-                dropped: BTreeMap::new(),
+                dropped,
             };
             thread.run(&receiver);
         })?;
@@ -279,13 +282,7 @@ impl Thread {
     }
 
     fn count_dropped(&mut self) {
-        let now: BTreeMap<String, u64> = {
-            let plane = self.surroundings.plane.lock().unwrap_or_else(PoisonError::into_inner);
-            let listeners = plane.listeners().into_iter();
-            let dropped =
-                listeners.filter_map(|at| Some((at.to_string(), plane.queue(&at)?.dropped)));
-            dropped.collect()
-        };
+        let now = dropped(&self.surroundings);
         let attempts = now
             .iter()
             .map(|(at, dropped)| dropped.saturating_sub(self.dropped.get(at).copied().unwrap_or(0)))
@@ -296,6 +293,13 @@ impl Thread {
             self.dropped = now;
         }
     }
+}
+
+/// What was turned away at each address so far.
+fn dropped(surroundings: &Surroundings) -> BTreeMap<String, u64> {
+    let plane = surroundings.plane.lock().unwrap_or_else(PoisonError::into_inner);
+    let listeners = plane.listeners().into_iter();
+    listeners.filter_map(|at| Some((at.to_string(), plane.queue(&at)?.dropped))).collect()
 }
 
 impl Watched {

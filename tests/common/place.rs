@@ -26,6 +26,8 @@ pub struct Place {
     directory: TempDir,
     /// The world that its supervisor lives in.
     world: Option<&'static str>,
+    /// Whether its supervisor is started from a link in the folder.
+    own_program: bool,
     /// More variables for its commands.
     variables: Vec<(&'static str, String)>,
 }
@@ -35,7 +37,7 @@ impl Place {
     pub fn new() -> Self {
         let directory = tempfile::Builder::new().prefix("stanch-").tempdir();
         let directory = directory.expect("a temporary folder can be made");
-        Self { directory, world: None, variables: Vec::new() }
+        Self { directory, world: None, own_program: false, variables: Vec::new() }
     }
 
     /// The same with a variable in the environment of all its commands.
@@ -53,6 +55,26 @@ impl Place {
         chown(place.path(), Some(user), Some(user)).expect("root can give it away");
         fs::copy(env!("CARGO_BIN_EXE_stanch"), place.file("stanch")).expect("can be copied");
         place
+    }
+
+    /// One whose supervisor is started from a link in the folder: it can lead elsewhere later.
+    pub fn with_own_program() -> Self {
+        let mut place = Self::new();
+        place.own_program = true;
+        place.link_program(env!("CARGO_BIN_EXE_stanch").as_ref());
+        place
+    }
+
+    /// The program that its supervisor is started from.
+    pub fn program(&self) -> PathBuf {
+        self.file("stanch")
+    }
+
+    /// Has the link to that lead here, all at once.
+    pub fn link_program(&self, to: &Path) {
+        let link = self.file("stanch.new");
+        std::os::unix::fs::symlink(to, &link).expect("a link can be made");
+        fs::rename(link, self.program()).expect("it can be moved");
     }
 
     /// The folder.
@@ -116,6 +138,7 @@ impl Place {
     pub fn run(&self, config: &Path, output: Output) -> (Command, Option<io::PipeReader>) {
         let mut command = match self.world {
             Some(world) => self.marked(world::confined(world, self.file("stanch")), &[]),
+            None if self.own_program => self.marked(Command::new(self.program()), &[]),
             None => self.stanch(&[]),
         };
         command.args(["run", "--config"]).arg(config).current_dir(self.path());

@@ -87,6 +87,14 @@ impl Invariants {
         Self { kinds, started, live, rolls, ..Self::new(before.seed, settings) }
     }
 
+    /// Another program has taken over: it numbers its records anew, and tells anew who is in the traffic.
+    pub fn succeeded(&mut self) {
+        self.records.clear();
+        self.admitted.clear();
+        self.awaited.clear();
+        self.alerts = Alerts::new(self.seed, &self.settings);
+    }
+
     /// Nothing is left of other workers.
     pub fn forget_others(&mut self, known: &BTreeSet<WorkerId>) {
         self.started.retain(|worker| known.contains(worker));
@@ -131,6 +139,7 @@ impl Invariants {
             | Command::Drain { .. }
             | Command::Scale { .. }
             | Command::Acknowledge { .. }
+            | Command::Upgrade { .. }
             | Command::Pause
             | Command::Resume => {}
         }
@@ -253,6 +262,11 @@ impl Invariants {
                 if self.settings.health.failures == 0 {
                     self.serving.extend(self.hung.iter().copied());
                 }
+            }
+            Action::HandOver { ticket } => {
+                assert_eq!(self.rolls, 0, "seed {seed}: in the middle of a roll");
+                let others = self.unanswered.iter().filter(|other| *other != ticket).count();
+                assert_eq!(others, 0, "seed {seed}: somebody waits for another answer");
             }
             Action::Alert(alert) => self.alerts.alert(alert),
             Action::Adopt { .. } | Action::CloseListeners | Action::Finish => {}

@@ -155,6 +155,54 @@ fn no_death_of_the_supervisor_breaks_an_invariant() {
     assert!(recovered > 500 || seeds(2).len() == 1, "they die too rarely: {recovered}");
 }
 
+/// The same, with programs that take each other's place; some die all the same.
+fn run_upgraded(seed: u64) -> World {
+    let settings = settings(seed);
+    let workers = settings.workers;
+    let mut world = World::new(seed, settings);
+    world.start();
+    let mut operator = random::Random::new(seed ^ 0x0b9e);
+    for _ in 0..15 {
+        world.run_for(Duration::from_millis(operator.below(90_000)));
+        let slot = Slot(operator.below(u64::from(workers) + 1) as u32);
+        match operator.below(8) {
+            0 => world.command(Command::Restart { slot: None }),
+            1 => world.command(Command::Restart { slot: Some(slot) }),
+            2 => world.command(Command::Drain { slot }),
+            3 => world.command(Command::Pause),
+            4 | 5 => world.command(Command::Resume),
+            _ => {}
+        }
+        let tried = match operator.chance(0.9) {
+            true => Ok("2".to_owned()),
+            false => Err("it does not start".to_owned()),
+        };
+        world.command(Command::Upgrade { tried });
+        if operator.chance(0.1) {
+            world.doom();
+            world.run_for(Duration::from_secs(600));
+            world.spare();
+            if world.is_dead() {
+                world.reborn();
+            }
+        }
+    }
+    world.command(Command::Stop);
+    world.run_for(Duration::from_secs(600));
+    world
+}
+
+#[test]
+fn no_upgrade_breaks_an_invariant() {
+    let mut upgraded = 0;
+    for seed in seeds(200) {
+        let world = run_upgraded(seed);
+        world.check_end();
+        upgraded += world.kinds().get(&Kind::SupervisorUpgraded).copied().unwrap_or(0);
+    }
+    assert!(upgraded > 1_000 || seeds(2).len() == 1, "most should come to it: {upgraded}");
+}
+
 #[test]
 fn the_worlds_are_not_boring() {
     let mut seen = std::collections::BTreeMap::<String, u64>::new();

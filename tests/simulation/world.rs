@@ -1,6 +1,7 @@
 //! Fake workers that start, serve, leak, hang, crash and refuse to die.
 
 mod death;
+mod upgrade;
 
 use crate::invariants::Invariants;
 use crate::random::Random;
@@ -50,6 +51,8 @@ pub struct World {
     agenda: BTreeMap<(Moment, u64), Due>,
     sequence: u64,
     tickets: u64,
+    /// Another program is to take over, and answers this.
+    leaving: Option<Ticket>,
     invariants: Invariants,
 }
 
@@ -66,6 +69,7 @@ impl World {
             agenda: BTreeMap::new(),
             sequence: 0,
             tickets: 0,
+            leaving: None,
         }
     }
 
@@ -88,6 +92,13 @@ impl World {
         self.invariants.asked(ticket, &command);
         self.tell(Event::Command { ticket, by: "the test".into(), command });
         self.invariants.command_taken();
+        self.leave();
+    }
+
+    fn leave(&mut self) {
+        if let Some(ticket) = self.leaving.take().filter(|_| !self.is_dead()) {
+            self.succeed(ticket);
+        }
     }
 
     pub fn run_for(&mut self, span: Duration) {
@@ -114,6 +125,7 @@ impl World {
                 );
                 self.act(actions);
             }
+            self.leave();
         }
         if !self.is_dead() {
             self.now = end;
@@ -312,6 +324,7 @@ impl World {
                         self.after_ms(ms, Due::Hooked(call));
                     }
                 }
+                Action::HandOver { ticket } => self.leaving = Some(ticket),
                 Action::Record(_)
                 | Action::TakeBaseline { .. }
                 | Action::TakeLook { .. }

@@ -7,7 +7,7 @@ mod target;
 mod tests;
 
 use super::{Failure, place};
-use crate::wire::{self, Status};
+use crate::wire::{self, Answer, Status};
 use call::CallError;
 use serde::Serialize;
 use std::io::{self, Write};
@@ -71,6 +71,24 @@ pub struct ReloadArgs {
     roll: bool,
     #[command(flatten)]
     target: Target,
+}
+
+/// Let the stanch program that is installed now take over, in the same process; workers go on
+///
+/// The program that stanch was started from is tried first, with what it will be told; if it will not
+/// do, everything stays as it was (exit code 1). Then what is under way is waited for, two minutes at
+/// most: a roll, a worker that starts or drains, evidence, a hook. The config file must say
+/// what is in force. Workers, their sockets and queues, waiting connections and the control socket
+/// stay; commands that come meanwhile wait.
+#[derive(clap::Args)]
+pub struct UpgradeArgs {
+    #[command(flatten)]
+    target: Target,
+    #[command(flatten)]
+    patience: Patience,
+    /// Print the answer as a JSON object
+    #[arg(long)]
+    json: bool,
 }
 
 /// Drain all workers and end the supervisor
@@ -154,6 +172,24 @@ pub fn scale(args: ScaleArgs) -> Result<(), Failure> {
 /// Runs `stanch reload`.
 pub fn reload(args: ReloadArgs) -> Result<(), Failure> {
     send(&args.target, "/v1/reload", &wire::Reload { roll: args.roll })
+}
+
+/// Runs `stanch upgrade`.
+pub fn upgrade(args: UpgradeArgs) -> Result<(), Failure> {
+    let socket = args.target.one(&place::sockets())?;
+    let order = wire::Plain { wait: !args.patience.no_wait };
+    let answer = match call::order(&socket, "/v1/upgrade", &order) {
+        Ok(message) => Answer { ok: true, message, routes: Vec::new() },
+        Err(CallError::Refused(message)) if args.json => {
+            Answer { ok: false, message, routes: Vec::new() }
+        }
+        Err(error) => return Err(error.into()),
+    };
+    if !args.json {
+        return say(&answer.message);
+    }
+    say(&serde_json::json!(answer).to_string())?;
+    if answer.ok { Ok(()) } else { Err(Failure::No) }
 }
 
 /// Runs `stanch stop`. Its socket is gone when this returns, so that the next `stanch run` finds the

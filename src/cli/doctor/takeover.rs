@@ -234,7 +234,8 @@ impl Generation {
         let (told, events) = mpsc::channel(EVENTS);
         let mut answering = JoinSet::new();
         if let Some(notify) = worker.notify.take() {
-            let (calls, plane) = (Calls::of(id, notify).map_err(Obstacle::Wait)?, Rc::clone(plane));
+            let calls = Calls::of(id, notify, plane).map_err(Obstacle::Wait)?;
+            let plane = Rc::clone(plane);
             answering.spawn_local(async move {
                 while let Some(event) = calls.next(&plane).await {
                     // Full only when nobody wants to know any more.

@@ -3,7 +3,7 @@
 use super::super::reload::Reload;
 use super::super::slot::{Desired, SlotEntry, Wait};
 use super::super::{
-    Action, Command, Figures, Kind, Now, Refusal, Reply, Settings, Slot, Ticket, WorkerId,
+    Action, Command, Figures, Kind, Moment, Now, Refusal, Reply, Settings, Slot, Ticket, WorkerId,
 };
 use super::{About, Phase, Supervisor, figures};
 
@@ -20,8 +20,30 @@ pub(super) enum Until {
     Serving(Vec<Slot>),
     /// These slots have no worker.
     Empty(Vec<Slot>),
+    /// Nothing is under way, which is waited for until then.
+    Rest { until: Moment },
     /// Everything has ended.
     Stopped,
+}
+
+impl Waiter {
+    /// Whether it waits for nothing to be under way.
+    pub(super) fn is_for_rest(&self) -> bool {
+        self.deadline().is_some()
+    }
+
+    /// Whom it answers.
+    pub(super) fn ticket(&self) -> Ticket {
+        self.ticket
+    }
+
+    /// When it gives up.
+    pub(super) fn deadline(&self) -> Option<Moment> {
+        match self.until {
+            Until::Rest { until } => Some(until),
+            Until::Serving(_) | Until::Empty(_) | Until::Stopped => None,
+        }
+    }
 }
 
 impl Supervisor {
@@ -53,6 +75,7 @@ impl Supervisor {
             Command::Drain { slot } => self.drain(now, ticket, slot),
             Command::Scale { workers } => self.scale(now, ticket, workers),
             Command::Reload(reload) => self.reload(now, ticket, by, reload),
+            Command::Upgrade { tried } => self.upgrade(now, ticket, tried),
             Command::Stop => self.stop(now, ticket),
             Command::Acknowledge { incident, by: name } => {
                 let reply = self.acknowledge(now, &incident, name.as_deref(), by);
@@ -236,7 +259,7 @@ impl Supervisor {
     }
 
     /// Answers the commands that have come to their end.
-    pub(super) fn settle_waiters(&mut self, _now: Now) {
+    pub(super) fn settle_waiters(&mut self, now: Now) {
         let waiters = std::mem::take(&mut self.waiters);
         for waiter in waiters {
             match self.outcome(&waiter.until) {
@@ -244,6 +267,7 @@ impl Supervisor {
                 None => self.waiters.push(waiter),
             }
         }
+        self.settle_rest(now);
     }
 
     fn outcome(&self, until: &Until) -> Option<Reply> {
@@ -270,7 +294,7 @@ impl Supervisor {
                 let empty = !self.workers.keys().any(|id| slots.contains(&id.slot));
                 empty.then(|| Ok(format!("{} slot(s) emptied", slots.len())))
             }
-            Until::Stopped => None,
+            Until::Rest { .. } | Until::Stopped => None,
         }
     }
 
@@ -279,7 +303,9 @@ impl Supervisor {
         for waiter in std::mem::take(&mut self.waiters) {
             let reply = match waiter.until {
                 Until::Stopped | Until::Empty(_) => Ok("all workers have ended".to_owned()),
-                Until::Serving(_) => Err(Refusal::No("stanch was stopped".to_owned())),
+                Until::Serving(_) | Until::Rest { .. } => {
+                    Err(Refusal::No("stanch was stopped".to_owned()))
+                }
             };
             self.reply(waiter.ticket, reply);
         }
@@ -294,6 +320,8 @@ fn describe(command: &Command) -> String {
         Command::Scale { workers } => format!("scale {workers}"),
         Command::Reload(Reload { roll: false, .. }) => "reload".to_owned(),
         Command::Reload(Reload { roll: true, .. }) => "reload --roll".to_owned(),
+        Command::Upgrade { tried: Ok(version) } => format!("upgrade to version {version}"),
+        Command::Upgrade { tried: Err(_) } => "upgrade".to_owned(),
         Command::Stop => "stop".to_owned(),
         Command::Acknowledge { incident, by: None } => format!("acknowledge {incident}"),
         Command::Acknowledge { incident, by: Some(by) } => {

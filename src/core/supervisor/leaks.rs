@@ -69,6 +69,26 @@ impl Supervisor {
         worker.trends.iter_mut().for_each(|trend| trend.observe(now.mono, sample, serves));
     }
 
+    /// Judges the memory of a worker that was handed over by what it used before as well.
+    pub(super) fn on_remembered(&mut self, id: WorkerId, samples: &[(Duration, Sample)]) {
+        let Some(worker) = self.workers.get_mut(&id) else { return };
+        let (started, lived_before) = (worker.started, worker.lived_before);
+        let ready_since = worker.ready_since();
+        let memory = |trend: &&mut Trend| trend.quantity == Quantity::Memory;
+        let Some(trend) = worker.trends.iter_mut().find(memory) else { return };
+        let mut whole =
+            Trend::new(trend.quantity, trend.limit, self.settings.leak.warm_up, started);
+        let before = samples
+            .iter()
+            .map(|(age, sample)| (started + age.saturating_sub(lived_before), sample));
+        // Those that have come since; what is not newer than the last one is passed over.
+        let since = worker.samples.iter().map(|(at, sample)| (*at, sample));
+        for (at, sample) in before.chain(since) {
+            whole.observe(at, sample, ready_since.is_some_and(|since| since <= at));
+        }
+        *trend = whole;
+    }
+
     /// Follows the detectors' minds, once the worker serves.
     pub(super) fn judge_trend(&mut self, now: Now, id: WorkerId) {
         let count = self.workers.get(&id).map_or(0, |worker| worker.trends.len());

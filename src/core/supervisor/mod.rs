@@ -7,6 +7,7 @@
 mod alerts;
 mod commands;
 mod evidence;
+mod handover;
 mod hooks;
 mod host;
 mod leaks;
@@ -199,6 +200,7 @@ impl Supervisor {
                 self.on_hook_ended(now, worker, hook, outcome);
             }
             Event::Sampled { worker, sample } => self.on_sampled(now, worker, sample),
+            Event::Remembered { worker, samples } => self.on_remembered(worker, &samples),
             Event::ConnectionsDropped { attempts } => self.on_connections_dropped(now, attempts),
             Event::StoreDegraded { error } => {
                 let reason = format!("the audit log is not kept as it should be: {error}");
@@ -250,11 +252,13 @@ impl Supervisor {
             Wait::None | Wait::Backoff { .. } | Wait::Held { .. } => None,
         });
         let roll = self.roll_deadline();
+        let waiters = self.waiters.iter().filter_map(Waiter::deadline);
         let stopping = matches!(self.phase, Phase::Stopping | Phase::Finished);
         let book = if stopping { None } else { self.book.deadline() };
         let alerts = if stopping { None } else { self.alerting.deadline(&self.settings.alerts) };
         let hooks = self.hooks.deadline();
-        workers.chain(slots).chain([roll, book, alerts, hooks]).flatten().min()
+        let timed = [roll, book, alerts, hooks];
+        workers.chain(slots).chain(timed).flatten().chain(waiters).min()
     }
 
     /// Whether each slot that shall have a worker has had a ready one.

@@ -1,4 +1,4 @@
-//! The beginning, with what a supervisor that died has left.
+//! The beginning, with what a supervisor that died has left, or one that handed all over.
 //!
 //! | the log says | its leader | what it listens on | what is made of it |
 //! | --- | --- | --- | --- |
@@ -44,11 +44,15 @@ impl Supervisor {
     /// Begins with what another supervisor has left: watches over its workers, ends or undoes what it
     /// had begun, and starts a worker in each slot that has none.
     pub fn recover(&mut self, now: Now, legacy: Legacy) -> Vec<Action> {
-        let Legacy { boot_id, past, survivors, incidents, told, last_incident } = legacy;
+        let Legacy { boot_id, past, survivors, incidents, told, last_incident, succession } =
+            legacy;
         let workers = self.settings.workers;
-        let start = figures([("workers", workers.into()), ("boot_id", boot_id.as_deref().into())]);
-        let reason = "supervision begins";
-        self.record(now, Kind::SupervisorStarted, About::Supervisor, None, reason, start);
+        if succession.is_none() {
+            let start =
+                figures([("workers", workers.into()), ("boot_id", boot_id.as_deref().into())]);
+            let reason = "supervision begins";
+            self.record(now, Kind::SupervisorStarted, About::Supervisor, None, reason, start);
+        }
         if let Some(last) = last_incident {
             self.book.go_on_after(&last);
         }
@@ -57,6 +61,10 @@ impl Supervisor {
             let told: Vec<_> = of_it.map(|(_, told)| told.clone()).collect();
             self.alerting.adopt(now.mono, &self.settings.alerts, &incident, &told);
             self.book.adopt(now, incident);
+        }
+        if let Some(succession) = succession {
+            self.succeed(now, succession, boot_id.as_deref());
+            return self.settle(now);
         }
         for slot in (0..workers).map(Slot) {
             self.slots.insert(slot, SlotEntry::new(slot));

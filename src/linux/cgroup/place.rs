@@ -239,6 +239,10 @@ impl Folder {
             let moved = made.and_then(|()| move_all(&own.path, &leaf));
             moved.map_err(|source| Unavailable::NotWritable { path: leaf, source })?;
         }
+        // Done by the program before, in whose place this one is.
+        if procs(&self.path.join(SUPERVISOR)).is_some_and(|procs| procs.contains(&getpid())) {
+            self.emptied = Some(own.path.clone());
+        }
         enable(&own.path)?;
         enable(&self.path)
     }

@@ -5,23 +5,34 @@ use crate::core::WorkerId;
 use crate::linux::seccomp::NotifyFd;
 use std::io;
 use std::os::fd::OwnedFd;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::io::unix::AsyncFd;
 
 /// The trapped calls of a worker's tree.
 #[derive(Debug)]
 pub struct Calls {
     worker: WorkerId,
-    notify: AsyncFd<NotifyFd>,
+    notify: AsyncFd<Arc<NotifyFd>>,
 }
 
 impl Calls {
-    /// Those that come through `notify`.
+    /// Those that come through `notify`, which `plane` knows from now on until the worker is released.
     ///
     /// # Errors
     /// What the runtime's epoll said.
-    pub fn of(worker: WorkerId, notify: OwnedFd) -> io::Result<Self> {
-        Ok(Self { worker, notify: NotifyFd::from(notify).registered()? })
+    pub fn of(worker: WorkerId, notify: OwnedFd, plane: &Mutex<Plane>) -> io::Result<Self> {
+        let notify = Arc::new(NotifyFd::from(notify));
+        lock(plane).calls.insert(worker, Arc::clone(&notify));
+        Ok(Self { worker, notify: notify.registered()? })
+    }
+
+    /// Those of a worker that `plane` was handed; `None` if it has no filter.
+    ///
+    /// # Errors
+    /// What the runtime's epoll said.
+    pub fn again(worker: WorkerId, plane: &Mutex<Plane>) -> io::Result<Option<Self>> {
+        let notify = lock(plane).calls.get(&worker).map(Arc::clone);
+        notify.map(|notify| Ok(Self { worker, notify: notify.registered()? })).transpose()
     }
 
     /// Answers calls until one has something to tell; `None` when no process with the filter is left.
@@ -32,10 +43,7 @@ impl Calls {
     pub async fn next(&self, plane: &Mutex<Plane>) -> Option<Result<PlaneEvent, PlaneError>> {
         loop {
             let mut ready = self.notify.readable().await.ok()?;
-            let served = plane
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .serve(self.worker, self.notify.get_ref());
+            let served = lock(plane).serve(self.worker, self.notify.get_ref());
             match served {
                 Ok(Served::Event(event)) => return Some(Ok(event)),
                 Ok(Served::Quiet) => {}
@@ -49,4 +57,8 @@ impl Calls {
             }
         }
     }
+}
+
+fn lock(plane: &Mutex<Plane>) -> MutexGuard<'_, Plane> {
+    plane.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -24,10 +24,11 @@ use crate::core::{Weight, WorkerId};
 use crate::linux::steering;
 use nix::errno::Errno;
 use nix::sys::socket::{Shutdown, shutdown};
+use serde::{Deserialize, Serialize};
 use std::os::fd::{AsRawFd, OwnedFd};
 
 /// Where a worker stands in the traffic.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum Standing {
     /// Not admitted yet.
     Starting,

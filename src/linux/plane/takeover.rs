@@ -78,6 +78,9 @@ impl Plane {
     /// # Errors
     /// [`PlaneError::Notify`]; [`PlaneError::Steer`] after the call was answered.
     pub fn serve(&mut self, worker: WorkerId, notify: &NotifyFd) -> Result<Served, PlaneError> {
+        if self.retired {
+            return Ok(Served::Idle);
+        }
         let failed = |source| PlaneError::Notify { worker, source };
         let Some(question) = notify.recv().map_err(failed)? else { return Ok(Served::Idle) };
         let (answer, event) = match question.call {

@@ -88,7 +88,7 @@ mod tests {
         assert!(Journal::at(&path, "shop").unwrap().is_none(), "there is none");
         let listener = UnixDatagram::bind(&path).unwrap();
         let mut journal = Journal::at(&path, "shop").unwrap().unwrap();
-        let mut heard = || {
+        let heard = || {
             let mut buffer = [0; 1024];
             let length = listener.recv(&mut buffer).unwrap();
             String::from_utf8_lossy(&buffer[..length]).into_owned()

@@ -19,17 +19,19 @@ use file::LogFile;
 pub use file::{open_aside, set_aside};
 use jiff::Timestamp;
 use journal::Journal;
+use std::future::pending;
 use std::io::{self, Write};
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::net::unix::pipe;
-use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::TrySendError;
-use tokio::time::{Instant, timeout};
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, sleep, timeout};
 
 /// The longest line passed on whole, in bytes.
 const LINE_MAX: usize = 16 * 1024;
@@ -112,6 +114,21 @@ pub struct Output {
     flood_limit: u32,
     /// Whether the file is to be opened anew; absent without a file.
     reopen: Option<Arc<AtomicBool>>,
+    /// Those that read a worker's pipe, and what has them stop.
+    relays: Arc<Mutex<Vec<JoinHandle<Option<Remainder>>>>>,
+    halted: Arc<watch::Sender<bool>>,
+}
+
+/// A pipe that is not read any more, to be read on by somebody else.
+#[derive(Debug)]
+pub(super) struct Remainder {
+    pub worker: WorkerId,
+    pub stream: Stream,
+    pub pipe: OwnedFd,
+    /// The beginning of a line.
+    pub text: Vec<u8>,
+    /// Lines dropped and not told.
+    pub dropped: u64,
 }
 
 impl Output {
@@ -143,7 +160,14 @@ impl Output {
                 let _ = writer.write(item);
             }
         })?;
-        Ok(Self { queue, log_dropped: Arc::default(), flood_limit: config.flood_limit, reopen })
+        Ok(Self {
+            queue,
+            log_dropped: Arc::default(),
+            flood_limit: config.flood_limit,
+            reopen,
+            relays: Arc::default(),
+            halted: Arc::new(watch::Sender::new(false)),
+        })
     }
 
     /// Has the file of the workers' output opened anew, which somebody has moved away; false without
@@ -170,13 +194,44 @@ impl Output {
 
     /// Passes on what a worker writes to one of its pipes, until the last writer has closed it.
     pub(super) fn attach(&self, worker: WorkerId, stream: Stream, pipe: OwnedFd, tail: TailWriter) {
+        self.read_on(Remainder { worker, stream, pipe, text: Vec::new(), dropped: 0 }, tail);
+    }
+
+    /// The same, from where somebody else [stopped](Self::halt).
+    pub(super) fn read_on(&self, remainder: Remainder, tail: TailWriter) {
+        let Remainder { worker, stream, pipe, text, dropped } = remainder;
         let source = Source { worker, stream };
         let second = Second { limit: self.flood_limit, begun: Instant::now(), lines: 0 };
-        let relay = Relay { source, queue: self.queue.clone(), dropped: 0, second, tail };
+        let halted = self.halted.subscribe();
+        let relay =
+            Relay { source, queue: self.queue.clone(), text, dropped, second, tail, halted };
         match pipe::Receiver::from_owned_fd(pipe) {
-            Ok(pipe) => drop(tokio::spawn(relay.run(pipe))),
+            Ok(pipe) => {
+                let mut relays = self.relays();
+                relays.retain(|relay| !relay.is_finished());
+                relays.push(tokio::spawn(relay.run(pipe)));
+            }
             Err(error) => tracing::warn!(%worker, %error, "cannot read the output of a worker"),
         }
+    }
+
+    /// Reads no more, and gives what is left of each pipe. What was read is written or in the queue.
+    pub(super) async fn halt(&self) -> Vec<Remainder> {
+        self.halted.send_replace(true);
+        let relays = std::mem::take(&mut *self.relays());
+        let mut remainders = Vec::new();
+        for relay in relays {
+            if let Ok(Ok(remainder)) = timeout(LAST_PATIENCE, relay).await {
+                remainders.extend(remainder);
+            }
+        }
+        // Whoever takes over may be this very program.
+        self.halted.send_replace(false);
+        remainders
+    }
+
+    fn relays(&self) -> MutexGuard<'_, Vec<JoinHandle<Option<Remainder>>>> {
+        self.relays.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -200,10 +255,13 @@ impl Write for Log {
 struct Relay {
     source: Source,
     queue: mpsc::Sender<Item>,
+    /// The beginning of a line.
+    text: Vec<u8>,
     /// Lines dropped and not yet told.
     dropped: u64,
     second: Second,
     tail: TailWriter,
+    halted: watch::Receiver<bool>,
 }
 
 /// How many lines have come within a second.
@@ -227,19 +285,24 @@ impl Second {
 }
 
 impl Relay {
-    async fn run(mut self, pipe: pipe::Receiver) {
+    /// Until the end of the pipe, or until it is halted: then what is left.
+    async fn run(mut self, pipe: pipe::Receiver) -> Option<Remainder> {
         let mut pipe = BufReader::with_capacity(64 * 1024, pipe);
-        let mut text = Vec::new();
+        let mut text = std::mem::take(&mut self.text);
         loop {
-            let filled = if self.dropped == 0 {
-                pipe.fill_buf().await
-            } else {
-                match timeout(SILENCE, pipe.fill_buf()).await {
-                    Ok(filled) => filled,
-                    Err(_) => {
-                        self.tell_dropped();
-                        continue;
-                    }
+            let quiet = self.dropped == 0;
+            let silence = async { if quiet { pending().await } else { sleep(SILENCE).await } };
+            let halted = async { self.halted.wait_for(|halted| *halted).await.is_ok() };
+            let all_read = pipe.buffer().is_empty();
+            let filled = tokio::select! {
+                biased;
+                true = halted, if all_read => {
+                    return self.remainder(pipe.into_inner(), text);
+                }
+                filled = pipe.fill_buf() => filled,
+                () = silence => {
+                    self.tell_dropped();
+                    continue;
                 }
             };
             // A pipe that cannot be read has ended.
@@ -265,6 +328,13 @@ impl Relay {
             let last = Item::Dropped { source: self.source, lines: self.dropped };
             let _ = self.queue.send_timeout(last, PATIENCE).await;
         }
+        None
+    }
+
+    fn remainder(&self, pipe: pipe::Receiver, text: Vec<u8>) -> Option<Remainder> {
+        let Source { worker, stream } = self.source;
+        let pipe = pipe.into_nonblocking_fd().ok()?;
+        Some(Remainder { worker, stream, pipe, text, dropped: self.dropped })
     }
 
     async fn pass_on(&mut self, text: Vec<u8>) {

@@ -23,6 +23,14 @@ pub struct Log {
     dead: bool,
 }
 
+impl Log {
+    /// All of this life is on disk.
+    pub(super) fn close(&mut self) {
+        self.past.append(&mut self.present);
+        self.durable = 0;
+    }
+}
+
 /// What the first supervisor finds.
 pub(super) fn legacy() -> Legacy {
     Legacy { boot_id: Some(BOOT.to_owned()), ..Legacy::default() }
@@ -74,6 +82,7 @@ impl World {
         let kept = log.present.len().saturating_sub(lost).max(log.durable);
         log.past.extend(log.present.drain(..).take(kept));
         (log.durable, log.dies_in, log.dead) = (0, None, false);
+        self.leaving = None;
         self.pass_unwatched();
         let mut past = Past::default();
         let _ = self.log.past.iter().rev().try_for_each(|record| past.note(record));

@@ -1,0 +1,65 @@
+//! What a supervisor hands to the program that takes its place in the same process (`stanch upgrade`):
+//! all that neither the audit log nor the configuration nor the kernel tells. The clock goes on, so its
+//! moments stay what they are.
+//!
+//! It is handed over at rest ([`Supervisor::underway`](super::Supervisor::underway)): each live worker
+//! is ready, nobody waits for an answer. So what would have to be carried in the middle of something
+//! never is. What the leak detector has learned is learned again, from the readings in the store.
+
+use super::slot::SlotEntry;
+use super::worker::Cause;
+use super::{Moment, Ticket, WorkerId};
+use serde::{Deserialize, Serialize};
+use std::time::Duration;
+
+/// The state of a supervisor at rest.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Handover {
+    pub(super) paused: bool,
+    /// The number of slots, which an operator may have changed.
+    pub(super) workers: u32,
+    pub(super) slots: Vec<SlotEntry>,
+    pub(super) residents: Vec<Resident>,
+    pub(super) next_roll: Moment,
+    pub(super) next_hang: Moment,
+    pub(super) futile_hangs: u32,
+    pub(super) aborted_rolls: u32,
+    pub(super) finishes: bool,
+}
+
+/// A worker that is ready.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct Resident {
+    pub id: WorkerId,
+    pub release: Option<String>,
+    pub pid: Option<i32>,
+    pub started: Moment,
+    pub lived_before: Duration,
+    pub ready_since: Moment,
+    pub deaf: bool,
+    pub unheard: bool,
+    pub watchdog: Option<Duration>,
+    pub pinged: Option<Moment>,
+    pub leaving_since: Option<Moment>,
+    pub status_text: Option<String>,
+    pub peak_kib: Option<u64>,
+    pub settled_kib: Option<u64>,
+    pub withheld: Option<Cause>,
+}
+
+/// How one supervisor came to follow another.
+#[derive(Clone, Debug)]
+pub struct Succession {
+    /// What it was handed.
+    pub handover: Handover,
+    /// The version of the one before.
+    pub from: String,
+    /// Its own version.
+    pub to: String,
+    /// How long nobody decided anything.
+    pub pause: Duration,
+    /// Who asked for it, if somebody waits for the answer.
+    pub ticket: Option<Ticket>,
+    /// The new program could not be executed, for this reason: the old one follows itself.
+    pub failure: Option<String>,
+}

@@ -1,0 +1,176 @@
+//! `stanch upgrade`: when the time for it has come, what is handed over, and the beginning with it.
+
+use super::super::handover::{Handover, Resident, Succession};
+use super::super::leak::Quantity;
+use super::super::trend::Trend;
+use super::super::worker::{State, Worker};
+use super::super::{Action, Kind, Now, Refusal, Ticket};
+use super::commands::{Until, Waiter};
+use super::{About, Phase, Supervisor, figures};
+use std::time::Duration;
+
+/// How long an upgrade waits for what is under way.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+impl Supervisor {
+    /// What is under way that a change of the program must not meet, in words; `None` at rest.
+    pub fn underway(&self) -> Option<String> {
+        if self.is_stopping() {
+            return Some("stanch is stopping".to_owned());
+        }
+        if self.roll.is_some() {
+            return Some("a roll is under way".to_owned());
+        }
+        let unready = self.workers.values().find(|worker| worker.ready_since().is_none());
+        if let Some(worker) = unready {
+            return Some(format!("worker {} is {}", worker.id, worker.state));
+        }
+        let observed =
+            self.workers.values().find(|worker| worker.evidence.awaited_until().is_some());
+        if let Some(worker) = observed {
+            return Some(format!("evidence of worker {} is being taken", worker.id));
+        }
+        if !self.hooks.is_empty() {
+            return Some("a hook is running".to_owned());
+        }
+        self.waiters
+            .iter()
+            .any(|waiter| !waiter.is_for_rest())
+            .then(|| "another command is being carried out".to_owned())
+    }
+
+    /// What the program that takes this one's place must know. To be asked at rest.
+    pub fn hand_over(&self) -> Handover {
+        let residents = self.workers.values().filter_map(|worker| {
+            Some(Resident {
+                id: worker.id,
+                release: worker.release.clone(),
+                pid: worker.pid,
+                started: worker.started,
+                lived_before: worker.lived_before,
+                ready_since: worker.ready_since()?,
+                deaf: worker.deaf,
+                unheard: worker.unheard,
+                watchdog: worker.watchdog,
+                pinged: worker.pinged,
+                leaving_since: worker.leaving_since,
+                status_text: worker.status_text.clone(),
+                peak_kib: worker.peak_kib,
+                settled_kib: worker.settled_kib,
+                withheld: worker.withheld,
+            })
+        });
+        Handover {
+            paused: self.phase == Phase::Paused,
+            workers: self.settings.workers,
+            slots: self.slots.values().cloned().collect(),
+            residents: residents.collect(),
+            next_roll: self.next_roll,
+            next_hang: self.next_hang,
+            futile_hangs: self.futile_hangs,
+            aborted_rolls: self.aborted_rolls,
+            finishes: self.finishes,
+        }
+    }
+
+    /// An operator wants another program in this one's place: `tried` is its version, or why it will not
+    /// do.
+    pub(super) fn upgrade(&mut self, now: Now, ticket: Ticket, tried: Result<String, String>) {
+        match tried {
+            Err(why) => self.reply(ticket, Err(Refusal::No(why))),
+            Ok(_) if self.waiters.iter().any(Waiter::is_for_rest) => {
+                self.reply(ticket, Err(Refusal::No("another upgrade is under way".to_owned())));
+            }
+            Ok(_) => self.wait(ticket, Until::Rest { until: now.mono + PATIENCE }),
+        }
+    }
+
+    /// Tells who waits for rest that it has come, or that it has not.
+    pub(super) fn settle_rest(&mut self, now: Now) {
+        let Some(at) = self.waiters.iter().position(Waiter::is_for_rest) else { return };
+        let (ticket, until) = (self.waiters[at].ticket(), self.waiters[at].deadline());
+        match self.underway() {
+            None => self.actions.push(Action::HandOver { ticket }),
+            Some(what) if until <= Some(now.mono) => {
+                let why = format!("{what}, and was for {} s; try again later", PATIENCE.as_secs());
+                let reason = format!("upgrade refused: {why}");
+                let about = About::Matter("refused");
+                self.record(now, Kind::OperatorCommand, about, None, &reason, figures([]));
+                self.reply(ticket, Err(Refusal::No(why)));
+            }
+            Some(_) => return,
+        }
+        self.waiters.remove(at);
+    }
+
+    /// Begins where another supervisor was at rest.
+    pub(super) fn succeed(&mut self, now: Now, succession: Succession, boot_id: Option<&str>) {
+        let Succession { handover, from, to, pause, ticket, failure } = succession;
+        self.phase = if handover.paused { Phase::Paused } else { Phase::Running };
+        self.settings.workers = handover.workers;
+        self.slots = handover.slots.into_iter().map(|entry| (entry.slot, entry)).collect();
+        self.next_roll = handover.next_roll;
+        self.next_hang = handover.next_hang;
+        self.futile_hangs = handover.futile_hangs;
+        self.aborted_rolls = handover.aborted_rolls;
+        self.finishes = handover.finishes;
+        let kept = handover.residents.len();
+        for resident in handover.residents {
+            let id = resident.id;
+            let fresh = self.fresh_worker(now, id, State::Ready { since: resident.ready_since });
+            let limit = self.settings.forecast_limit_kib();
+            let warm_up = self.settings.leak.warm_up;
+            let mut worker = Worker {
+                release: resident.release,
+                pid: resident.pid,
+                started: resident.started,
+                lived_before: resident.lived_before,
+                deaf: resident.deaf,
+                unheard: resident.unheard,
+                watchdog: resident.watchdog,
+                pinged: resident.pinged,
+                leaving_since: resident.leaving_since,
+                status_text: resident.status_text,
+                peak_kib: resident.peak_kib,
+                settled_kib: resident.settled_kib,
+                withheld: resident.withheld,
+                introduced: true,
+                trends: vec![Trend::new(Quantity::Memory, limit, warm_up, resident.started)],
+                ..fresh
+            };
+            worker.evidence.baseline_at = Some(now.mono);
+            self.workers.insert(id, worker);
+            self.actions.push(Action::Adopt { worker: id, verified: true });
+        }
+        let pause_ms = pause.as_secs_f64() * 1e3;
+        let reply = match failure {
+            Some(why) => {
+                let why =
+                    format!("the new program could not be executed: {why}; version {from} goes on");
+                let about = About::Matter("refused");
+                let reason = format!("upgrade refused: {why}");
+                let figures = figures([("pause_ms", pause_ms.into())]);
+                self.record(now, Kind::OperatorCommand, about, None, &reason, figures);
+                Err(Refusal::No(why))
+            }
+            None => {
+                let reason = format!(
+                    "version {to} has taken the place of {from}; {kept} worker(s) kept, {pause_ms:.0} ms"
+                );
+                let figures = figures([
+                    ("from", from.into()),
+                    ("to", to.into()),
+                    ("pause_ms", pause_ms.into()),
+                    ("workers_kept", kept.into()),
+                    ("workers", self.settings.workers.into()),
+                    ("boot_id", boot_id.into()),
+                ]);
+                self.note(now, Kind::SupervisorUpgraded, &reason, figures);
+                Ok(reason)
+            }
+        };
+        if let Some(ticket) = ticket {
+            self.reply(ticket, reply);
+        }
+    }
+}
