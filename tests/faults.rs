@@ -6,6 +6,7 @@ mod common;
 use common::*;
 use nix::sys::signal::Signal;
 use serde_json::Value;
+use stanch::store::beside;
 use std::net::{SocketAddr, TcpListener};
 use std::os::unix::net::UnixListener;
 use std::time::Duration;
@@ -211,6 +212,37 @@ fn a_store_that_cannot_be_opened() {
     // … and touches nothing.
     let after = std::fs::read(stanch.place().store()).expect("it is there");
     assert!(after == precious, "the file was changed");
+}
+
+/// By a command of the operator's, say, that was meant for another file.
+#[test]
+fn a_store_that_is_overwritten_while_in_use() {
+    let address = free_address();
+    let mut stanch = Stanch::start(&config(&Server::PythonHttp.app(address), address, ""));
+    stanch.wait_ready(1);
+    stanch
+        .wait_until("the start is in the log", |stanch| stanch.event(&["worker_ready"], |_| true));
+    let store = stanch.place().store();
+    let precious = b"Somebody may want this.\n".repeat(1000);
+    std::fs::write(&store, &precious).expect("it can be written");
+    let status = stanch.wait_until("it is noticed, with nothing to write", |stanch| {
+        let status = stanch.try_status().ok()?;
+        (status["store"]["state"] == "degraded").then_some(status)
+    });
+    assert!(
+        status["store"]["why"].as_str().is_some_and(|why| why.contains("is damaged")),
+        "{status}"
+    );
+    assert!(std::fs::read(&store).expect("it is there") == precious, "the file was changed");
+    std::fs::rename(&store, stanch.place().file("evidence")).expect("it can be moved");
+    std::fs::remove_file(beside(&store, "-wal")).expect("it was left");
+    stanch.wait_until("it is written again", |stanch| {
+        (stanch.try_status().ok()?["store"]["state"] == "well").then_some(())
+    });
+    let told = stanch
+        .wait_until("what is gone is told", |stanch| stanch.event(&["store_restored"], |_| true));
+    assert!(told["figures"]["gone"].as_u64() >= Some(3), "{told}");
+    stanch.stop_clean();
 }
 
 #[test]

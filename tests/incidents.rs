@@ -38,6 +38,7 @@ fn incident(id: &str, opened_at: &str, resolved_at: Option<&str>) -> Incident {
         acknowledged: None,
         seen: String::new(),
         last_intervention: None,
+        handled_at: None,
     }
 }
 
@@ -212,7 +213,7 @@ fn one_incident_is_told_in_80_columns() {
     assert!(told.lines().all(|line| line.chars().count() <= 80), "{told}");
     for expected in [
         "Incident 20261121T153012Z\n",
-        "  resolved  2026-11-21 15:41:40 UTC, after 11m 27s\n",
+        "  handled   2026-11-21 15:41:40 UTC, after 11m 27s\n  resolved  2026-11-21 15:41:40 UTC\n",
         "15:30:12.120  leak_confirmed  worker 0.3  pid 4242\n",
         "              confidence=0.97, eta_s=812, limit_kib=524288, slope_kib_s=153.2\n",
         "\n2026-11-22\n00:00:00.000  incident_resolved\n              over\n",
@@ -334,6 +335,15 @@ fn verify_names_the_break() {
         tamper.execute(&format!("DROP TRIGGER {trigger}"), []).unwrap();
     }
     tamper.execute("DELETE FROM events WHERE seq = 5", []).unwrap();
+    // The end is noted beside the store; without the note it must have been noted elsewhere.
+    let output = incidents(&store, &["verify"]);
+    assert_eq!(output.status.code(), Some(1));
+    let said = String::from_utf8(output.stdout).unwrap();
+    assert!(
+        said.starts_with("broken at event 5: the log ends after event 4, and stanch"),
+        "{said}"
+    );
+    std::fs::remove_file(folder.path().join("shop.db.head")).unwrap();
     assert_eq!(json(&store, &["verify", "--json"])[0]["events"], 4);
     let output = incidents(&store, &["verify", "--head", head]);
     assert_eq!(output.status.code(), Some(1));

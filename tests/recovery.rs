@@ -12,7 +12,7 @@ use serde_json::Value;
 use stanch::core::{Kind, Record};
 use stanch::linux::mark::{MARK_VARIABLE, Mark};
 use stanch::linux::procfs::Procfs;
-use stanch::store::{EventFilter, Reader, StoreError};
+use stanch::store::{EventFilter, Reader, StoreError, beside};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -297,6 +297,74 @@ fn a_store_that_is_elsewhere_now() {
         wait_for_end(pid);
     }
     stanch.stop_clean();
+}
+
+/// Killed without its parent having noticed, and the log is removed.
+#[test]
+fn workers_are_found_by_their_mark_when_the_log_is_gone() {
+    let address = free_address();
+    let text = config(&Server::PythonHttp.app(address), address, "takeover", "");
+    let mut stanch = Stanch::start(&text);
+    stanch.wait_ready(WORKERS);
+    let before = leaders(&stanch);
+    // A zombie, from here to the end of the test.
+    kill(stanch.pid(), Signal::SIGKILL);
+    wait_for_end(stanch.pid());
+    for suffix in ["", "-wal", "-shm"] {
+        std::fs::remove_file(beside(&stanch.place().store(), suffix)).expect("it is there");
+    }
+    stanch.restart();
+    let told = recovered(&mut stanch, WORKERS as u64, 0);
+    let reason = told["reason"].as_str().expect("it has one");
+    assert!(reason.contains("this audit log does not tell of that"), "{told}");
+    all_replaced(&mut stanch, &before);
+    for pid in before {
+        wait_for_end(pid);
+    }
+    let gone = stanch.event(&["store_altered"], |_| true).expect("it is in the log");
+    let reason = gone["reason"].as_str().expect("it has one");
+    assert!(reason.contains("the log ended after event 0, and stanch had written"), "{gone}");
+    stanch.stop_clean();
+    verify(&stanch);
+}
+
+#[test]
+fn an_incident_that_was_edited_meanwhile_is_not_vouched_for() {
+    let address = free_address();
+    let more = "[restart]\nbackoff_initial = \"10ms\"\n";
+    let text = config(&Server::PythonHttp.app(address), address, "takeover", more);
+    let mut stanch = Stanch::start(&text);
+    stanch.wait_ready(WORKERS);
+    let crash = |stanch: &mut Stanch| {
+        let first = stanch.workers()[0]["generation"].as_u64().expect("it has one");
+        kill(leaders(stanch)[0], Signal::SIGKILL);
+        stanch.wait_until("the replacement", |stanch| stanch.ready_after(0, first));
+        stanch.wait_ready(WORKERS);
+    };
+    crash(&mut stanch);
+    stanch.stop_clean();
+    let store = rusqlite::Connection::open(stanch.place().store()).expect("it is there");
+    let forge =
+        r#"UPDATE incidents SET body = replace(body, '"interventions":1', '"interventions":0')"#;
+    assert_eq!(store.execute(forge, []).expect("is SQL"), 1);
+    drop(store);
+    let forged = stanch.incidents()[0]["id"].clone();
+    stanch.restart();
+    stanch.wait_ready(WORKERS);
+    let told = stanch.event(&["store_altered"], |event| event["incident"] == forged);
+    let told = told.expect("it is in the log");
+    assert!(
+        told["reason"].as_str().is_some_and(|why| why.contains("its row is not what")),
+        "{told}"
+    );
+    crash(&mut stanch);
+    let incidents = stanch.incidents();
+    assert_eq!(incidents.len(), 2, "a new one, for what happens now: {incidents:?}");
+    stanch.stop_clean();
+    let verified = stanch.ask_store(&["verify"]);
+    assert_eq!(verified.code, Some(1), "{verified:?}");
+    let name = forged.as_str().expect("it is a name");
+    assert!(verified.stdout.contains(&format!("in incident {name}: its row")), "{verified:?}");
 }
 
 #[test]

@@ -60,6 +60,7 @@ fn incident(number: u64, began: Timestamp) -> Incident {
         acknowledged: None,
         seen: String::new(),
         last_intervention: None,
+        handled_at: None,
         interventions: EACH,
         impact: Figures::new(),
         summary: "worker 1 leaks memory".into(),

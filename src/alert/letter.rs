@@ -148,6 +148,7 @@ pub(super) mod tests {
             acknowledged: None,
             seen: String::new(),
             last_intervention: None,
+            handled_at: None,
         };
         let forecast = Forecast {
             slot: Slot(0),

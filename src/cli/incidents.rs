@@ -184,7 +184,9 @@ impl From<StoreError> for Failure {
     fn from(error: StoreError) -> Failure {
         let text = chain(&error);
         match error {
-            StoreError::Missing { .. } | StoreError::NotAStore { .. } => Failure::Usage(text),
+            StoreError::Missing { .. }
+            | StoreError::NotAStore { .. }
+            | StoreError::Unbegun { .. } => Failure::Usage(text),
             StoreError::Damaged { .. } | StoreError::Row { .. } => Failure::Refused(text),
             _ => Failure::Fault(text),
         }
@@ -301,7 +303,7 @@ fn list(out: &mut dyn Write, incidents: &[Incident], json: bool) -> Result<(), S
             Cell::text(incident.severity.as_str()).coloured(severity_colour(incident.severity)),
             Cell::text(incident.state.as_str()).coloured(Some(state_colour(incident.state))),
             Cell::text(format!("{} {}", day(incident.opened_at), second(incident.opened_at))),
-            Cell::figure(incident.resolved_at.map(|end| lasted(incident.opened_at, end))),
+            Cell::figure(handled_after(incident)),
             Cell::text(slots(incident)),
             Cell::figure(Some(incident.interventions)),
             Cell::text(incident.acknowledged.as_ref().map_or("-".into(), |by| clean(&by.by))),
@@ -326,9 +328,9 @@ fn show(
     let paint = Paint::of_stdout();
     writeln!(out, "{}", paint.text(Colour::Bold, &format!("Incident {}", incident.id)))?;
     let at = |at| format!("{} {} UTC", day(at), second(at));
-    let resolved = match incident.resolved_at {
-        Some(end) => format!("{}, after {}", at(end), lasted(incident.opened_at, end)),
-        None => "not yet".into(),
+    let handled = match (incident.handled_at.or(incident.resolved_at), handled_after(incident)) {
+        (Some(end), Some(after)) => format!("{}, after {after}", at(end)),
+        _ => "not yet".into(),
     };
     let severity = severity_colour(incident.severity)
         .map_or(incident.severity.to_string(), |c| paint.text(c, incident.severity.as_str()));
@@ -338,7 +340,8 @@ fn show(
         ("severity", severity),
         ("state", state),
         ("opened", at(incident.opened_at)),
-        ("resolved", resolved),
+        ("handled", handled),
+        ("resolved", incident.resolved_at.map_or("not yet".into(), at)),
         (
             "looked at",
             incident.acknowledged.as_ref().map_or("by nobody yet".into(), |by| {
@@ -393,27 +396,41 @@ fn advise(out: &mut dyn Write, incident: &Incident, paint: Paint) -> Result<(), 
 fn verify(reader: &Reader, head: Option<&str>, json: bool) -> Result<(), Failure> {
     let paint = Paint::of_stdout();
     match reader.verify(head)? {
-        Ok(Verified { events, vouched: Vouched { incidents, unvouched }, head }) => print(|out| {
-            if json {
-                let answer = serde_json::json!({
-                    "ok": true, "events": events, "incidents": incidents,
-                    "incidents_unvouched": unvouched, "head": head.hash,
-                });
-                return Ok(writeln!(out, "{answer}")?);
-            }
-            let whole = paint.text(Colour::Green, "whole");
-            let earlier = match unvouched {
-                0 => String::new(),
-                some => {
-                    format!(" ({some} more are an earlier stanch's: the chain does not cover them)")
+        Ok(Verified { events, vouched: Vouched { incidents, unvouched }, altered, head }) => {
+            print(|out| {
+                if json {
+                    let answer = serde_json::json!({
+                        "ok": true, "events": events, "incidents": incidents,
+                        "incidents_unvouched": unvouched, "altered": altered, "head": head.hash,
+                    });
+                    return Ok(writeln!(out, "{answer}")?);
                 }
-            };
-            Ok(writeln!(
-                out,
-                "{whole}: {events} events, {incidents} incidents{earlier}, head {}",
-                head.hash
-            )?)
-        }),
+                let whole = paint.text(Colour::Green, "whole");
+                let earlier = match unvouched {
+                    0 => String::new(),
+                    some => {
+                        format!(
+                            " ({some} more are an earlier stanch's: the chain does not cover them)"
+                        )
+                    }
+                };
+                writeln!(
+                    out,
+                    "{whole}: {events} events, {incidents} incidents{earlier}, head {}",
+                    head.hash
+                )?;
+                if altered > 0 {
+                    let says = "say that the store was once not as it was written: \
+                            stanch incidents events --kind store_altered";
+                    writeln!(
+                        out,
+                        "{} of them {says}",
+                        paint.text(Colour::Yellow, &altered.to_string())
+                    )?;
+                }
+                Ok(())
+            })
+        }
         Err(broken) => {
             print(|out| {
                 if json {
@@ -457,9 +474,12 @@ fn millisecond(at: Timestamp) -> String {
     format!("{at:.3}").chars().skip(11).take(12).collect()
 }
 
-/// To the second, as people say it: `1h 2m 3s`.
-fn lasted(from: Timestamp, to: Timestamp) -> String {
-    format!("{:#}", SignedDuration::from_secs(to.duration_since(from).as_secs()))
+/// How long it lasted, to the second, as people say it: `1h 2m 3s`. The quiet time until it was resolved is no
+/// part of it; none while it is open.
+fn handled_after(incident: &Incident) -> Option<String> {
+    let end = incident.handled_at.or(incident.resolved_at)?;
+    let lasted = end.duration_since(incident.opened_at).as_secs();
+    Some(format!("{:#}", SignedDuration::from_secs(lasted)))
 }
 
 fn severity_colour(severity: Severity) -> Option<Colour> {

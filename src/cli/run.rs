@@ -12,7 +12,7 @@ use crate::runtime::{
 };
 use crate::store::{Store, StoreError};
 use std::io::IsTerminal;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
@@ -230,7 +230,7 @@ pub(super) struct Source {
 impl Source {
     pub fn of(args: Args) -> Result<Self, Failure> {
         let absolute = |file: PathBuf| {
-            std::path::absolute(&file).map_err(|error| {
+            std::path::absolute(&file).map(|file| plain(&file)).map_err(|error| {
                 Failure::Usage(format!("cannot find {} again: {error}", file.display()))
             })
         };
@@ -274,6 +274,20 @@ impl Source {
             Arc::new(read) as ReadConfig
         })
     }
+}
+
+/// The absolute path without the way that it was come by: the paths that a configuration gives begin at its
+/// folder, and are to be the same from wherever stanch is started. What is reached through a symbolic link
+/// stays so, it may lead elsewhere tomorrow.
+fn plain(path: &Path) -> PathBuf {
+    let mut plain = PathBuf::new();
+    for part in path.components() {
+        match part {
+            Component::ParentDir if !plain.is_symlink() => drop(plain.pop()),
+            part => plain.push(part),
+        }
+    }
+    plain
 }
 
 /// Where the workers' output goes.
@@ -364,5 +378,20 @@ fn patiently<T, E>(taken: impl Fn(&E) -> bool, attempt: impl Fn() -> Result<T, E
             Err(error) if taken(&error) && Instant::now() < until => std::thread::sleep(PAUSE),
             outcome => return outcome,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_is_the_same_from_wherever_it_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |rest: &str| folder.path().join(rest);
+        std::fs::create_dir(path("here")).unwrap();
+        std::os::unix::fs::symlink("/usr/bin", path("link")).unwrap();
+        assert_eq!(plain(&path("here/../app.toml")), path("app.toml"));
+        assert_eq!(plain(&path("link/../app.toml")), path("link/../app.toml"));
     }
 }

@@ -324,6 +324,7 @@ mod tests {
             acknowledged: None,
             seen: String::new(),
             last_intervention: None,
+            handled_at: None,
         }
     }
 

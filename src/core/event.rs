@@ -3,7 +3,7 @@
 use super::evidence::{Captured, Part};
 use super::hooks::Hook;
 use super::reload::Reload;
-use super::{AlertFailure, AlertId, Bounds, IncidentId, Makeup, Sample, Slot, WorkerId};
+use super::{AlertFailure, AlertId, Bounds, Incident, IncidentId, Makeup, Sample, Slot, WorkerId};
 use std::fmt;
 use std::time::Duration;
 
@@ -179,6 +179,13 @@ pub enum Event {
         lost: u64,
         /// Records that had been written to a file that is not there any more.
         gone: u64,
+        /// The newest states of incidents among the records that found no room.
+        states: Vec<Incident>,
+    },
+    /// The audit log is not as it was written; it is written on.
+    StoreAltered {
+        /// What is wrong with it.
+        why: String,
     },
     /// Somebody was told, or was not.
     Alerted {

@@ -134,7 +134,7 @@ impl Book {
         if let Some(entry) = self.entries.iter_mut().find(joins) {
             entry.period = entry.period.max(now.mono.since(entry.last_seen));
             entry.last_seen = now.mono;
-            entry.incident.state = IncidentState::Open;
+            entry.incident.turned(IncidentState::Open, now.wall);
             if !entry.incident.slots.contains(&slot) {
                 entry.incident.slots.push(slot);
                 entry.incident.slots.sort();
@@ -162,6 +162,7 @@ impl Book {
                 acknowledged: None,
                 seen: words.to_owned(),
                 last_intervention: None,
+                handled_at: None,
             },
             last_seen: now.mono,
             period: age,
@@ -307,8 +308,7 @@ impl Book {
                 (true, true) => IncidentState::Resolved,
             };
             if state != entry.incident.state {
-                entry.incident.state = state;
-                entry.incident.resolved_at = (state == IncidentState::Resolved).then_some(now.wall);
+                entry.incident.turned(state, now.wall);
                 changed.push(entry.incident.clone());
             }
             if state == IncidentState::Resolved {
@@ -532,6 +532,40 @@ mod tests {
         next.intervened(now(180), &id, Slot(2));
         let last = "3 interventions, the last in slot 2 at 2027-01-15T08:03:00Z";
         assert_eq!(summary(&next), format!("it grows faster; {last}"));
+    }
+
+    #[test]
+    fn what_is_over_is_told_in_the_past_with_what_ended_it() {
+        let mut book = Book::default();
+        let see = |book: &mut Book, at_s| {
+            let words = "worker 0 leaks memory: grows fast";
+            book.see(now(at_s), Topic::Leak, Slot(0), Duration::ZERO, None, words).id
+        };
+        let id = see(&mut book, 1);
+        let one = |book: &Book| book.get(&id).unwrap().clone();
+        let past = "worker 0 leaked memory (seen last: grows fast)";
+        book.review(now(10), |_| true, |_, _| false);
+        let since = "every slot has served since 2027-01-15T08:00:10Z";
+        assert_eq!(one(&book).summary, format!("{past}; {since}"));
+        assert_eq!(one(&book).handled_at, Some(now(10).wall));
+        // It comes again.
+        see(&mut book, 20);
+        assert_eq!(one(&book).summary, "worker 0 leaks memory: grows fast");
+        assert_eq!(one(&book).handled_at, None);
+        book.review(now(30), |_| true, |_, _| false);
+        let over = &book.review(now(900), |_| true, |_, _| false)[0];
+        let until = "over since 2027-01-15T08:00:30Z: every slot served and nothing of it was seen until \
+                     2027-01-15T08:15:00Z";
+        assert_eq!(over.summary, format!("{past}; {until}"));
+        assert_eq!((over.handled_at, over.resolved_at), (Some(now(30).wall), Some(now(900).wall)));
+        for (seen, then) in [
+            ("slot 0 is held after 3 failures: exit code 1", "slot 0 was held after 3 failures"),
+            ("worker 1 fails its probes: refused", "worker 1 failed its probes"),
+            ("worker 1 does not ping", "worker 1 did not ping"),
+            ("worker 0 was ended by SIGSEGV", "worker 0 was ended by SIGSEGV"),
+        ] {
+            assert!(super::super::record::in_the_past(seen).starts_with(then), "{seen}");
+        }
     }
 
     #[test]

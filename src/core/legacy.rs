@@ -182,6 +182,9 @@ pub struct Legacy {
     pub last_incident: Option<IncidentId>,
     /// Set when nobody died: another program has taken the place of the supervisor's.
     pub succession: Option<Succession>,
+    /// What in the store is not as it was written, in words, and of which incident. Such an incident is not
+    /// gone on with: its next event would vouch for what somebody else wrote.
+    pub altered: Vec<(Option<IncidentId>, String)>,
 }
 
 #[cfg(test)]

@@ -170,6 +170,8 @@ words! {
         StoreDegraded => "store_degraded",
         /// The store can be written again.
         StoreRestored => "store_restored",
+        /// The store is not as it was written: somebody else changed it, or a part of it is gone.
+        StoreAltered => "store_altered",
         /// An action whose record was lost in a crash.
         UnrecordedAction => "unrecorded_action",
         /// Old events were removed, all up to one.
@@ -237,7 +239,8 @@ pub struct Incident {
     /// When it was opened, UTC; to the millisecond in JSON.
     #[serde(serialize_with = "milliseconds")]
     pub opened_at: Timestamp,
-    /// When it was over, UTC; to the millisecond in JSON.
+    /// When it was found to be over, UTC; to the millisecond in JSON. That is a quiet time after
+    /// [`handled_at`](Self::handled_at).
     #[serde(serialize_with = "maybe_milliseconds")]
     pub resolved_at: Option<Timestamp>,
     /// The release that ran then.
@@ -248,8 +251,8 @@ pub struct Incident {
     pub interventions: u64,
     /// What it cost the users, in figures with units.
     pub impact: Figures,
-    /// One sentence on where it stands now: what was seen last, and what was done about it. What was
-    /// seen first is in its `incident_opened`.
+    /// One sentence on where it stands now: what was seen last, what was done about it, and what ended it.
+    /// What was seen first is in its `incident_opened`.
     pub summary: String,
     /// Whether somebody looks at it.
     #[serde(default)]
@@ -260,6 +263,10 @@ pub struct Incident {
     /// What was done last.
     #[serde(default)]
     pub last_intervention: Option<Intervention>,
+    /// Since when every slot has served, and nothing of it has shown; while it is open, `null`. UTC; to the
+    /// millisecond in JSON.
+    #[serde(default, serialize_with = "maybe_milliseconds")]
+    pub handled_at: Option<Timestamp>,
 }
 
 impl Incident {
@@ -276,7 +283,31 @@ impl Incident {
         self.sum_up();
     }
 
+    /// It stands there from now on.
+    pub(super) fn turned(&mut self, state: IncidentState, at: Timestamp) {
+        self.state = state;
+        self.resolved_at = (state == IncidentState::Resolved).then_some(at);
+        self.handled_at = match state {
+            IncidentState::Open => None,
+            IncidentState::Mitigated | IncidentState::Resolved => self.handled_at.or(Some(at)),
+        };
+        self.sum_up();
+    }
+
     fn sum_up(&mut self) {
+        let seen = match self.state {
+            IncidentState::Open => self.seen.clone(),
+            IncidentState::Mitigated | IncidentState::Resolved => in_the_past(&self.seen),
+        };
+        let ended = match (self.handled_at, self.resolved_at) {
+            (None, _) => String::new(),
+            (Some(at), None) => format!("; every slot has served since {at:.0}"),
+            (Some(at), Some(over)) => {
+                format!(
+                    "; over since {at:.0}: every slot served and nothing of it was seen until {over:.0}"
+                )
+            }
+        };
         let done = match (&self.last_intervention, self.interventions) {
             (None, _) => String::new(),
             (Some(last), 1) => format!("; 1 intervention, in slot {} at {:.0}", last.slot, last.at),
@@ -284,8 +315,30 @@ impl Incident {
                 format!("; {many} interventions, the last in slot {} at {:.0}", last.slot, last.at)
             }
         };
-        self.summary = format!("{}{done}", self.seen);
+        self.summary = format!("{seen}{done}{ended}");
     }
+}
+
+/// The verbs with which a sighting begins, now and afterwards.
+const TENSES: [(&str, &str); 7] = [
+    (" leaks ", " leaked "),
+    (" is held ", " was held "),
+    (" fails ", " failed "),
+    (" does not ", " did not "),
+    (" and does not", " and did not"),
+    (" uses ", " used "),
+    (" is ", " was "),
+];
+
+/// What was seen, told when it is not so any more; the evidence stays as it was given.
+pub(super) fn in_the_past(seen: &str) -> String {
+    let (head, evidence) = match seen.split_once(": ") {
+        Some((head, evidence)) => (head, format!(" (seen last: {evidence})")),
+        None => (seen, String::new()),
+    };
+    let tense = TENSES.iter().find(|(now, _)| head.contains(now));
+    let head = tense.map_or(head.to_owned(), |(now, then)| head.replacen(now, then, 1));
+    format!("{head}{evidence}")
 }
 
 /// A worker was acted upon.

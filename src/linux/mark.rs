@@ -7,8 +7,10 @@
 
 use super::procfs::{Procfs, Stat};
 use crate::core::WorkerId;
+use nix::unistd::Pid;
 use std::fmt;
 use std::path::Path;
+use std::time::Duration;
 
 /// The environment variable that holds it.
 pub const MARK_VARIABLE: &str = "STANCH_MARK";
@@ -50,26 +52,68 @@ impl fmt::Display for Mark {
     }
 }
 
+/// Looks at processes that are in the middle of an exec, and from one to the next: an exec takes some
+/// microseconds, and who was started without any environment is not waited for longer.
+const LOOKS: u32 = 20;
+const LOOK_PAUSE: Duration = Duration::from_millis(1);
+
 /// Every live process that carries a mark and whose supervisor is dead. Walks all of `/proc`: for the
 /// start of a supervisor only. Processes that may not be looked into are not found.
 ///
-/// A supervisor lives if its pid is of a process that is no younger than what it started.
+/// A supervisor lives if its pid is of a process that runs (a zombie whose parent has not noticed is as
+/// dead as any) and is no younger than what it started.
 pub fn orphans(procfs: &Procfs) -> Vec<(Stat, Mark)> {
-    let marked = procfs.pids().into_iter().filter_map(|pid| {
-        let before = procfs.stat(pid).filter(Stat::is_alive)?;
-        let mark = Mark::parse(&procfs.environment(pid, MARK_VARIABLE)?)?;
-        let stat = procfs.stat(pid).filter(|stat| stat.id == before.id)?;
-        let supervisor = procfs.identify(nix::unistd::Pid::from_raw(mark.supervisor));
-        let lives = supervisor.is_some_and(|it| it.start_time_ticks <= stat.id.start_time_ticks);
-        (!lives).then_some((stat, mark))
-    });
-    marked.collect()
+    orphans_after(procfs, || std::thread::sleep(LOOK_PAUSE))
+}
+
+fn orphans_after(procfs: &Procfs, mut pause: impl FnMut()) -> Vec<(Stat, Mark)> {
+    let (mut found, mut unclear) = (Vec::new(), procfs.pids());
+    for look in 0..LOOKS {
+        if look > 0 {
+            pause();
+        }
+        let mut later = Vec::new();
+        for pid in unclear {
+            match ask(procfs, pid) {
+                Some(Told::Orphan(stat, mark)) => found.push((stat, mark)),
+                Some(Told::NotYet) => later.push(pid),
+                None => {}
+            }
+        }
+        unclear = later;
+        if unclear.is_empty() {
+            break;
+        }
+    }
+    found
+}
+
+enum Told {
+    Orphan(Stat, Mark),
+    /// It is in the middle of an exec, or has no environment.
+    NotYet,
+}
+
+/// None of one that is nobody's orphan.
+fn ask(procfs: &Procfs, pid: Pid) -> Option<Told> {
+    let before = procfs.stat(pid).filter(Stat::is_alive)?;
+    let environ = procfs.environ(pid)?;
+    if environ.is_empty() && procfs.has_program(pid) {
+        return Some(Told::NotYet);
+    }
+    let mark = Mark::parse(&environ.get(MARK_VARIABLE)?)?;
+    let stat = procfs.stat(pid).filter(|stat| stat.id == before.id)?;
+    let supervisor = procfs.stat(Pid::from_raw(mark.supervisor)).filter(Stat::is_alive);
+    let ticks = stat.id.start_time_ticks;
+    let lives = supervisor.is_some_and(|it| it.id.start_time_ticks <= ticks);
+    (!lives).then_some(Told::Orphan(stat, mark))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use std::fs;
+    use std::os::unix::fs::symlink;
 
     fn mark(supervisor: i32) -> Mark {
         Mark::new(WorkerId::new(3, 41), supervisor, "shop", Path::new("/var/lib/a:b/shop.db"))
@@ -104,10 +148,27 @@ mod tests {
         process(202, 60, 'S', &marked(101));
         process(203, 60, 'Z', &marked(99));
         process(204, 60, 'S', "A=b\0");
+        process(102, 50, 'Z', "");
+        process(205, 60, 'S', &marked(102));
+        // In the middle of an exec; one that ends in it; one that never had an environment.
+        for pid in [206, 207, 208] {
+            process(pid, 60, 'S', "");
+            symlink("/bin/app", proc.path().join(format!("{pid}/exe"))).unwrap();
+        }
         let procfs = Procfs::new(proc.path());
-        let mut found: Vec<i32> =
-            orphans(&procfs).iter().map(|(stat, _)| stat.id.pid.as_raw()).collect();
+        let mut pauses = 0;
+        let pause = || {
+            pauses += 1;
+            if pauses == 2 {
+                fs::write(proc.path().join("206/environ"), marked(99)).unwrap();
+                fs::remove_dir_all(proc.path().join("207")).unwrap();
+            }
+        };
+        let found = orphans_after(&procfs, pause);
+        let mut found: Vec<i32> = found.iter().map(|(stat, _)| stat.id.pid.as_raw()).collect();
         found.sort();
-        assert_eq!(found, [201, 202], "a live supervisor's, a zombie and a stranger are none");
+        let expected = [201, 202, 205, 206];
+        assert_eq!(found, expected, "a live supervisor's, a zombie and a stranger are none");
+        assert_eq!(pauses, LOOKS - 1, "one has no environment at all");
     }
 }

@@ -86,6 +86,25 @@ pub struct Paging {
     faults: u64,
 }
 
+/// A process's environment, `NAME=VALUE` with a zero byte behind each. It may hold secrets.
+pub struct Environ(Vec<u8>);
+
+impl Environ {
+    /// The value of a variable.
+    pub fn get(&self, name: &str) -> Option<Vec<u8>> {
+        self.0
+            .split(|&byte| byte == 0)
+            .find_map(|entry| entry.strip_prefix(name.as_bytes())?.strip_prefix(b"="))
+            .map(<[u8]>::to_vec)
+    }
+
+    /// Without any variable: so it looks too in the middle of an exec, between the old program's memory
+    /// and the new one's.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
 impl Stat {
     /// Whether anything of it still runs. A process whose first thread has ended shows `Z` although
     /// the others go on.
@@ -272,12 +291,20 @@ impl Procfs {
     /// The value of a variable in the environment that the process was started with. `None` also
     /// when the program has overwritten that memory (nginx and postgres do, for their titles).
     pub fn environment(&self, pid: Pid, name: &str) -> Option<Vec<u8>> {
+        self.environ(pid)?.get(name)
+    }
+
+    /// The environment that the process was started with, as far as it is to be seen now.
+    pub fn environ(&self, pid: Pid) -> Option<Environ> {
         let file = File::open(self.folder(pid).join("environ")).ok()?;
         let mut text = Vec::new();
         file.take(ENVIRON_MAX_BYTES).read_to_end(&mut text).ok()?;
-        text.split(|&byte| byte == 0)
-            .find_map(|entry| entry.strip_prefix(name.as_bytes())?.strip_prefix(b"="))
-            .map(<[u8]>::to_vec)
+        Some(Environ(text))
+    }
+
+    /// Whether the process has a program: kernel threads and zombies have none.
+    pub fn has_program(&self, pid: Pid) -> bool {
+        fs::read_link(self.folder(pid).join("exe")).is_ok()
     }
 
     /// The inodes of the sockets that a process has open, by descriptor; empty when it is gone or may

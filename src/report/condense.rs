@@ -2,40 +2,74 @@
 
 use super::Dossier;
 use super::replacements::{Replacement, worker};
-use super::words::{between, second, size, span};
+use super::words::{between, count, second, size, span};
 use crate::core::{Kind, Record};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
-/// Of more replacements than twice this the middle ones become one line.
+/// Of more lines of a sort than twice this the middle ones become one.
 const ENDS: usize = 8;
+
+/// When, and what.
+type Line = (Timestamp, String);
 
 /// When, in the operator's zone and in UTC, and what.
 pub(super) fn timeline(dossier: &Dossier, replaced: &[Replacement]) -> Vec<Vec<String>> {
-    let mut lines: Vec<(Timestamp, String)> = dossier
+    let is_alert = |record: &&Record| matches!(record.kind, Kind::AlertSent | Kind::AlertFailed);
+    let (alerts, others): (Vec<&Record>, Vec<&Record>) = dossier
         .own()
         .chain(dossier.omens())
         .filter(|record| !is_step(record, replaced))
-        .map(|record| (record.at, sentence(record)))
-        .collect();
-    let hidden = replaced.len().saturating_sub(2 * ENDS);
-    for (number, one) in replaced.iter().enumerate() {
-        let after_first = number.checked_sub(ENDS);
-        match after_first {
-            Some(0) if hidden > 1 => {
-                let last = &replaced[ENDS + hidden - 1];
-                lines.push((one.at, {
-                    format!("{hidden} more replacements like these, until {}", {
-                        second(last.at, &dossier.zone)
-                    })
-                }));
-            }
-            Some(nth) if hidden > 1 && nth < hidden => {}
-            _ => lines.push((one.at, told(one))),
-        }
-    }
+        .partition(is_alert);
+    let replaced = replaced.iter().map(|one| (one.at, told(one))).collect();
+    let mut lines: Vec<Line> =
+        others.into_iter().map(|record| (record.at, sentence(record))).collect();
+    lines.extend(folded(replaced, "replacements", dossier));
+    lines.extend(folded(of_alerts(&alerts, dossier), "alerts", dossier));
     lines.sort_by_key(|(at, _)| *at);
     lines.into_iter().map(|(at, what)| vec![second(at, &dossier.zone), clock(at), what]).collect()
+}
+
+/// The first and the last lines of a sort, and one for those between.
+fn folded(mut lines: Vec<Line>, sort: &str, dossier: &Dossier) -> Vec<Line> {
+    let hidden = lines.len().saturating_sub(2 * ENDS);
+    if hidden > 1 {
+        let (from, until) = (lines[ENDS].0, lines[ENDS + hidden - 1].0);
+        let until = second(until, &dossier.zone);
+        let line = (from, format!("{hidden} more {sort} like these, until {until}"));
+        lines.splice(ENDS..ENDS + hidden, [line]);
+    }
+    lines
+}
+
+/// A line for what a receiver was told on one occasion, however often it was tried.
+fn of_alerts(alerts: &[&Record], dossier: &Dossier) -> Vec<Line> {
+    let word = |record: &Record, key| {
+        record.figures.get(key).and_then(|word| word.as_str().map(str::to_owned))
+    };
+    let matter = |record: &Record| (word(record, "to"), word(record, "what"));
+    let mut matters: Vec<Vec<&Record>> = Vec::new();
+    for record in alerts {
+        match matters.iter_mut().find(|tries| matter(tries[0]) == matter(record)) {
+            Some(tries) => tries.push(record),
+            None => matters.push(vec![record]),
+        }
+    }
+    let line = |tries: Vec<&Record>| {
+        let (first, last) = (tries[0], tries[tries.len() - 1]);
+        let before = match tries.len() {
+            1 => String::new(),
+            n => format!(
+                " ({} since {})",
+                count(n as u64 - 1, "failure"),
+                second(first.at, &dossier.zone)
+            ),
+        };
+        (last.at, format!("{}{before}", sentence(last)))
+    };
+    let mut lines: Vec<Line> = matters.into_iter().map(line).collect();
+    lines.sort_by_key(|(at, _)| *at);
+    lines
 }
 
 fn clock(at: Timestamp) -> String {

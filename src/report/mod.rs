@@ -86,16 +86,23 @@ impl Dossier {
         })
     }
 
-    /// The end of the incident; while it lasts that of what is known of it.
+    /// When it was over: from then on every slot served and nothing of it showed. The quiet time until that
+    /// is believed is no part of it, and while it lasts it may prove wrong.
+    fn over_at(&self) -> Option<Timestamp> {
+        self.incident.handled_at.or(self.incident.resolved_at)
+    }
+
+    /// The end of what is told: that of the incident, quiet time included, or of what is known of it.
     pub fn end(&self) -> Timestamp {
         self.incident.resolved_at.or(self.stopped_at()).unwrap_or(self.made_at)
     }
 
-    /// When the supervisor that opened the incident ended, if that was before the incident did: it was
-    /// stopped, or another one began.
+    /// When supervision ended before the incident did, and nobody has gone on with it since.
     fn stopped_at(&self) -> Option<Timestamp> {
-        let later = self.records.iter().filter(|record| record.at > self.incident.opened_at);
+        let mut newest_first = self.records.iter().rev();
         let ends = |kind| matches!(kind, Kind::SupervisorStarted | Kind::SupervisorStopped);
-        Some(later.into_iter().find(|record| ends(record.kind))?.at)
+        let last = newest_first.find(|record| ends(record.kind))?;
+        let stopped = last.kind == Kind::SupervisorStopped && last.at > self.incident.opened_at;
+        stopped.then_some(last.at)
     }
 }

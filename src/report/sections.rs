@@ -37,19 +37,30 @@ fn subject(dossier: &Dossier) -> String {
 
 fn summary(dossier: &Dossier, replaced: &[Replacement]) -> Vec<Block> {
     let incident = &dossier.incident;
-    let end = match (incident.resolved_at, incident.state) {
-        (Some(end), _) => both(end, &dossier.zone),
-        (None, _) if let Some(stopped) = dossier.stopped_at() => {
-            format!(
-                "not seen: the supervisor that saw it was gone by {}",
-                both(stopped, &dossier.zone)
-            )
+    let say = |at| both(at, &dossier.zone);
+    let over = dossier.over_at().unwrap_or(dossier.end());
+    let since = dossier.over_at().map_or(String::new(), |at| format!(" since {}", say(at)));
+    let end = match (incident.state, dossier.stopped_at()) {
+        (IncidentState::Resolved, _) => say(over),
+        (IncidentState::Mitigated, None) => {
+            format!("not closed: all slots have served{since}, and it may come again")
         }
-        (None, IncidentState::Open) => "not yet: it is open".to_owned(),
-        (None, IncidentState::Mitigated | IncidentState::Resolved) => {
-            "not yet: all slots serve, and the cause is still there or was seen lately".to_owned()
+        (IncidentState::Mitigated, Some(stopped)) => {
+            format!("not seen: all slots served{since}, its supervisor ended at {}", say(stopped))
+        }
+        (IncidentState::Open, None) => "not yet: it is open".to_owned(),
+        (IncidentState::Open, Some(stopped)) => {
+            format!("not seen: it was open when its supervisor ended, at {}", say(stopped))
         }
     };
+    let duration = match incident.state {
+        IncidentState::Resolved => between(dossier.began(), over),
+        IncidentState::Mitigated => format!("{} until then", between(dossier.began(), over)),
+        IncidentState::Open => format!("{} so far", between(dossier.began(), over)),
+    };
+    let closed = incident.resolved_at.filter(|closed| *closed > over).map(|closed| {
+        ("Closed", format!("{}, {} after the last sign of it", say(closed), between(over, closed)))
+    });
     let slots: Vec<String> = incident.slots.iter().map(ToString::to_string).collect();
     let acted = match replaced.iter().filter(|one| one.killed).count() as u64 {
         0 => format!("{} replaced", count(replaced.len() as u64, "worker")),
@@ -62,23 +73,21 @@ fn summary(dossier: &Dossier, replaced: &[Replacement]) -> Vec<Block> {
         0 => acted,
         again => format!("{acted}, {} started again", count(again, "worker")),
     };
-    vec![
-        Block::Text(incident.summary.clone()),
-        Block::Facts(vec![
-            ("Began", both(dossier.began(), &dossier.zone)),
-            ("Ended", end),
-            ("Duration", between(dossier.began(), dossier.end())),
-            ("Severity", incident.severity.to_string()),
-            ("Release", incident.release.clone().unwrap_or_else(|| "not told".to_owned())),
-            ("Slots", series(&slots)),
-            ("Interventions", acted),
-        ]),
-    ]
+    let facts = [("Began", say(dossier.began())), ("Ended", end), ("Duration", duration)];
+    let rest = [
+        ("Severity", incident.severity.to_string()),
+        ("Release", incident.release.clone().unwrap_or_else(|| "not told".to_owned())),
+        ("Slots", series(&slots)),
+        ("Interventions", acted),
+    ];
+    let facts = facts.into_iter().chain(closed).chain(rest);
+    vec![Block::Text(incident.summary.clone()), Block::Facts(facts.collect())]
 }
 
 fn impact(dossier: &Dossier) -> Vec<Block> {
     let figure = |key: &str| dossier.incident.impact.get(key).and_then(|f| f.as_u64()).unwrap_or(0);
-    let (chart, below_s) = serving(dossier);
+    // As the supervisor counted it, and as `incidents list` tells it.
+    let below_s = figure("below_capacity_ms") as f64 / 1000.0;
     let rows = [
         (
             "requests that a crashed or killed worker had accepted",
@@ -104,11 +113,13 @@ fn impact(dossier: &Dossier) -> Vec<Block> {
     } else {
         let below = match below_s {
             0.0 => "no slot was without a worker at any time".to_owned(),
-            _ => format!("a slot of the incident was without a worker for {}", span(below_s)),
+            _ => format!("fewer workers served than shall, for {}", span(below_s)),
         };
         blocks.push(Block::List(told.into_iter().chain([below]).collect()));
     }
-    blocks.extend(chart);
+    if below_s > 0.0 {
+        blocks.extend(serving(dossier));
+    }
     blocks
 }
 
@@ -187,8 +198,11 @@ fn resolution(dossier: &Dossier, replaced: &[Replacement]) -> Vec<Block> {
     let incident = &dossier.incident;
     let mut told = match incident.state {
         IncidentState::Resolved => {
-            let quiet = "It is over: nothing of it has been seen since, and all slots serve.";
+            let quiet = "It is over: nothing of it was seen after that, and all slots served.";
             vec![quiet.to_owned()]
+        }
+        IncidentState::Mitigated if dossier.stopped_at().is_some() => {
+            vec!["It was held, not mended, when its supervisor ended: all slots served.".to_owned()]
         }
         IncidentState::Mitigated => vec![
             "It is held, not mended: all slots serve, and stanch goes on replacing what needs it."
@@ -196,14 +210,19 @@ fn resolution(dossier: &Dossier, replaced: &[Replacement]) -> Vec<Block> {
         ],
         IncidentState::Open if replaced.is_empty() => vec!["It is not handled yet.".to_owned()],
         IncidentState::Open => {
-            let when = if dossier.stopped_at().is_some() {
-                "when its supervisor ended"
-            } else {
-                "when this was written"
+            let (is, when) = match dossier.stopped_at() {
+                Some(_) => ("was", "when its supervisor ended"),
+                None => ("is", "when this was written"),
             };
-            vec![format!("It is held by replacing workers, not mended: it still went on {when}.")]
+            vec![format!("It {is} held by replacing workers, not mended: it still went on {when}.")]
         }
     };
+    let minds = |record: &&Record| matches!(record.kind, Kind::LeakConfirmed | Kind::LeakCleared);
+    let last_mind = dossier.own().filter(minds).last();
+    if let Some(cleared) = last_mind.filter(|record| record.kind == Kind::LeakCleared) {
+        let at = both(cleared.at, &dossier.zone);
+        told.push(format!("At {at} the growth had ended: {}.", cleared.reason));
+    }
     if let Some(unsustainable) = own(dossier, Kind::LeakUnsustainable).last() {
         told.push(format!("Holding it will not go on for ever: {}.", unsustainable.reason));
     }

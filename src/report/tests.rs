@@ -68,6 +68,7 @@ fn leak(times: u64) -> Dossier {
         acknowledged: None,
         seen: String::new(),
         last_intervention: None,
+        handled_at: None,
     };
     let made_at = at(60.0 * times as f64);
     Dossier { incident, records, curves, earlier: Vec::new(), made_at, zone: TimeZone::UTC }
@@ -138,35 +139,120 @@ fn a_restart_that_does_not_help_is_said() {
 }
 
 #[test]
-fn capacity_counts_slots_without_a_worker_but_not_an_operators_wish() {
+fn time_without_workers_is_what_the_supervisor_counted() {
     let mut dossier = leak(1);
     dossier.incident.slots.push(Slot(1));
-    let (below, crash) = ("a slot of the incident was without a worker", Kind::WorkerCrashed);
-    assert_eq!(lines(&markdown(&post_mortem(&dossier)), below), 0);
+    let (below, chart) =
+        ("fewer workers served than shall, for", "Slots of the incident that served");
+    let text = |dossier: &Dossier| markdown(&post_mortem(dossier));
+    assert_eq!(lines(&text(&dossier), below), 0);
+    assert_eq!(lines(&text(&dossier), "None that stanch can see"), 1);
+    dossier.incident.impact.insert("below_capacity_ms".into(), 5000.into());
+    // An operator's wish is no step of it.
     let mut drain = record(10.0, Kind::DrainStarted, Some(WorkerId::new(1, 1)), json!({}));
     drain.cause = Some("operator".into());
     dossier.records.push(drain);
-    assert_eq!(lines(&markdown(&post_mortem(&dossier)), below), 0);
+    assert_eq!(lines(&text(&dossier), chart), 0);
+    let crash = Kind::WorkerCrashed;
     dossier.records.push(record(20.0, crash, Some(WorkerId::new(1, 1)), json!({})));
-    let told = format!("{below} for 5 s");
     dossier.records.push(record(25.0, Kind::WorkerReady, Some(WorkerId::new(1, 2)), json!({})));
-    let text = markdown(&post_mortem(&dossier));
-    assert_eq!(lines(&text, &told), 1, "{text}");
+    let text = text(&dossier);
+    assert_eq!(lines(&text, &format!("{below} 5 s")), 1, "{text}");
+    assert_eq!(lines(&text, &format!("{chart}, of 2")), 1, "{text}");
+    assert_eq!(lines(&text, "2023-11-14 22:13:40  1"), 1, "{text}");
+    assert_eq!(lines(&text, "2023-11-14 22:13:45  2"), 1, "{text}");
 }
 
 #[test]
-fn an_incident_ends_for_the_report_when_supervision_ends() {
+fn an_outage_in_which_no_worker_came_up_is_no_none() {
+    let mut dossier = leak(0);
+    dossier.incident.kind = "start_failure".into();
+    dossier.incident.state = IncidentState::Open;
+    dossier.incident.slots = vec![Slot(0), Slot(1)];
+    dossier.incident.impact.insert("below_capacity_ms".into(), 65_000.into());
+    dossier.records.truncate(1);
+    let failed = Some(WorkerId::new(0, 1));
+    dossier.records.push(record(0.0, Kind::WorkerStartFailed, failed, json!({})));
+    dossier.made_at = at(65.0);
+    let text = markdown(&post_mortem(&dossier));
+    assert_eq!(lines(&text, "fewer workers served than shall, for 1 min 5 s"), 1, "{text}");
+    assert_eq!(lines(&text, "served, of 2"), 1, "{text}");
+    assert_eq!(lines(&text, "2023-11-14 22:13:20  0"), 1, "{text}");
+    assert_eq!(lines(&text, "**Duration:** 1 min 5 s so far"), 1, "{text}");
+}
+
+#[test]
+fn who_served_since_before_the_records_begin_did_serve() {
+    let mut dossier = leak(0);
+    dossier.incident.impact.insert("below_capacity_ms".into(), 2000.into());
+    dossier.records.retain(|record| record.kind != Kind::WorkerReady);
+    let (old, new) = (Some(WorkerId::new(0, 7)), Some(WorkerId::new(0, 8)));
+    dossier.records.push(record(1.0, Kind::WorkerCrashed, old, json!({})));
+    dossier.records.push(record(3.0, Kind::WorkerReady, new, json!({})));
+    dossier.made_at = at(10.0);
+    let text = markdown(&post_mortem(&dossier));
+    for step in ["22:13:20  1", "22:13:21  0", "22:13:23  1"] {
+        assert_eq!(lines(&text, step), 1, "{text}");
+    }
+}
+
+#[test]
+fn quiet_time_is_no_part_of_an_incident() {
     let mut dossier = leak(1);
+    dossier.incident.state = IncidentState::Resolved;
+    dossier.incident.handled_at = Some(at(3.0));
+    dossier.incident.resolved_at = Some(at(603.0));
+    let text = markdown(&post_mortem(&dossier));
+    assert_eq!(lines(&text, "**Ended:** 2023-11-14 22:13:23 UTC"), 1, "{text}");
+    assert_eq!(lines(&text, "**Duration:** 3 s"), 1, "{text}");
+    let closed = "**Closed:** 2023-11-14 22:23:23 UTC, 10 min after the last sign of it";
+    assert_eq!(lines(&text, closed), 1, "{text}");
+}
+
+#[test]
+fn an_incident_ends_for_the_report_when_supervision_ends_for_good() {
+    let mut dossier = leak(1);
+    dossier.incident.state = IncidentState::Open;
     dossier.records.push(record(30.0, Kind::SupervisorStopped, None, json!({})));
     let text = markdown(&post_mortem(&dossier));
-    assert_eq!(lines(&text, "**Duration:** 30 s"), 1, "{text}");
+    assert_eq!(lines(&text, "**Duration:** 30 s so far"), 1, "{text}");
+    assert_eq!(lines(&text, "not seen: it was open when its supervisor ended"), 1, "{text}");
+    // The next one goes on with it.
     dossier.records.push(record(40.0, Kind::SupervisorStarted, None, json!({ "workers": 2 })));
     let text = markdown(&post_mortem(&dossier));
+    assert_eq!(lines(&text, "**Duration:** 1 min so far"), 1, "{text}");
+    assert_eq!(lines(&text, "**Ended:** not yet: it is open"), 1, "{text}");
+}
+
+#[test]
+fn a_leak_that_stopped_growing_is_said_to_have_ended() {
+    let mut dossier = leak(1);
+    let cleared = record(30.0, Kind::LeakCleared, Some(WorkerId::new(0, 2)), json!({}));
+    dossier.records.push(cleared);
+    let text = markdown(&post_mortem(&dossier));
     assert_eq!(
-        lines(&text, "**Duration:** 30 s"),
+        lines(&text, "At 2023-11-14 22:13:50 UTC the growth had ended: said so."),
         1,
-        "what another supervisor saw is not in it: {text}"
+        "{text}"
     );
+}
+
+#[test]
+fn tries_of_an_alert_are_one_line_and_of_many_the_middle_ones() {
+    let mut dossier = leak(0);
+    let mut alert = |at_s: u32, kind, to: &str| {
+        let figures = json!({ "to": to, "what": "opened" });
+        dossier.records.push(record(f64::from(at_s), kind, None, figures));
+    };
+    (1..5).for_each(|second| alert(second, Kind::AlertFailed, "operations"));
+    alert(5, Kind::AlertSent, "operations");
+    (10..40).for_each(|second| alert(second, Kind::AlertSent, &format!("team {second}")));
+    let text = markdown(&post_mortem(&dossier));
+    assert_eq!(lines(&text, "alert failed"), 0, "{text}");
+    let tried = "alert sent — said so (4 failures since 2023-11-14 22:13:21)";
+    assert_eq!(lines(&text, tried), 1, "{text}");
+    assert_eq!(lines(&text, "alert sent"), 16, "{text}");
+    assert_eq!(lines(&text, "15 more alerts like these, until 2023-11-14 22:13:51"), 1, "{text}");
 }
 
 #[test]

@@ -191,10 +191,11 @@ impl Engine {
                 self.executor.store_problem = Some(error.clone());
                 Event::StoreDegraded { error }
             }
-            Health::Restored { buffered, lost, gone } => {
+            Health::Restored { buffered, lost, gone, states } => {
                 self.executor.store_problem = None;
-                Event::StoreRestored { buffered, lost, gone }
+                Event::StoreRestored { buffered, lost, gone, states }
             }
+            Health::Altered { why } => Event::StoreAltered { why },
         };
         self.tell_all(vec![event]).await;
     }

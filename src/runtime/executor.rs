@@ -675,7 +675,7 @@ fn log(record: &Record) {
         | Kind::AlertFailed => {
             tracing::warn!(slot, generation, pid, incident, "{kind}: {reason}");
         }
-        Kind::WorkerHeld | Kind::StoreDegraded | Kind::LeakUnsustainable => {
+        Kind::WorkerHeld | Kind::StoreDegraded | Kind::StoreAltered | Kind::LeakUnsustainable => {
             tracing::error!(slot, generation, pid, incident, "{kind}: {reason}");
         }
         _ => tracing::info!(slot, generation, pid, incident, "{kind}: {reason}"),

@@ -5,8 +5,14 @@
 //! that is handed around, could be guessed back. Files are hashed by content, once for each state that
 //! they are in (device, inode, size, times of change).
 //!
-//! Limits: libraries and modules that the program loads by itself are not looked at, and a file of more
-//! than [`WHOLE`] counts as changed when its size or time does.
+//! The program is the files that the command names: its first word, the arguments that are files, and in an
+//! argument of several words (`sh -c "exec node app.js"`) each word that is a file or a command. The words
+//! themselves are configuration. What depends on where stanch was started from is no part of anything: a
+//! worker's folder shows in the files that its command names there.
+//!
+//! Limits: libraries and modules that the program loads by itself are not looked at, nor what a shell would
+//! make of a word with a variable in it, and a file of more than [`WHOLE`] counts as changed when its size
+//! or time does.
 
 use crate::config::{Config, ListenMode};
 use crate::core::Makeup;
@@ -25,10 +31,21 @@ use std::sync::{Mutex, PoisonError};
 /// Larger files are not read: 256 MiB take a fifth of a second.
 const WHOLE: u64 = 256 * 1024 * 1024;
 
-/// Variables that differ from start to start, or from slot to slot, with nothing changed: what systemd
-/// and shells say of a single run.
-const PASSING: &[&str] =
-    &["INVOCATION_ID", "JOURNAL_STREAM", "SYSTEMD_EXEC_PID", "OLDPWD", "SHLVL", "_"];
+/// Variables that differ from start to start, or from slot to slot, with nothing changed: what systemd,
+/// shells and stanch say of a single run.
+const PASSING: &[&str] = &[
+    "INVOCATION_ID",
+    "JOURNAL_STREAM",
+    "NOTIFY_SOCKET",
+    "OLDPWD",
+    "PWD",
+    "SHLVL",
+    "SYSTEMD_EXEC_PID",
+    "_",
+];
+
+/// What ends a word in a script, beside blanks.
+const SCRIPT_MARKS: &[char] = &['\'', '"', ';', '&', '|', '(', ')', '<', '>', '=', '`'];
 
 /// Makes the hashes.
 #[derive(Debug)]
@@ -81,15 +98,17 @@ impl Hasher {
 
     fn program(&self, plan: &Plan) -> Option<String> {
         let directory = plan.directory.as_ref().map(Path::new).unwrap_or(Path::new(""));
-        let program = found(&plan.program, directory, plan.environment.get("PATH"))?;
-        let arguments = plan.arguments.iter().map(|argument| directory.join(argument));
-        let mut parts = vec![self.file(&program).ok()?.to_vec()];
-        for path in arguments.filter(|path| path.is_file()) {
-            parts.push(self.file(&path).ok()?.to_vec());
+        let path = plan.environment.get("PATH");
+        let mut files = vec![found(&plan.program, directory, path)?];
+        for argument in &plan.arguments {
+            let whole = directory.join(argument);
+            match whole.is_file() {
+                true => files.push(whole),
+                false => files.extend(named(argument, directory, path)),
+            }
         }
-        let words = plan.arguments.iter().map(|argument| argument.as_bytes().to_vec());
-        parts.extend(words);
-        Some(self.short(parts.iter().map(Vec::as_slice)))
+        let hashes: io::Result<Vec<_>> = files.iter().map(|file| self.file(file)).collect();
+        Some(self.short(hashes.ok()?.iter().map(|hash| hash.as_slice())))
     }
 
     fn environment(&self, plan: &Plan) -> String {
@@ -160,6 +179,20 @@ fn found(program: &OsStr, directory: &Path, path: Option<&OsStr>) -> Option<Path
     folders.map(|folder| directory.join(folder).join(program)).find(|file| file.is_file())
 }
 
+/// The files that a script names; none in what is a single word.
+fn named(script: &OsStr, directory: &Path, path: Option<&OsStr>) -> Vec<PathBuf> {
+    let Some(script) = script.to_str().filter(|text| text.contains(char::is_whitespace)) else {
+        return Vec::new();
+    };
+    let words = script.split(|c: char| c.is_whitespace() || SCRIPT_MARKS.contains(&c));
+    let file = |word: &str| {
+        let here = directory.join(word);
+        if here.is_file() { Some(here) } else { found(word.as_ref(), directory, path) }
+    };
+    let files = words.filter(|word| !word.is_empty()).filter_map(file);
+    files.filter(|file| file.is_file()).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -193,7 +226,9 @@ mod tests {
         assert_eq!(hasher.of(&plan), first);
 
         let mut passing = plan.clone();
-        passing.environment.set("INVOCATION_ID", "77");
+        for name in ["INVOCATION_ID", "PWD", "NOTIFY_SOCKET"] {
+            passing.environment.set(name, "77");
+        }
         assert_eq!(hasher.of(&passing), first);
         let mut rotated = plan.clone();
         rotated.environment.set("TOKEN", "hunter3");
@@ -204,9 +239,10 @@ mod tests {
             Makeup { environment: None, ..first.clone() }
         );
 
+        // An option is configuration.
         let mut flagged = plan.clone();
         flagged.arguments[1] = "--port=81".into();
-        assert_ne!(hasher.of(&flagged).program, first.program);
+        assert_eq!(hasher.of(&flagged).program, first.program);
         fs::write(folder.path().join("app.js"), "2").unwrap();
         assert_ne!(hasher.of(&plan).program, first.program);
         fs::remove_file(folder.path().join("server")).unwrap();
@@ -216,6 +252,26 @@ mod tests {
         let reconfigured = hasher.reconfigured(&config).of(&plan);
         assert_ne!(reconfigured.configuration, first.configuration);
         assert_eq!(reconfigured.host, first.host);
+    }
+
+    #[test]
+    fn what_a_script_of_the_shell_names_is_the_program() {
+        let folder = tempfile::tempdir().unwrap();
+        for name in ["server", "app.js", "node", "settings"] {
+            fs::write(folder.path().join(name), "1").unwrap();
+        }
+        let mut plan = plan(folder.path());
+        plan.arguments = vec!["-c".into(), "exec node 'app.js' --settings=settings no-file".into()];
+        let hasher = hasher(&Config::default());
+        let mut last = hasher.of(&plan).program.unwrap();
+        for name in ["app.js", "node", "settings"] {
+            fs::write(folder.path().join(name), "22").unwrap();
+            let next = hasher.of(&plan).program.unwrap();
+            assert_ne!(next, last, "{name}");
+            last = next;
+        }
+        plan.arguments[1] = "exec node 'app.js' --settings=settings no-such-file".into();
+        assert_eq!(hasher.of(&plan).program, Some(last));
     }
 
     #[test]

@@ -167,7 +167,10 @@ pub async fn run(begin: Begin) -> Result<End, RunError> {
         std::path::absolute(store.path()).unwrap_or_else(|_| store.path().to_owned()).into();
     let orphans = Orphans::default();
     let log = store.reader().inspect_err(|error| {
-        tracing::error!(error = chain(error), "what was before cannot be read");
+        // An empty one holds nothing from before, and why nothing is written to it is told elsewhere.
+        if !matches!(error, StoreError::Unbegun { .. }) {
+            tracing::error!(error = chain(error), "what was before cannot be read");
+        }
     });
     let log = log.ok();
     let beginning = begin.inheritance.map(|it| handover::begin(it, &procfs, &orphans, &mut plane));

@@ -16,7 +16,7 @@ use crate::linux::mark::{self, Mark};
 use crate::linux::plane::{Listening, Plane};
 use crate::linux::procfs::{ProcessId, Procfs, Stat};
 use crate::linux::tree::{Orphans, Tree};
-use crate::store::{EventFilter, Found, IncidentFilter, Reader, StoreError};
+use crate::store::{EventFilter, Found, Reader, StoreError};
 use jiff::Timestamp;
 use nix::unistd::Pid;
 use std::cmp::Reverse;
@@ -91,11 +91,8 @@ fn read(reader: &Reader) -> Result<Legacy, StoreError> {
 pub(super) fn incidents(reader: &Reader) -> Result<Legacy, StoreError> {
     // Every incident that the log names has its row: they are written together.
     let last_incident = reader.highest_incident()?;
-    let unresolved = IncidentFilter { unresolved: true, ..IncidentFilter::default() };
-    let Found { incidents, damaged } = reader.incidents(&unresolved)?;
-    for error in damaged {
-        tracing::error!(error = chain(&error), "an incident cannot be gone on with");
-    }
+    let Found { incidents, damaged } = reader.unresolved()?;
+    let altered = damaged.iter().map(|error| (error.incident(), chain(error))).collect();
     let mut told = Vec::new();
     for incident in &incidents {
         let id = Some(incident.id.clone());
@@ -105,7 +102,7 @@ pub(super) fn incidents(reader: &Reader) -> Result<Legacy, StoreError> {
             Ok::<(), StoreError>(())
         })?;
     }
-    Ok(Legacy { incidents, told, last_incident, ..Legacy::default() })
+    Ok(Legacy { incidents, told, last_incident, altered, ..Legacy::default() })
 }
 
 /// Who was told by an alert, on what occasion, and whether they cannot be. What was tried once is in the

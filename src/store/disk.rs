@@ -2,22 +2,27 @@
 
 use super::chain::Link;
 use super::lock::Lock;
+use super::note::{self, Note};
 use super::retire::{self, Segment};
 use super::rows::FORGET;
 use super::samples::{Keeper, Life, Row, SAMPLE_ROWS, StoredSample};
-use super::schema::{open_for_writing, refine};
+use super::schema::{open_for_writing, probe, refine};
+use super::touch::{Files, Touched};
 use super::{Head, StoreError};
 use crate::core::WorkerId;
 use jiff::Timestamp;
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OptionalExtension, Transaction, params};
 use std::collections::{BTreeMap, HashMap};
-use std::fs::{self, DirBuilder};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::fs::DirBuilder;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Old rows deleted in one go, so that an event never waits long behind it.
 const PRUNE_ROWS: i64 = 20_000;
+/// From one look into a file that somebody else writes to the next: it reads all of it.
+const PROBE_PAUSE: Duration = Duration::from_secs(60);
 
 /// Field order matters: the connection is closed before the lock is let go.
 #[derive(Debug)]
@@ -25,8 +30,16 @@ pub(super) struct Disk {
     connection: Connection,
     _lock: Lock,
     path: PathBuf,
-    /// Device and inode of the file that is open.
-    identity: (u64, u64),
+    /// As this process left them.
+    files: Files,
+    /// Another program wrote to them since they were probed.
+    suspect: bool,
+    probed: Option<Instant>,
+    /// Somebody else's work is in it, and it is no whole store any more.
+    spoilt: bool,
+    /// What of it is not as it was written, in words, until it is told.
+    altered: Option<String>,
+    note: Note,
     /// The last event. Kept here and not read again: who cuts the log while it is written leaves a
     /// gap that shows.
     head: Head,
@@ -49,21 +62,26 @@ impl Disk {
         }
         let lock = Lock::take(path)?;
         let connection = open_for_writing(path)?;
-        let identity = identity(path).ok_or_else(|| StoreError::Replaced { path: path.into() })?;
+        let failed =
+            |source| refine(path, source, |path, source| StoreError::Read { path, source });
         let head = connection
             .query_row("SELECT seq, hash FROM events ORDER BY seq DESC LIMIT 1", [], |row| {
                 Ok(Head { seq: row.get::<_, i64>(0)?.unsigned_abs(), hash: row.get(1)? })
             })
             .optional()
-            .map_err(|source| {
-                refine(path, source, |path, source| StoreError::Read { path, source })
-            })?
+            .map_err(failed)?
             .unwrap_or_default();
+        let altered = short_of_note(&connection, path, &head).map_err(failed)?;
         Ok(Disk {
             connection,
             _lock: lock,
             path: path.into(),
-            identity,
+            files: Files::of(path),
+            suspect: false,
+            probed: None,
+            spoilt: false,
+            altered,
+            note: Note::of(path),
             head,
             retention,
             keeper: Keeper::new(retention),
@@ -74,6 +92,60 @@ impl Disk {
     /// The last event in the store.
     pub fn head(&self) -> &Head {
         &self.head
+    }
+
+    /// What of the store turned out not to be as it was written, in words; each time it is told once.
+    pub fn altered(&mut self) -> Option<String> {
+        self.altered.take()
+    }
+
+    /// Whether the file is not to be opened again as it is now.
+    pub fn is_spoilt(&self) -> bool {
+        self.spoilt
+    }
+
+    /// Looks whether another program has touched the files. One that was only written to is read, to know
+    /// whether it is a whole store with our last event in it; what is not is left as it is.
+    pub fn look(&mut self) -> Result<(), StoreError> {
+        match self.files.touched() {
+            Touched::No => {}
+            // A file that was removed while it was open can still be written, into nowhere.
+            Touched::Replaced(path) => return Err(StoreError::Replaced { path }),
+            Touched::Written(now) => {
+                self.files = now;
+                self.suspect = true;
+            }
+        }
+        let lately = self.probed.is_some_and(|probed| probed.elapsed() < PROBE_PAUSE);
+        if !self.suspect || lately {
+            return Ok(());
+        }
+        if let Err(error) = probe(&self.path, Some(&self.head)) {
+            // Not even what is in the `-wal` file goes into it when it is closed.
+            let closing = DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE;
+            let _ = self.connection.set_db_config(closing, true);
+            self.spoilt = !matches!(error, StoreError::Replaced { .. });
+            return Err(error);
+        }
+        self.suspect = false;
+        if self.probed.replace(Instant::now()).is_none() {
+            self.altered = Some(format!(
+                "another program wrote into {} while stanch had it open; it is whole, and `stanch \
+                 incidents verify` tells whether it says what it said",
+                self.path.display()
+            ));
+        }
+        Ok(())
+    }
+
+    /// Brings what is in the `-wal` file into the store, so that the log does not lie in that alone.
+    pub fn checkpoint(&mut self) -> Result<(), StoreError> {
+        self.look()?;
+        // A reader that holds it up is no failure, the next one comes soon.
+        let outcome = self.connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()));
+        self.files.follow();
+        let failed = |path, source| StoreError::Write { path, source };
+        outcome.map_err(|source| refine(&self.path, source, failed))
     }
 
     /// Writes events, and the rows of their incidents, in one durable transaction. After an error nobody
@@ -96,9 +168,15 @@ impl Disk {
             Ok(())
         })?;
         if let Some(link) = links.last() {
-            self.head = link.head.clone();
+            self.go_on_from(link.head.clone());
         }
         Ok(())
+    }
+
+    /// This is the last event, and it is on disk.
+    fn go_on_from(&mut self, head: Head) {
+        self.note.write(&head);
+        self.head = head;
     }
 
     /// Writes samples.
@@ -106,8 +184,9 @@ impl Disk {
         &mut self,
         samples: impl Iterator<Item = &'a StoredSample>,
     ) -> Result<(), StoreError> {
+        self.look()?;
         let (mut lives, keeper) = (std::mem::take(&mut self.lives), &mut self.keeper);
-        let outcome = transaction(&mut self.connection, &self.path, self.identity, |transaction| {
+        let outcome = transaction(&mut self.connection, &self.path, |transaction| {
             let mut insert = transaction.prepare_cached(
                 "INSERT INTO samples VALUES
                  (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)",
@@ -148,6 +227,7 @@ impl Disk {
             Ok(())
         });
         self.lives = lives;
+        self.files.follow();
         outcome
     }
 
@@ -187,7 +267,7 @@ impl Disk {
             Ok(())
         })?;
         Ok(written.map(|(head, segment)| {
-            self.head = head;
+            self.go_on_from(head);
             segment
         }))
     }
@@ -243,20 +323,18 @@ impl Disk {
         &mut self,
         work: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<()>,
     ) -> Result<(), StoreError> {
-        transaction(&mut self.connection, &self.path, self.identity, work)
+        self.look()?;
+        let outcome = transaction(&mut self.connection, &self.path, work);
+        self.files.follow();
+        outcome
     }
 }
 
 fn transaction(
     connection: &mut Connection,
     path: &Path,
-    expected: (u64, u64),
     work: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<()>,
 ) -> Result<(), StoreError> {
-    // A file that was removed while it was open can still be written, into nowhere.
-    if identity(path) != Some(expected) {
-        return Err(StoreError::Replaced { path: path.into() });
-    }
     let outcome = connection.transaction().and_then(|transaction| {
         work(&transaction)?;
         transaction.commit()
@@ -303,6 +381,37 @@ fn whole(figure: Option<u64>) -> Option<i64> {
     figure.and_then(|figure| i64::try_from(figure).ok())
 }
 
-fn identity(path: &Path) -> Option<(u64, u64)> {
-    fs::metadata(path).ok().map(|file| (file.dev(), file.ino()))
+/// What the log lacks of what was noted beside it, in words.
+fn short_of_note(
+    connection: &Connection,
+    path: &Path,
+    head: &Head,
+) -> rusqlite::Result<Option<String>> {
+    let Some(noted) = note::noted(path) else { return Ok(None) };
+    let found: Option<String> = connection
+        .query_row("SELECT hash FROM events WHERE seq = ?1", [noted.seq.cast_signed()], |row| {
+            row.get(0)
+        })
+        .optional()?;
+    let (noted, place) = (&noted, note::place(path));
+    Ok(match found {
+        Some(hash) if hash == noted.hash => None,
+        Some(_) => Some(format!(
+            "event {} is not the one that stanch wrote, whose hash is {} ({}): the log was replaced, or \
+             computed anew",
+            noted.seq,
+            noted.hash,
+            place.display()
+        )),
+        // Events that are past their time are gone by right.
+        None if noted.seq <= head.seq => None,
+        None => Some(format!(
+            "the log ended after event {}, and stanch had written {}, with the hash {} ({}): what was \
+             between is lost",
+            head.seq,
+            noted.seq,
+            noted.hash,
+            place.display()
+        )),
+    })
 }

@@ -1,5 +1,6 @@
 //! What can go wrong with a store, in words for people.
 
+use crate::core::IncidentId;
 use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -50,6 +51,12 @@ pub enum StoreError {
         /// The other process, where it said so.
         pid: Option<i32>,
     },
+    /// The file was made, and nothing is written to it yet.
+    #[error("the store {} is empty: nothing could be written to it yet (is the disk full?)", path.display())]
+    Unbegun {
+        /// The store.
+        path: PathBuf,
+    },
     /// The file is a database, but not one of ours.
     #[error("{} is not a store of stanch; it was left alone", path.display())]
     NotAStore {
@@ -80,7 +87,8 @@ pub enum StoreError {
     },
     /// The file's content is broken. It is never repaired or moved by stanch.
     #[error(
-        "the store {} is damaged; it was left alone: keep it as evidence, move it away, and a new one begins",
+        "the store {0} is damaged; it was left alone: keep it as evidence, move it and {0}-wal away, and a new \
+         one begins",
         path.display()
     )]
     Damaged {
@@ -156,6 +164,20 @@ pub enum StoreError {
         /// What SQLite said.
         source: rusqlite::Error,
     },
+    /// The row of an incident is not what the log says.
+    #[error(
+        "the store {} holds an incident {id} that is not as it was written ({why}); it is left as it is, and \
+         not gone on with: what its log says: `stanch incidents events --incident {id}`",
+        path.display()
+    )]
+    Forged {
+        /// The store.
+        path: PathBuf,
+        /// Which incident.
+        id: String,
+        /// What is wrong with it.
+        why: String,
+    },
     /// The row of an incident was changed, damaged, or written by a newer stanch.
     #[error(
         "the store {} holds an incident {id} that cannot be read ({why}); what its log says: `stanch \
@@ -176,4 +198,16 @@ pub enum StoreError {
         /// What the kernel said.
         source: io::Error,
     },
+}
+
+impl StoreError {
+    /// The incident whose row it is about.
+    pub fn incident(&self) -> Option<IncidentId> {
+        match self {
+            StoreError::Forged { id, .. } | StoreError::Row { id, .. } => {
+                Some(IncidentId(id.clone()))
+            }
+            _ => None,
+        }
+    }
 }

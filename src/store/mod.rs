@@ -9,8 +9,9 @@
 //!
 //! When the store cannot be written (disk full, read-only, damaged, removed) events stay in the queue,
 //! in order, up to [`EVENT_CAPACITY`]; what comes beyond is counted. The thread closes the file, opens
-//! it anew every second, and tells the engine ([`Health`]). A damaged, foreign or newer file is never
-//! touched, not even by a change of its journal mode (see `schema`). A failed commit may still have
+//! it anew every second, and tells the engine ([`Health`]). Whether another program touched the files is looked
+//! for every ten seconds and before each write (see `touch`). A damaged, foreign or newer file is never touched,
+//! not even by a change of its journal mode (see `schema`). A failed commit may still have
 //! reached the disk; the chain's head tells after the reopening (see `thread`).
 //!
 //! # The chain
@@ -24,8 +25,9 @@
 //!
 //! All other columns are computed from `body`. So an edit, a removal, an insertion or a changed order
 //! breaks the chain at that place, and anyone can check it with `sqlite3` and `sha256sum`. What a chain
-//! alone cannot show is a cut tail, or that all of it was computed anew: for that [`Writer::head`] goes
-//! into logs and alerts, and [`Reader::verify`] takes such a head.
+//! alone cannot show is a cut tail, or that all of it was computed anew: for that the head is noted beside
+//! the store (see `note`), [`Writer::head`] goes into logs and alerts, and [`Reader::verify`] takes such a
+//! head.
 //!
 //! The chain covers the table `incidents` too: an event that changes a row bears the row's hash, as a
 //! last key `incident_sha256` in its body (see `rows`). It does not cover `samples`, which a report draws
@@ -53,6 +55,7 @@ mod disk;
 mod error;
 mod evidence;
 mod lock;
+mod note;
 mod place;
 mod queue;
 mod reader;
@@ -63,6 +66,7 @@ mod schema;
 #[cfg(test)]
 mod tests;
 mod thread;
+mod touch;
 
 pub use chain::{Head, hexadecimal};
 pub use error::StoreError;

@@ -4,9 +4,9 @@
 //! be written. Its lock is held for moments only, never during disk work, so the engine may take it.
 
 use super::{Head, Life, StoreError, StoredSample};
-use crate::core::{Record, Sample};
+use crate::core::{Incident, IncidentId, Record, Sample};
 use jiff::Timestamp;
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
@@ -39,6 +39,14 @@ pub enum Health {
         lost: u64,
         /// Events that had been on disk, in a file that was removed or replaced by an older one.
         gone: u64,
+        /// The newest states of incidents that were lost with events; their rows are older.
+        states: Vec<Incident>,
+    },
+    /// The store is not as it was written, by another program or for what a crash took away; it is
+    /// written on.
+    Altered {
+        /// What is wrong, a sentence for people.
+        why: String,
     },
 }
 
@@ -65,6 +73,8 @@ pub(super) struct Settled {
     pub overtaken: Vec<u64>,
     /// Events that have found the buffer full since the last time.
     pub lost: u64,
+    /// The newest states of incidents among them.
+    pub states: Vec<Incident>,
 }
 
 #[derive(Debug, Default)]
@@ -76,6 +86,8 @@ struct Queue {
     overtaken: Vec<u64>,
     samples_taken: Option<Instant>,
     lost: u64,
+    /// The newest state of each incident that was lost with an event, while no newer one is waiting.
+    lost_states: BTreeMap<IncidentId, Box<Incident>>,
     samples_dropped: u64,
     head: Head,
     /// Set when the store is being closed: until when the thread may try.
@@ -96,13 +108,19 @@ pub(super) struct Shared {
 pub struct Writer(pub(super) Arc<Shared>);
 
 impl Writer {
-    /// Has the record written as the next event, with the state of its incident. The order of calls is the order in the log.
-    pub fn append(&self, record: Record) -> Durable {
+    /// Has the record written as the next event, with the state of its incident. The order of calls is the
+    /// order in the log.
+    pub fn append(&self, mut record: Record) -> Durable {
         let (durable, receiver) = oneshot::channel();
         let mut queue = self.0.lock();
         if queue.ended || queue.waiting.events.len() + queue.in_flight.len() >= EVENT_CAPACITY {
             queue.lost += 1;
+            let state = record.state.take();
+            queue.lost_states.extend(state.map(|state| (state.id.clone(), state)));
         } else {
+            if let Some(state) = &record.state {
+                queue.lost_states.remove(&state.id);
+            }
             queue.waiting.events.push_back(Pending { record, durable });
             self.0.changed.notify_all();
         }
@@ -235,6 +253,7 @@ impl Shared {
         Settled {
             overtaken: std::mem::take(&mut queue.overtaken),
             lost: std::mem::take(&mut queue.lost),
+            states: std::mem::take(&mut queue.lost_states).into_values().map(|it| *it).collect(),
         }
     }
 

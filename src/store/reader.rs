@@ -2,6 +2,7 @@
 
 use super::StoreError;
 use super::chain::Head;
+use super::note;
 use super::retire::retired;
 use super::rows::Vouched;
 use super::samples::{Life, StoredSample};
@@ -86,6 +87,8 @@ pub struct Verified {
     pub events: u64,
     /// How far it vouches for the table of incidents.
     pub vouched: Vouched,
+    /// Events that say themselves that the store was not as it was written (`store_altered`).
+    pub altered: u64,
     /// Its end.
     pub head: Head,
 }
@@ -171,23 +174,63 @@ impl Reader {
 
     /// Walks the whole chain, from the last event that retention removed, and compares the table of
     /// incidents with it (see `rows`). `head` is the hash of some event, noted earlier outside the store:
-    /// if it is not in the chain, the tail was cut or the chain computed anew.
+    /// if it is not in the chain, the tail was cut or the chain computed anew. The head that stanch notes
+    /// beside the store is looked for in the same way (see `note`). At last SQLite compares the indexes with
+    /// the tables: an event that an index lacks is in the chain, and no question by that index finds it.
     ///
     /// The error is for a store that cannot be read at all; a damaged page is a break.
     pub fn verify(&self, head: Option<&str>) -> Result<Result<Verified, Break>, StoreError> {
-        // One state of the store for both.
+        // Before the log is looked at, which only grows.
+        let noted = note::noted(&self.path);
+        // One state of the store for all.
         let _snapshot = self.read(self.connection.unchecked_transaction())?;
-        let (begin, verified) = match self.walk(head)? {
+        let (begin, verified) = match self.walk(head, noted.as_ref())? {
             Ok(walked) => walked,
             Err(broken) => return Ok(Err(broken)),
         };
-        Ok(self.vouch(begin)?.map(|vouched| Verified { vouched, ..verified }))
+        // Before the table of incidents, which is compared by means of an index of this one.
+        if let Some(broken) = self.integrity("events") {
+            return Ok(Err(broken));
+        }
+        let vouched = match self.vouch(begin)? {
+            Ok(vouched) => vouched,
+            Err(broken) => return Ok(Err(broken)),
+        };
+        let others = ["incidents", "lives", "samples", "meta"];
+        let broken = others.into_iter().find_map(|table| self.integrity(table));
+        Ok(broken.map_or(Ok(Verified { vouched, ..verified }), Err))
+    }
+
+    /// What SQLite finds wrong with a table, its indexes included.
+    fn integrity(&self, table: &str) -> Option<Break> {
+        let check = format!("PRAGMA integrity_check({table})");
+        let said: rusqlite::Result<String> =
+            self.connection.query_row(&check, [], |row| row.get(0));
+        let what = match said {
+            Ok(said) if said == "ok" => return None,
+            Ok(said) => said,
+            // A store of an earlier stanch has not all of them.
+            Err(error) if error.to_string().contains("no such table") => return None,
+            Err(error) => error.to_string(),
+        };
+        let remedy = "the events are whole, but questions may not find all of them; with stanch stopped, \
+                      `sqlite3 STORE REINDEX` makes indexes anew";
+        Some(Break {
+            seq: None,
+            incident: None,
+            why: format!("the file is damaged beside the chain: {}: {remedy}", what.trim()),
+        })
     }
 
     /// Gives the last event that retention removed, and what follows.
-    fn walk(&self, head: Option<&str>) -> Result<Result<(u64, Verified), Break>, StoreError> {
+    fn walk(
+        &self,
+        head: Option<&str>,
+        noted: Option<&Head>,
+    ) -> Result<Result<(u64, Verified), Break>, StoreError> {
         let mut end = Head::default();
-        let (mut begin, mut walked) = (0, 0);
+        let (mut begin, mut walked, mut altered) = (0, 0, 0);
+        let note = note::place(&self.path);
         let mut head_seen = head.is_none();
         let at = |seq, why| Break { seq: Some(seq), incident: None, why };
         let outcome = (|| {
@@ -217,9 +260,30 @@ impl Reader {
                     );
                     return Ok(Some(at(expected, why)));
                 }
+                if let Some(noted) = noted.filter(|n| n.seq == next.seq && n.hash != hash) {
+                    let why = format!(
+                        "its hash is {hash}, and stanch noted {} when it was written ({}): the chain was \
+                         computed anew from somewhere before",
+                        noted.hash,
+                        note.display()
+                    );
+                    return Ok(Some(at(expected, why)));
+                }
                 head_seen |= head.is_some_and(|head| head.eq_ignore_ascii_case(&hash));
                 end = next;
                 walked += 1;
+                // Quotation marks inside of a text are escaped.
+                altered += u64::from(body.contains("\"kind\":\"store_altered\""));
+            }
+            if let Some(noted) = noted.filter(|noted| noted.seq > end.seq) {
+                let why = format!(
+                    "the log ends after event {}, and stanch had written up to {} ({}): what followed is \
+                     lost, by damage of the file or its -wal, or was cut off",
+                    end.seq,
+                    noted.seq,
+                    note.display()
+                );
+                return Ok(Some(at(end.seq + 1, why)));
             }
             Ok(None)
         })();
@@ -239,7 +303,8 @@ impl Reader {
                 ),
             )),
             Ok(None) => {
-                Ok((begin, Verified { events: walked, vouched: Vouched::default(), head: end }))
+                let vouched = Vouched::default();
+                Ok((begin, Verified { events: walked, vouched, altered, head: end }))
             }
             Err(error) if is_damage(&error) => {
                 Err(at(end.seq + 1, format!("the file is damaged: {error}")))

@@ -5,8 +5,8 @@
 //! SHA-256 (`incident_sha256`). So who changes, adds or removes a row without computing the chain anew
 //! is found by [`Reader::verify`]: for each row the newest event with such a hash must fit, and each
 //! incident that has one must have its row. Rows that only an earlier stanch wrote have none; they are
-//! counted. So is one more thing that cannot be vouched for: when the buffer of a store that could not be
-//! written was full, an event is lost and its row with it, and the row stands as it did before.
+//! counted. When the buffer of a store that could not be written was full, an event is lost and its row with
+//! it; the newest row of each incident is kept and written with an event of its own when the store is back.
 
 use super::chain::hexadecimal;
 use super::reader::Query;
@@ -62,17 +62,25 @@ impl Reader {
         // Of several in one millisecond the first one written is the older one.
         let newest_first =
             query.newest_first(&format!("{OPENED_AT} DESC, rowid DESC"), filter.last);
-        let mut found = self.find(newest_first)?;
+        let mut found = self.find(newest_first, false)?;
         found.incidents.reverse();
         found.damaged.reverse();
         Ok(found)
+    }
+
+    /// The incidents that are not resolved and are as the log says, oldest first. Others are not to be gone
+    /// on with: the next event of one would vouch for a row that somebody else wrote.
+    pub fn unresolved(&self) -> Result<Found, StoreError> {
+        let mut query = Query::new("SELECT id, body FROM incidents");
+        query.demand(&format!("{STATE} <> 'resolved'"));
+        self.find(query.oldest_first(&format!("{OPENED_AT}, rowid"), None), true)
     }
 
     /// The incident of this name.
     pub fn incident(&self, id: &IncidentId) -> Result<Option<Incident>, StoreError> {
         let mut query = Query::new("SELECT id, body FROM incidents");
         query.restrict("id = ?", Some(id.0.clone()));
-        let Found { mut incidents, mut damaged } = self.find(query)?;
+        let Found { mut incidents, mut damaged } = self.find(query, false)?;
         damaged.pop().map_or(Ok(incidents.pop()), Err)
     }
 
@@ -108,10 +116,20 @@ impl Reader {
         Ok(names)
     }
 
-    fn find(&self, query: Query) -> Result<Found, StoreError> {
+    /// Of those that are to be vouched for, the ones that the log does not vouch for are damaged.
+    fn find(&self, query: Query, vouched: bool) -> Result<Found, StoreError> {
         let mut found = Found::default();
         self.each(query, |row| {
             let (id, body) = self.read(row_of(row))?;
+            if vouched
+                && let Judged::Forged(seq, why) =
+                    self.read(judge(&self.connection, &id, body.as_deref(), 0))?
+            {
+                let at = seq.map_or_else(String::new, |seq| format!("event {seq}: "));
+                let (path, why) = (self.path.clone(), format!("{at}{why}"));
+                found.damaged.push(StoreError::Forged { path, id, why });
+                return Ok(());
+            }
             let incident = match &body {
                 Some(body) => serde_json::from_str(body).map_err(|error| error.to_string()),
                 None => Err("it is no text".to_owned()),
@@ -155,16 +173,10 @@ fn compare(connection: &Connection, gone: u64) -> rusqlite::Result<Result<Vouche
     let mut vouched = Vouched::default();
     while let Some(row) = rows.next()? {
         let (id, body) = row_of(row)?;
-        let hash = body.as_deref().map(digest);
-        match newest_hash(connection, &id, gone)? {
-            Newest::Hash(seq, said) if hash.as_ref() != Some(&said) => {
-                return broken(Some(seq), &id, "its row is not what this event was written with");
-            }
-            Newest::Hash(..) => vouched.incidents += 1,
-            Newest::Event => vouched.unvouched += 1,
-            Newest::Nothing => {
-                return broken(None, &id, "it has a row, and the log no event of it");
-            }
+        match judge(connection, &id, body.as_deref(), gone)? {
+            Judged::Vouched => vouched.incidents += 1,
+            Judged::Unvouched => vouched.unvouched += 1,
+            Judged::Forged(seq, why) => return broken(seq, &id, why),
         }
     }
     let mut others = connection.prepare(
@@ -179,6 +191,31 @@ fn compare(connection: &Connection, gone: u64) -> rusqlite::Result<Result<Vouche
         }
     }
     Ok(Ok(vouched))
+}
+
+/// What the log says of a row.
+enum Judged {
+    Vouched,
+    /// It is of an earlier stanch.
+    Unvouched,
+    /// The event that says another thing, and what is wrong.
+    Forged(Option<u64>, &'static str),
+}
+
+fn judge(
+    connection: &Connection,
+    id: &str,
+    row: Option<&str>,
+    gone: u64,
+) -> rusqlite::Result<Judged> {
+    Ok(match newest_hash(connection, id, gone)? {
+        Newest::Hash(_, said) if row.is_some_and(|row| digest(row) == said) => Judged::Vouched,
+        Newest::Hash(seq, _) => {
+            Judged::Forged(Some(seq), "its row is not what this event was written with")
+        }
+        Newest::Event => Judged::Unvouched,
+        Newest::Nothing => Judged::Forged(None, "it has a row, and the log no event of it"),
+    })
 }
 
 enum Newest {

@@ -5,10 +5,10 @@
 //! (`immutable=1`): a store of a newer stanch, a foreign database, or a damaged file stays
 //! byte-identical. Paths go to SQLite as `file:` URIs because only those carry `immutable`.
 
-use super::{StoreError, beside};
+use super::{Head, StoreError, beside};
 use nix::errno::Errno;
 use nix::unistd::{AccessFlags, access};
-use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, TransactionBehavior};
+use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, TransactionBehavior, ffi};
 use std::fmt::Write;
 use std::fs::{self, OpenOptions};
 use std::io::ErrorKind;
@@ -183,6 +183,35 @@ pub(super) fn open_for_reading(path: &Path) -> Result<Connection, StoreError> {
     Ok(connection)
 }
 
+/// Reads the whole file, through a connection that knows nothing of it yet: whether it is a store without
+/// damage, and has this event. No file is no damage.
+pub(super) fn probe(path: &Path, head: Option<&Head>) -> Result<(), StoreError> {
+    let connection = match open_for_reading(path) {
+        Err(StoreError::Missing { .. } | StoreError::Unbegun { .. }) if head.is_none() => {
+            return Ok(());
+        }
+        opened => opened?,
+    };
+    let failed = |source| refine(path, source, |path, source| StoreError::Read { path, source });
+    let said: String =
+        connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0)).map_err(failed)?;
+    if said != "ok" {
+        let code = ffi::Error::new(ffi::SQLITE_CORRUPT);
+        return Err(failed(rusqlite::Error::SqliteFailure(code, Some(said))));
+    }
+    let Some(head) = head.filter(|head| head.seq > 0) else { return Ok(()) };
+    let found: Option<String> = connection
+        .query_row("SELECT hash FROM events WHERE seq = ?1", [head.seq.cast_signed()], |row| {
+            row.get(0)
+        })
+        .optional()
+        .map_err(failed)?;
+    match found {
+        Some(hash) if hash == head.hash => Ok(()),
+        _ => Err(StoreError::Replaced { path: path.into() }),
+    }
+}
+
 /// Refuses a file that this program must not write, without touching it.
 fn look(path: &Path) -> Result<(), StoreError> {
     match fs::metadata(path) {
@@ -197,7 +226,7 @@ fn look(path: &Path) -> Result<(), StoreError> {
         .map_err(|source| refine(path, source, |path, source| StoreError::Open { path, source }))?;
     match judge(path, found) {
         // A stanch that was killed between the creation of the file and that of its tables.
-        Err(StoreError::NotAStore { .. }) if found == Version::Empty => Ok(()),
+        Err(StoreError::Unbegun { .. }) => Ok(()),
         judged => judged,
     }
 }
@@ -232,7 +261,8 @@ fn judge(path: &Path, found: Version) -> Result<(), StoreError> {
         Version::Schema(found) => {
             Err(StoreError::Newer { path: path.into(), found, known: VERSION })
         }
-        Version::Empty | Version::Foreign => Err(StoreError::NotAStore { path: path.into() }),
+        Version::Empty => Err(StoreError::Unbegun { path: path.into() }),
+        Version::Foreign => Err(StoreError::NotAStore { path: path.into() }),
     }
 }
 

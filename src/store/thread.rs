@@ -5,8 +5,10 @@ use super::disk::Disk;
 use super::evidence::Locker;
 use super::queue::{Batch, Health, Pending, Shared, Writer};
 use super::retire::Segment;
+use super::schema::probe;
+use super::touch::{Files, Touched};
 use super::{Head, Reader, StoreError};
-use crate::core::WorkerId;
+use crate::core::{Incident, WorkerId};
 use jiff::Timestamp;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -16,7 +18,9 @@ use tokio::sync::mpsc;
 
 /// From a failure to the next try.
 const RETRY_PAUSE: Duration = Duration::from_secs(1);
-/// Between looks for rows whose time is over.
+/// From one look into a damaged file that nobody touched to the next.
+const DAMAGED_PAUSE: Duration = Duration::from_secs(60);
+/// Between looks for rows whose time is over, and between checkpoints.
 const PRUNE_PAUSE: Duration = Duration::from_secs(60);
 /// Between looks for events older than the retention, and before the first: the clock of a machine that
 /// has just booted may be years off until it is set.
@@ -67,6 +71,7 @@ impl Store {
             health: sender,
             disk: None,
             doubt: Vec::new(),
+            damaged: None,
             outage: None,
             prune_at: Instant::now(),
             retire_at: Instant::now() + RETIRE_PAUSE,
@@ -132,6 +137,8 @@ struct Outage {
     lost: u64,
     /// Events that had been written to a file that is not there any more.
     gone: u64,
+    /// The newest states of incidents that were lost with events.
+    states: Vec<Incident>,
 }
 
 struct Thread {
@@ -145,6 +152,9 @@ struct Thread {
     /// the same (the write succeeded, its `fsync` did not): then the reopened store has one of them
     /// as its head, and writing it again would put it into the log twice.
     doubt: Vec<Head>,
+    /// The file as it was when it was found damaged, and when that was: it is not opened before it is
+    /// another one, or well.
+    damaged: Option<(Files, Instant)>,
     outage: Option<Outage>,
     prune_at: Instant,
     retire_at: Instant,
@@ -157,13 +167,19 @@ impl Thread {
         loop {
             let mut batch = self.shared.next(self.outage.as_ref().map(|_| RETRY_PAUSE));
             let last = batch.last;
-            match self.write(&mut batch) {
+            let outcome = match self.is_still_damaged() {
+                true => Err(None),
+                false => self.write(&mut batch).map_err(Some),
+            };
+            match outcome {
                 Ok(()) if last => break,
                 Ok(()) => {}
                 Err(error) => {
-                    self.disk = None;
+                    if self.disk.take().is_some_and(|disk| disk.is_spoilt()) {
+                        self.damaged = Some((Files::of(&self.path), Instant::now()));
+                    }
                     self.shared.put_back(batch);
-                    self.degrade(error);
+                    error.into_iter().for_each(|error| self.degrade(error));
                     if self.shared.given_up() {
                         break;
                     }
@@ -172,19 +188,42 @@ impl Thread {
         }
     }
 
+    fn is_still_damaged(&self) -> bool {
+        self.damaged
+            .as_ref()
+            .is_some_and(|(then, at)| at.elapsed() < DAMAGED_PAUSE && then.touched() == Touched::No)
+    }
+
+    fn reopen(&mut self) -> Result<(), StoreError> {
+        if self.damaged.is_some() {
+            probe(&self.path, None)?;
+            self.damaged = None;
+        }
+        let mut disk = Disk::open(&self.path, self.retention)?;
+        let known = self.shared.head();
+        if let Some(outage) = &mut self.outage {
+            outage.gone += known.seq.saturating_sub(disk.head().seq);
+        }
+        if known.seq > 0 {
+            // What is gone of it is told as that.
+            drop(disk.altered());
+        }
+        self.disk = Some(disk);
+        Ok(())
+    }
+
     /// Writes the batch, and takes out of it what is written.
     fn write(&mut self, batch: &mut Batch) -> Result<(), StoreError> {
         let began = Instant::now();
-        let disk = match &mut self.disk {
-            Some(disk) => disk,
-            None => {
-                let disk = self.disk.insert(Disk::open(&self.path, self.retention)?);
-                if let Some(outage) = &mut self.outage {
-                    outage.gone += self.shared.head().seq.saturating_sub(disk.head().seq);
-                }
-                disk
-            }
-        };
+        if self.disk.is_none() {
+            self.reopen()?;
+        }
+        let Some(disk) = &mut self.disk else { return Ok(()) };
+        disk.look()?;
+        if let Some(why) = disk.altered() {
+            tracing::error!("{why}");
+            let _ = self.health.try_send(Health::Altered { why });
+        }
         let mut places = Vec::new();
         let doubt = std::mem::take(&mut self.doubt);
         if let Some(landed) = doubt.iter().position(|place| place == disk.head()) {
@@ -229,13 +268,14 @@ impl Thread {
             }
             if self.prune_at <= Instant::now() {
                 let more = disk.prune(Timestamp::now())?;
+                disk.checkpoint()?;
                 self.prune_at = Instant::now() + if more { Duration::ZERO } else { PRUNE_PAUSE };
             }
         }
-        if let Some(Outage { buffered, lost, gone }) = self.outage.take() {
+        if let Some(Outage { buffered, lost, gone, states }) = self.outage.take() {
             let path = self.path.display();
             tracing::warn!(%path, buffered, lost, gone, "the store is written again");
-            self.tell(Health::Restored { buffered, lost, gone });
+            self.tell(Health::Restored { buffered, lost, gone, states });
         }
         Ok(())
     }
@@ -260,10 +300,14 @@ impl Thread {
         if let Some(outage) = &mut self.outage {
             outage.buffered += written;
             outage.lost += settled.lost;
+            outage.states.extend(settled.states);
         }
     }
 
     fn degrade(&mut self, error: StoreError) {
+        if let StoreError::Damaged { .. } = error {
+            self.damaged = Some((Files::of(&self.path), Instant::now()));
+        }
         if self.outage.is_none() {
             self.outage = Some(Outage::default());
             let source = std::error::Error::source(&error).map(ToString::to_string);
@@ -315,6 +359,7 @@ mod tests {
             health: sender,
             disk: None,
             doubt: Vec::new(),
+            damaged: None,
             outage: None,
             prune_at: Instant::now(),
             retire_at: Instant::now() + RETIRE_PAUSE,
@@ -362,7 +407,7 @@ mod tests {
         );
         assert!(matches!(
             health.try_recv(),
-            Ok(Health::Restored { buffered: 2, lost: 0, gone: 0 })
+            Ok(Health::Restored { buffered: 2, lost: 0, gone: 0, .. })
         ));
     }
 }

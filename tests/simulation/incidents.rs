@@ -135,6 +135,14 @@ fn a_crash_that_becomes_a_loop_is_one_incident() {
         .map(|(_, record)| record.figures["kind"].clone())
         .collect();
     assert_eq!(causes, ["start_failure", "crash_loop"]);
+    // What it costs counts while it lasts.
+    let below_ms = |calm: &Calm| impact(only(calm), "below_capacity_ms").unwrap_or_default();
+    let held_at = calm.of(Kind::WorkerHeld)[0].0;
+    for minutes in 1..5 {
+        calm.run_until(held_at + 60.0 * f64::from(minutes) + 25.0);
+        let told = below_ms(&calm);
+        assert!(told >= 60_000 * (minutes as u64 - 1) && told > 0, "{minutes} min: {told} ms");
+    }
 }
 
 /// What an operator asked for, and what came of it.

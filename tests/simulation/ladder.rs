@@ -230,5 +230,12 @@ fn descriptors_climb_the_same_ladder() {
     assert!((figure(record, "slope_per_s") - 0.2).abs() < 0.01, "{record:?}");
     let went = calm.went();
     assert!(went[0] <= 5020.0 - 290.0, "{went:?}");
-    assert!(calm.incidents.values().next().unwrap().summary.starts_with("worker 0 leaks fds: "));
+    assert!(
+        calm.incidents
+            .values()
+            .next()
+            .unwrap()
+            .summary
+            .starts_with("worker 0 leaked fds (seen last: ")
+    );
 }

@@ -92,8 +92,8 @@ impl Dial {
                 let text = wall.to_string();
                 let today = now.wall.to_string();
                 match (text.get(..10), text.get(11..16)) {
-                    (Some(day), Some(time)) if today.starts_with(day) => time.to_owned(),
-                    (Some(day), Some(time)) => format!("{day} {time}"),
+                    (Some(day), Some(time)) if today.starts_with(day) => format!("{time}Z"),
+                    (Some(day), Some(time)) => format!("{day} {time}Z"),
                     _ => text,
                 }
             }

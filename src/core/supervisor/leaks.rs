@@ -147,6 +147,12 @@ impl Supervisor {
                 trend.relief_told = true;
                 self.siblings.cleared(&release, change.judgement.quantity());
                 self.spare(id);
+                if let Some(open) = &open {
+                    let what = name(change.judgement.quantity());
+                    let words =
+                        format!("worker {} leaked {what}, which has ended: {reason}", id.slot);
+                    self.book.saw(now, open, &words);
+                }
                 self.record(now, Kind::LeakCleared, about, open, &reason, figures);
             }
             (Verdict::Suspect, Verdict::Healthy | Verdict::Unjudged) => {

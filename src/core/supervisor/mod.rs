@@ -10,6 +10,7 @@ mod evidence;
 mod handover;
 mod hooks;
 mod host;
+mod incidents;
 mod leaks;
 mod lifecycle;
 mod memory;
@@ -27,7 +28,7 @@ use super::alerting::Alerting;
 use super::evidence::Evidence;
 use super::holding::{Costs, Holding};
 use super::hooks::Calls;
-use super::incidents::{Book, Topic, Turn};
+use super::incidents::Book;
 use super::leak::Quantity;
 use super::makeup::Constancy;
 use super::quiet::Workload;
@@ -35,10 +36,10 @@ use super::roll::Roll;
 use super::siblings::Siblings;
 use super::slot::{Desired, SlotEntry, Wait};
 use super::trend::{Bounds, Trend};
-use super::worker::{Cause, Due, State, Worker};
+use super::worker::{State, Worker};
 use super::{
-    Action, Event, Figures, Generation, Incident, IncidentId, IncidentState, Intent, Kind, Makeup,
-    Moment, Now, Record, Settings, Slot, Ticket, Weight, WorkerId,
+    Action, Event, Figures, Generation, Incident, IncidentId, Intent, Kind, Makeup, Moment, Now,
+    Record, Settings, Slot, Ticket, Weight, WorkerId,
 };
 use commands::Waiter;
 use jiff::Timestamp;
@@ -206,21 +207,11 @@ impl Supervisor {
                 let reason = format!("the audit log is not kept as it should be: {error}");
                 self.note(now, Kind::StoreDegraded, &reason, Figures::new());
             }
-            Event::StoreRestored { buffered, lost, gone } => {
-                let history = match gone {
-                    0 => String::new(),
-                    gone => {
-                        format!(", and {gone} from before are gone with the file that held them")
-                    }
-                };
-                let reason =
-                    format!("the audit log is written again; {lost} events were lost{history}");
-                let figures = figures([
-                    ("buffered", buffered.into()),
-                    ("lost", lost.into()),
-                    ("gone", gone.into()),
-                ]);
-                self.note(now, Kind::StoreRestored, &reason, figures);
+            Event::StoreRestored { buffered, lost, gone, states } => {
+                self.on_store_restored(now, [buffered, lost, gone], states);
+            }
+            Event::StoreAltered { why } => {
+                self.note(now, Kind::StoreAltered, &why, Figures::new());
             }
             Event::Alerted { alert, attempts, outcome } => {
                 self.on_alerted(now, alert, attempts, outcome);
@@ -255,9 +246,10 @@ impl Supervisor {
         let waiters = self.waiters.iter().filter_map(Waiter::deadline);
         let stopping = matches!(self.phase, Phase::Stopping | Phase::Finished);
         let book = if stopping { None } else { self.book.deadline() };
+        let capacity = if stopping { None } else { self.capacity_deadline() };
         let alerts = if stopping { None } else { self.alerting.deadline(&self.settings.alerts) };
         let hooks = self.hooks.deadline();
-        let timed = [roll, book, alerts, hooks];
+        let timed = [roll, book, alerts, capacity, hooks];
         workers.chain(slots).chain(timed).flatten().chain(waiters).min()
     }
 
@@ -297,87 +289,6 @@ impl Supervisor {
         self.settle_alerts(now);
         self.settle_finish(now);
         std::mem::take(&mut self.actions)
-    }
-
-    fn settle_incidents(&mut self, now: Now) {
-        // Slots that a stop empties say nothing about what was wrong.
-        if matches!(self.phase, Phase::Stopping | Phase::Finished) {
-            return;
-        }
-        let full = self.slots.keys().all(|slot| self.serves(*slot));
-        self.note_capacity(now, full);
-        // Taken out, because it asks about everything else.
-        let mut book = std::mem::take(&mut self.book);
-        let any = |release: Option<&str>, is: &dyn Fn(&Worker) -> bool| {
-            let of_release = |worker: &&Worker| worker.release.as_deref() == release;
-            let mut current = self.workers.values().filter(|worker| worker.is_current());
-            current.any(|worker| of_release(&worker) && is(worker))
-        };
-        let due = |release: Option<&str>, causes: &[Cause]| {
-            let among = |due: &Due| causes.contains(&due.cause);
-            any(release, &|worker| worker.due.as_ref().is_some_and(among))
-        };
-        let active = |topic, release: Option<&str>| match topic {
-            Topic::Leak => any(release, &Worker::is_leaking),
-            Topic::MemoryLimit => {
-                self.over_total || due(release, &[Cause::SoftLimit, Cause::TotalLimit])
-            }
-            Topic::Hang => due(release, &[Cause::Hang]),
-            Topic::Crash | Topic::CrashLoop | Topic::StartFailure | Topic::RollFailure => false,
-        };
-        let changed = book.review(now, |slot| self.serves(slot), active);
-        self.book = book;
-        for incident in changed {
-            match incident.state {
-                IncidentState::Open => self.changed(now, &incident.id, "open", "it goes on"),
-                IncidentState::Mitigated => {
-                    self.changed(now, &incident.id, "mitigated", "handled: every slot serves");
-                }
-                IncidentState::Resolved => self.resolved(now, &incident),
-            }
-        }
-        self.book.close();
-        for id in self.book.unwritten(now.mono) {
-            self.changed(now, &id, "impact", "what it has cost so far");
-        }
-    }
-
-    fn resolved(&mut self, now: Now, incident: &Incident) {
-        if incident.kind == Topic::Hang.as_str() {
-            self.futile_hangs = 0;
-        }
-        if incident.kind == Topic::Leak.as_str() {
-            self.holdings.clear();
-        }
-        let reason = format!("{} is over: {}", incident.kind, incident.summary);
-        let (id, figures) = (Some(incident.id.clone()), standing(incident));
-        self.record(now, Kind::IncidentResolved, About::Supervisor, id, &reason, figures);
-        self.tell_end(now, incident);
-    }
-
-    /// Writes down that an incident is not what it was.
-    fn changed(&mut self, now: Now, id: &IncidentId, cause: &str, reason: &str) {
-        let Some(incident) = self.book.get(id) else { return };
-        let (some, figures) = (Some(id.clone()), standing(incident));
-        self.record(now, Kind::IncidentChanged, About::Matter(cause), some, reason, figures);
-    }
-
-    /// What was done does not help: the incident is critical from now on.
-    fn escalate(&mut self, now: Now, id: &IncidentId, why: &str) {
-        if self.book.escalate(now, id) {
-            self.changed(now, id, "worse", why);
-        }
-    }
-
-    /// Time in which a slot had no worker counts in each incident that is not over: whose it was cannot
-    /// be told, where there are several.
-    fn note_capacity(&mut self, now: Now, whole: bool) {
-        if !whole {
-            self.below_since.get_or_insert(now.mono);
-        } else if let Some(since) = self.below_since.take() {
-            let below_ms = now.mono.since(since).as_millis() as u64;
-            self.add_to_all(now, "below_capacity_ms", below_ms);
-        }
     }
 
     fn settle_finish(&mut self, now: Now) {
@@ -493,6 +404,22 @@ impl Supervisor {
         reason: &str,
         figures: Figures,
     ) -> Intent {
+        let state = incident.as_ref().and_then(|id| self.book.write(id));
+        self.write_down(now, kind, about, incident, reason, figures, state)
+    }
+
+    /// The same, with this state of the incident.
+    #[allow(clippy::too_many_arguments, reason = "each is a key of the record")]
+    fn write_down(
+        &mut self,
+        now: Now,
+        kind: Kind,
+        about: About<'_>,
+        incident: Option<IncidentId>,
+        reason: &str,
+        figures: Figures,
+        state: Option<Incident>,
+    ) -> Intent {
         self.records += 1;
         if let (Kind::EvidenceCaptured, Some(id)) = (kind, &incident) {
             self.alerting.evidence(id, reason);
@@ -503,7 +430,6 @@ impl Supervisor {
             About::Slot(slot, cause) => (None, Some(slot), cause),
             About::Worker(id, cause) => (Some(id), Some(id.slot), cause),
         };
-        let state = incident.as_ref().and_then(|id| self.book.write(id)).map(Box::new);
         // It may be gone by now.
         let worker = id.and_then(|id| self.workers.get(&id));
         self.actions.push(Action::Record(Record {
@@ -521,7 +447,7 @@ impl Supervisor {
             cause: cause.map(str::to_owned),
             reason: reason.to_owned(),
             figures,
-            state,
+            state: state.map(Box::new),
         }));
         Intent(self.records)
     }
@@ -529,50 +455,6 @@ impl Supervisor {
     /// Writes a line that is about no worker and no incident.
     fn note(&mut self, now: Now, kind: Kind, reason: &str, figures: Figures) {
         self.record(now, kind, About::Supervisor, None, reason, figures);
-    }
-
-    /// Notes a fact on a topic: opens its incident or joins the open one, which it may make worse. Says
-    /// so.
-    fn see(&mut self, now: Now, topic: Topic, slot: Slot, words: &str) -> IncidentId {
-        let worker = self.in_slot(slot).next_back();
-        let age = worker.map_or(now.mono.0, |worker| worker.age(now.mono));
-        let release = worker.map_or(self.settings.release.clone(), |worker| worker.release.clone());
-        let seen = self.book.see(now, topic, slot, age, release.as_deref(), words);
-        match seen.turn {
-            Turn::Opened => {
-                let severity = self.book.get(&seen.id).map(|incident| incident.severity.as_str());
-                let figures = figures([("severity", severity.into())]);
-                let about = About::Slot(slot, Some(topic.as_str()));
-                let id = Some(seen.id.clone());
-                self.record(now, Kind::IncidentOpened, about, id, words, figures);
-            }
-            Turn::Worse(before) => {
-                let reason = format!("{before} has become {topic}: {words}");
-                self.changed(now, &seen.id, "worse", &reason);
-            }
-            Turn::Same => {}
-        }
-        seen.id
-    }
-
-    /// Counts an intervention in its incident.
-    fn count_intervention(&mut self, now: Now, incident: Option<&IncidentId>, slot: Slot) {
-        if let Some(id) = incident {
-            self.book.intervened(now, id, slot);
-        }
-    }
-
-    /// Users whom the application turned away while something was wrong. Which of the incidents it was
-    /// cannot be told, so it counts in each that is not over.
-    fn on_connections_dropped(&mut self, now: Now, attempts: u64) {
-        self.add_to_all(now, "connections_dropped", attempts);
-    }
-
-    /// What something cost the users, in each incident.
-    fn add_to_all(&mut self, now: Now, key: &str, amount: u64) {
-        for id in self.book.ids() {
-            self.book.add_impact(now, &id, key, amount);
-        }
     }
 
     /// Uniform in 0..1, from the seed (SplitMix64, <https://prng.di.unimi.it/splitmix64.c>).
@@ -593,18 +475,6 @@ enum About<'a> {
     Matter(&'a str),
     Slot(Slot, Option<&'a str>),
     Worker(WorkerId, Option<&'a str>),
-}
-
-/// Where an incident stands.
-fn standing(incident: &Incident) -> Figures {
-    let mut figures = figures([
-        ("kind", incident.kind.as_str().into()),
-        ("severity", incident.severity.as_str().into()),
-        ("state", incident.state.as_str().into()),
-        ("interventions", incident.interventions.into()),
-    ]);
-    figures.extend(incident.impact.clone());
-    figures
 }
 
 /// Figures of a record; floating ones to three digits, more say nothing.

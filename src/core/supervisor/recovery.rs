@@ -44,14 +44,25 @@ impl Supervisor {
     /// Begins with what another supervisor has left: watches over its workers, ends or undoes what it
     /// had begun, and starts a worker in each slot that has none.
     pub fn recover(&mut self, now: Now, legacy: Legacy) -> Vec<Action> {
-        let Legacy { boot_id, past, survivors, incidents, told, last_incident, succession } =
-            legacy;
+        let Legacy {
+            boot_id,
+            past,
+            survivors,
+            incidents,
+            told,
+            last_incident,
+            altered,
+            succession,
+        } = legacy;
         let workers = self.settings.workers;
         if succession.is_none() {
             let start =
                 figures([("workers", workers.into()), ("boot_id", boot_id.as_deref().into())]);
             let reason = "supervision begins";
             self.record(now, Kind::SupervisorStarted, About::Supervisor, None, reason, start);
+        }
+        for (incident, why) in altered {
+            self.record(now, Kind::StoreAltered, About::Supervisor, incident, &why, figures([]));
         }
         if let Some(last) = last_incident {
             self.book.go_on_after(&last);
@@ -71,7 +82,8 @@ impl Supervisor {
         }
         let died = past.as_ref().is_some_and(|past| past.died);
         if died || !survivors.is_empty() {
-            let same_boot = past.as_ref().is_none_or(|past| past.boot_id == boot_id);
+            // A log that knows of no death does not know of which boot the survivors are; they live.
+            let same_boot = past.as_ref().is_none_or(|past| !past.died || past.boot_id == boot_id);
             self.take_over(now, past.as_ref(), survivors, same_boot);
         }
         for slot in (0..workers).map(Slot) {
@@ -116,7 +128,11 @@ impl Supervisor {
             let reason = "the supervisor died; the workers not yet replaced serve on";
             self.note(now, Kind::RollAborted, reason, figures([]));
         }
-        let log = if past.is_some() { "" } else { "; its audit log cannot be read" };
+        let log = match past {
+            None => "; its audit log cannot be read",
+            Some(past) if !past.died => "; this audit log does not tell of that",
+            Some(_) => "",
+        };
         let reason = match same_boot {
             true => format!("the supervisor before died{log}; {adopted} of its workers serve on"),
             false => format!("the host was started anew; {} workers ended with it", gone.len()),

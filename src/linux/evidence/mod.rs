@@ -3,8 +3,8 @@
 //! the counters of its cgroups.
 //!
 //! Only what is safe to keep: names, kinds, states and sizes. Never what is *in* the memory, never
-//! `environ`, and never `cmdline`, in which passwords are handed over often enough; a process is told
-//! by its `comm`, 15 characters that it chose itself.
+//! `environ`, and never `cmdline` or a title, in which passwords are handed over often enough; a process is
+//! told by the name of its program's file, and so is a thread that has its process's title from it.
 //!
 //! # What it costs
 //!
@@ -62,7 +62,7 @@ pub struct Process {
     pub pid: i32,
     /// Its parent's.
     pub parent: i32,
-    /// Its `comm`.
+    /// The name of its program's file; empty where that is not to be seen.
     pub name: String,
     /// The state of its first thread, see proc(5).
     pub state: char,
@@ -157,10 +157,13 @@ fn process(
     budget: Budget,
 ) -> Process {
     let (mut thread_names, mut thread_states) = (BTreeMap::new(), BTreeMap::new());
+    // The first thread's `comm` is what the process calls itself, and its threads begin with that.
+    let (title, name) = (comm(folder), program(folder));
     let tasks = fs::read_dir(folder.join("task")).into_iter().flatten().flatten();
     for task in tasks.take(THREADS_MAX).take_while(|_| !budget.is_spent()) {
         let task = task.path();
-        *thread_names.entry(comm(&task)).or_default() += 1;
+        let own = comm(&task);
+        *thread_names.entry(if own == title { name.clone() } else { own }).or_default() += 1;
         if let Some(state) = thread_state(&task) {
             *thread_states.entry(state).or_default() += 1;
         }
@@ -168,7 +171,7 @@ fn process(
     Process {
         pid: stat.id.pid.as_raw(),
         parent: stat.parent.as_raw(),
-        name: comm(folder),
+        name,
         state: stat.state,
         threads: stat.threads,
         thread_names,
@@ -176,6 +179,13 @@ fn process(
         pss_kib,
         descriptors,
     }
+}
+
+fn program(folder: &Path) -> String {
+    let file = fs::read_link(folder.join("exe")).unwrap_or_default();
+    let name = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    // Of one that was replaced since.
+    name.strip_suffix(" (deleted)").map_or(name.clone(), str::to_owned)
 }
 
 fn comm(folder: &Path) -> String {

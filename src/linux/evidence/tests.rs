@@ -62,11 +62,15 @@ impl Paper {
         paper.write("7/stat", "7 (node) S 1 7 7 0 -1 0 0 0 0 0 1 1 0 0 20 0 2 0 77 9 9");
         paper.write("7/task/7/stat", "7 (node) S 1 7 7 0 -1 0 0 0 0 0 1 1 0 0 20 0 2 0 77 9 9");
         paper.write("7/task/8/stat", "8 (libuv) R 1 7 7 0 -1 0 0 0 0 0 1 1 0 0 20 0 2 0 77 9 9");
-        paper.write("7/task/7/comm", "node\n");
+        // It calls itself as it likes, and its second thread has that from it.
+        paper.write("7/task/7/comm", "shop hunter2\n");
+        paper.write("7/task/9/comm", "shop hunter2\n");
+        std::os::unix::fs::symlink("/usr/bin/node (deleted)", paper.0.path().join("7/exe"))
+            .unwrap();
         paper.write("7/task/8/comm", "libuv-worker\n");
         paper.write("7/task/7/wchan", "ep_poll");
         paper.write("7/task/8/wchan", "0");
-        paper.write("7/comm", "node\n");
+        paper.write("7/comm", "shop hunter2\n");
         paper.write("7/environ", "TOKEN=hunter2\0");
         paper.write("7/cmdline", "node\0--password=hunter2\0");
         paper.write("7/smaps", SMAPS);
@@ -170,7 +174,9 @@ fn descriptors_are_told_by_kind_and_state() {
 fn threads_limits_and_counters_are_told_and_no_secrets() {
     let look = Paper::new().look(budget());
     let process = &look.processes[0];
+    assert_eq!(process.name, "node");
     assert_eq!(process.thread_names["libuv-worker"], 1);
+    assert_eq!(process.thread_names["node"], 2);
     assert_eq!(process.thread_states["S ep_poll"], 1);
     assert_eq!(process.thread_states["R"], 1);
     assert_eq!(look.limits["Max open files"], "1024 524288 files");

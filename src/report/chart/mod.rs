@@ -5,7 +5,7 @@ pub mod frame;
 use super::replacements::{Replacement, worker};
 use super::words::{second, size};
 use super::{Block, Curve, Dossier};
-use crate::core::{Kind, Record, Slot};
+use crate::core::{Kind, Record, Slot, WorkerId};
 use frame::{Frame, LEFT, WIDTH, amounts, stretches, ticks};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
@@ -100,41 +100,40 @@ fn shortened(mut lines: Vec<String>) -> Vec<String> {
     lines
 }
 
-/// How many of its slots served at each moment of the incident, and for how many seconds one did not
-/// that served before.
-pub(super) fn serving(dossier: &Dossier) -> (Option<Block>, f64) {
+/// How many of its slots served at each moment of the incident; none if all did all the time.
+pub(super) fn serving(dossier: &Dossier) -> Option<Block> {
     let (opened, end) = (dossier.incident.opened_at, dossier.end());
-    let mut serving: BTreeMap<Slot, u64> = BTreeMap::new();
-    let mut steps: Vec<(Timestamp, usize)> = Vec::new();
-    for record in dossier.records.iter().filter(|record| record.at <= end) {
-        let Some(worker) = worker(record) else { continue };
-        if !dossier.incident.slots.contains(&worker.slot) {
-            continue;
-        }
+    let full = dossier.incident.slots.len();
+    let of_it: Vec<(&Record, WorkerId)> = dossier
+        .records
+        .iter()
+        .filter_map(|record| Some((record, worker(record)?)))
+        .filter(|(record, worker)| {
+            record.at <= end && dossier.incident.slots.contains(&worker.slot)
+        })
+        .collect();
+    let came_up = |one: WorkerId| {
+        of_it.iter().any(|(record, worker)| *worker == one && record.kind == Kind::WorkerReady)
+    };
+    // Who ended and did not come up in what the report reads had served since before.
+    let from_before = of_it.iter().filter(|(record, worker)| ends(record) && !came_up(*worker));
+    let mut serving: BTreeMap<Slot, u64> =
+        from_before.map(|(_, worker)| (worker.slot, worker.generation.0)).collect();
+    let mut within: Vec<(Timestamp, usize)> = vec![(opened, serving.len())];
+    for (record, worker) in &of_it {
         if record.kind == Kind::WorkerReady {
             serving.insert(worker.slot, worker.generation.0);
         } else if ends(record) && serving.get(&worker.slot) == Some(&worker.generation.0) {
             serving.remove(&worker.slot);
-        } else {
-            continue;
         }
-        let now = serving.len();
-        steps.push((record.at.clamp(opened, end), now));
+        match record.at > opened {
+            true => within.push((record.at, serving.len())),
+            false => within = vec![(opened, serving.len())],
+        }
     }
-    let before = steps.iter().rev().find(|(at, _)| *at <= opened).map(|step| step.1);
-    let mut within: Vec<(Timestamp, usize)> = vec![(opened, before.unwrap_or(0))];
-    within.extend(steps.into_iter().filter(|(at, _)| *at > opened));
     within.dedup_by_key(|step| step.1);
-    let full = within.iter().map(|step| step.1).max().unwrap_or(0);
-    let mut below_s = 0.0;
-    let ends_at = within.iter().skip(1).map(|step| step.0).chain([end]);
-    for ((from, now), to) in within.iter().zip(ends_at) {
-        if *now < full {
-            below_s += to.duration_since(*from).as_secs_f64();
-        }
-    }
-    if below_s == 0.0 {
-        return (None, 0.0);
+    if within.iter().all(|(_, now)| *now == full) {
+        return None;
     }
     let lines =
         within.iter().map(|(at, n)| format!("{}  {n}", second(*at, &dossier.zone))).collect();
@@ -154,7 +153,7 @@ pub(super) fn serving(dossier: &Dossier) -> (Option<Block>, f64) {
     }
     stair.extend(stair.last().map(|(_, now)| (seconds(end), *now)));
     frame.curve(&mut svg, "floor", &stair);
-    (Some(Block::Chart { title, svg: Frame::close(svg), lines: shortened(lines) }), below_s)
+    Some(Block::Chart { title, svg: Frame::close(svg), lines: shortened(lines) })
 }
 
 fn seconds(at: Timestamp) -> f64 {

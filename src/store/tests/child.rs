@@ -86,7 +86,9 @@ async fn break_and_mend(
         waiting.push(writer.append(record(number)));
     }
     make_room();
-    let Health::Restored { buffered, lost, gone: 0 } = health(&mut store).await else { panic!() };
+    let Health::Restored { buffered, lost, gone: 0, .. } = health(&mut store).await else {
+        panic!()
+    };
     assert_eq!((buffered, lost), (21, 0));
     let head = written(waiting.pop().unwrap()).await;
     assert_eq!(head.seq, waiting.len() as u64 + 1);
@@ -231,7 +233,7 @@ fn child_read_only() {
         assert_eq!(written(durable).await.seq, 2);
         assert!(matches!(
             health(&mut store).await,
-            Health::Restored { buffered: 1, lost: 0, gone: 0 }
+            Health::Restored { buffered: 1, lost: 0, gone: 0, .. }
         ));
     });
     assert_eq!(verify(&unsettled, None).unwrap().events, 1);

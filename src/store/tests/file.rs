@@ -73,7 +73,10 @@ async fn a_damaged_file_is_left_alone_until_it_is_moved_away() {
     assert_eq!(bytes(folder.path()), before);
     fs::rename(&path, folder.path().join("evidence.db")).unwrap();
     assert_eq!(written(durable).await.seq, 1);
-    assert!(matches!(health(&mut store).await, Health::Restored { buffered: 1, lost: 0, gone: 0 }));
+    assert!(matches!(
+        health(&mut store).await,
+        Health::Restored { buffered: 1, lost: 0, gone: 0, .. }
+    ));
 }
 
 #[test]
@@ -81,7 +84,9 @@ fn an_empty_file_becomes_a_store() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("s.db");
     fs::write(&path, "").unwrap();
-    assert!(matches!(Reader::open(&path).unwrap_err(), StoreError::NotAStore { .. }));
+    let error = Reader::open(&path).unwrap_err();
+    assert!(matches!(error, StoreError::Unbegun { .. }), "{error:?}");
+    assert!(error.to_string().contains("is the disk full?"), "{error}");
     store_with(&path, 1);
     assert_eq!(verify(&path, None).unwrap().events, 1);
 }
@@ -117,7 +122,10 @@ async fn a_store_that_is_removed_is_noticed_and_begun_anew() {
     let Health::Degraded { error } = health(&mut store).await else { panic!("not noticed") };
     assert!(matches!(error, StoreError::Replaced { .. }), "{error:?}");
     assert_eq!(written(durable).await.seq, 1);
-    assert!(matches!(health(&mut store).await, Health::Restored { buffered: 1, lost: 0, gone: 1 }));
+    assert!(matches!(
+        health(&mut store).await,
+        Health::Restored { buffered: 1, lost: 0, gone: 1, .. }
+    ));
     assert_eq!(verify(&path, None).unwrap().events, 1);
 }
 
@@ -136,9 +144,15 @@ async fn what_the_buffer_cannot_hold_is_counted() {
     for durable in waiting.split_off(EVENT_CAPACITY) {
         assert!(timeout(DEADLINE, durable).await.expect("refused at once").is_err());
     }
+    for summary in ["it is lost", "it is lost too"] {
+        drop(writer.append(noted(1, incident("A", summary))));
+    }
     fs::remove_file(&parent).unwrap();
-    let Health::Restored { buffered, lost, gone: 0 } = health(&mut store).await else { panic!() };
-    assert_eq!((buffered, lost), (EVENT_CAPACITY as u64, 2));
+    let Health::Restored { buffered, lost, gone: 0, states } = health(&mut store).await else {
+        panic!()
+    };
+    assert_eq!((buffered, lost), (EVENT_CAPACITY as u64, 4));
+    assert_eq!(states, [incident("A", "it is lost too")]);
     assert_eq!(written(waiting.pop().unwrap()).await.seq, EVENT_CAPACITY as u64);
     let last = entries(&path, &EventFilter { last: Some(1), ..EventFilter::default() });
     assert_eq!(last[0].record().unwrap().reason, format!("record {EVENT_CAPACITY}"));

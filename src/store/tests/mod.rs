@@ -2,6 +2,7 @@
 
 mod chain;
 mod child;
+mod damage;
 mod evidence;
 mod file;
 mod flow;
@@ -63,6 +64,7 @@ fn incident(id: &str, summary: &str) -> Incident {
         acknowledged: None,
         seen: String::new(),
         last_intervention: None,
+        handled_at: None,
     }
 }
 

@@ -69,6 +69,26 @@ fn a_row_that_the_log_does_not_vouch_for_is_found() {
     assert_eq!(forged(&path, both).unwrap_err().seq, Some(4));
 }
 
+/// To go on with it would be to vouch for it.
+#[test]
+fn a_row_that_the_log_does_not_vouch_for_is_not_gone_on_with() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("s.db");
+    store(&path);
+    let unresolved = || {
+        let Found { incidents, damaged } = Reader::open(&path).unwrap().unresolved().unwrap();
+        (incidents.into_iter().map(|one| one.id.0).collect::<Vec<_>>(), damaged)
+    };
+    let (incidents, damaged) = unresolved();
+    assert_eq!((incidents, damaged.len()), (vec!["A".to_owned(), "B".to_owned()], 0));
+    let forge = "UPDATE incidents SET body = replace(body, 'faster', 'slower') WHERE id = 'A'";
+    Connection::open(&path).unwrap().execute_batch(forge).unwrap();
+    let (incidents, damaged) = unresolved();
+    assert_eq!(incidents, ["B"]);
+    assert_eq!(damaged[0].incident(), Some(IncidentId("A".into())));
+    assert!(damaged[0].to_string().contains("event 2: its row is not what"), "{}", damaged[0]);
+}
+
 #[test]
 fn every_flipped_byte_of_a_row_is_found() {
     let folder = tempfile::tempdir().unwrap();
