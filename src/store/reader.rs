@@ -125,9 +125,10 @@ impl Reader {
         }
         query.restrict("slot = ?", filter.slot.map(|slot| i64::from(slot.0)));
         // The order is that of `seq`, which is not that of time where a clock was set back; the ends of
-        // the stretch are found by the index on time, where SQLite would walk the whole log.
+        // the stretch are found apart. The plus has the first one found by the index on time: for the
+        // least number alone SQLite would walk the log from its beginning.
         query.restrict(
-            "at >= ? AND seq >= (SELECT min(seq) FROM events WHERE at >= ?)",
+            "at >= ? AND seq >= (SELECT min(+seq) FROM events WHERE at >= ?)",
             filter.since.map(text),
         );
         query.restrict(
