@@ -67,6 +67,10 @@ impl Machine {
         self.initramfs.tree(Path::new(&installed("systemd")));
         let unit = folder().join("guest/steps.service");
         self.initramfs.program("etc/systemd/system/steps.service", &unit);
+        for module in ["inet_diag.ko", "tcp_diag.ko"] {
+            let path = installed(&format!("vm/{module}"));
+            self.initramfs.program(&format!("modules/{module}"), Path::new(&path));
+        }
         self.words = "rdinit=/lib/systemd/systemd systemd.unit=steps.service \
                       systemd.unified_cgroup_hierarchy=1 systemd.mask=systemd-journald.service"
             .to_owned();

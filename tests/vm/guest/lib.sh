@@ -102,6 +102,11 @@ drain_timeout = "5s"
 END
 }
 
+# Whether a port answers. Who closes his side has no interest in the answer, so it is held open for a while.
+serves() {
+    { printf 'GET / HTTP/1.0\r\nHost: x\r\n\r\n' && sleep 2; } | timeout 5 nc 127.0.0.1 "$1" |
+        grep -q '^HTTP/1.* 200'
+}
 property() { systemctl show --property "$1" --value stanch@shop; }
 # The pids of the workers that are ready, the newest last.
 pids() { status | grep -o '"slot":[0-9]*,"pid":[0-9]*' | sed 's/.*://'; }

@@ -3,10 +3,10 @@ socket=/run/stanch/shop.sock store=/var/lib/stanch/shop.db
 workers=$(pids)
 before=$(property MainPID)
 kill -9 "$before"
-expect 'it serves' wget -qO /dev/null http://127.0.0.1:8000/
+expect 'it serves' serves 8000
 eventually 'systemd has started another' restarted "$before"
 expect 'they were adopted' event supervisor_recovered '"adopted":2'
-expect 'it serves' wget -qO /dev/null http://127.0.0.1:8000/
+expect 'it serves' serves 8000
 eventually 'they are replaced' replaced "$workers"
 expect 'none crashed' [ "$(events | grep -c worker_crashed)" = 0 ]
 worker=$(pids | tail -n 1)

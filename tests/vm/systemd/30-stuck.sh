@@ -10,6 +10,6 @@ before=$(property MainPID)
 kill -STOP "$before"
 eventually 'the watchdog has ended it' restarted "$before"
 expect 'they were adopted' event supervisor_recovered '"adopted":2'
-expect 'it serves' wget -qO /dev/null http://127.0.0.1:8000/
+expect 'it serves' serves 8000
 rm -r /run/systemd/system/stanch@.service.d
 systemctl daemon-reload

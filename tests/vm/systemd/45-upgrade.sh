@@ -11,7 +11,7 @@ expect 'the workers are the same' [ "$(pids)" = "$workers" ]
 for worker in $workers; do
     expect 'the kernel holds their limit' grep -q $((64 << 20)) "$(cgroup_of "$worker")/memory.max"
 done
-expect 'it serves' wget -qO /dev/null http://127.0.0.1:8000/
+expect 'it serves' serves 8000
 stanch restart --socket $socket
 eventually 'they are replaced' replaced "$workers"
 worker=$(pids | tail -n 1)

@@ -7,7 +7,7 @@ for worker in $workers; do
 done
 expect 'it ended in order' event supervisor_stopped
 expect 'no cgroup is left' [ -z "$(find /sys/fs/cgroup -name 'stanch-shop.*')" ]
-expect 'the other serves' wget -qO /dev/null http://127.0.0.1:9000/
+expect 'the other serves' serves 9000
 expect 'the other is found' [ "$(stanch status --json | wc -l)" = 1 ]
 # A configuration that cannot work is not started again and again.
 echo nonsense >>/etc/stanch/shop.toml
