@@ -1,7 +1,7 @@
 //! What an incident was not: the suspects that cost people an hour, each with the fact that clears or
 //! keeps it.
 
-use super::replacements::figure;
+use super::replacements::{figure, worker};
 use super::words::{between, both, count, size, span};
 use super::{Curve, Dossier};
 use crate::core::{Kind, Makeup, Record, Sample, WorkerId};
@@ -80,11 +80,15 @@ fn release(dossier: &Dossier) -> Option<Row> {
     Some(row("the release", "look at it", fact))
 }
 
-/// Whether it helped to restart: how fast a replaced worker grew, and how fast its successor does.
+/// Whether it helped to restart: how fast a worker that leaked grew, and how fast its successor does. Others
+/// that were replaced, for whatever reason, say nothing of it.
 fn restart(dossier: &Dossier) -> Option<Row> {
+    let confirmed = dossier.own().filter(|record| record.kind == Kind::LeakConfirmed);
+    let leaked: Vec<WorkerId> = confirmed.filter_map(worker).collect();
     let pairs: Vec<(&Curve, f64, f64)> = dossier
         .curves
         .iter()
+        .filter(|old| leaked.contains(&old.worker))
         .filter_map(|old| {
             let next = WorkerId { generation: old.worker.generation.next(), ..old.worker };
             let new = dossier.curves.iter().find(|curve| curve.worker == next)?;
@@ -112,7 +116,7 @@ fn rate(curve: &Curve) -> Option<f64> {
     let all: Vec<(Timestamp, f64)> = curve.samples.iter().filter_map(level).collect();
     let peak = all.iter().map(|point| point.1).fold(0.0, f64::max);
     // What follows the peak is its drain.
-    let until = all.iter().position(|point| point.1 >= peak)?;
+    let until = all.iter().rposition(|point| point.1 >= peak)?;
     let late = &all[until / 2..=until];
     let ((from, low), (to, high)) = (late.first()?, late.last()?);
     let seconds = to.duration_since(*from).as_secs_f64();

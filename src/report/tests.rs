@@ -1,5 +1,5 @@
 use super::*;
-use crate::core::{Figures, IncidentId, IncidentState, Kind, Severity, Slot};
+use crate::core::{Figures, Generation, IncidentId, IncidentState, Kind, Severity, Slot};
 use serde_json::json;
 
 const OPENED_S: i64 = 1_700_000_000;
@@ -136,6 +136,24 @@ fn a_restart_that_does_not_help_is_said() {
     assert_eq!(lines(&text, fact), 1, "{text}");
     // Of a worker without a successor nothing can be said.
     assert_eq!(lines(&markdown(&post_mortem(&leak(0))), "a restart does not help"), 0);
+}
+
+/// A worker in good order, one that leaks, one in good order.
+#[test]
+fn what_came_before_a_leak_does_not_hide_that_a_restart_helped() {
+    let mut dossier = leak(2);
+    dossier.records.retain(|record| {
+        record.kind != Kind::LeakConfirmed || record.generation == Some(Generation(2))
+    });
+    for curve in dossier.curves.iter_mut().filter(|curve| curve.worker.generation.0 != 2) {
+        for (_, sample) in &mut curve.samples {
+            sample.rss_anon_kib = Some(1024);
+        }
+    }
+    let text = markdown(&post_mortem(&dossier));
+    assert_eq!(lines(&text, "a restart does not help"), 0, "{text}");
+    let fact = "perhaps | worker 0.2 and its successor grow by 60 MiB and 0";
+    assert_eq!(lines(&text, fact), 1, "{text}");
 }
 
 #[test]

@@ -22,8 +22,13 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, SystemTime};
 
 const DRAFT: &str = ".draft-";
+/// More workers of one name in one incident are not told apart.
+const NAMESAKES: u32 = 1000;
+/// No kernel's is longer.
+const TICK: Duration = Duration::from_millis(10);
 
 /// Heaps of text shrink to a tenth at the fastest level, at some 100 MB/s; the slower ones gain little.
 const LEVEL: Compression = Compression::fast();
@@ -41,6 +46,8 @@ pub struct Locker {
     drafts: AtomicU64,
     /// One at a time makes room.
     sweep: Mutex<()>,
+    /// When this life of the supervisor began.
+    pub(super) since: SystemTime,
 }
 
 /// A part that is being written; it is gone if it is dropped before it is sealed.
@@ -105,7 +112,9 @@ impl Locker {
             }
         }
         let keep_bytes = AtomicU64::new(keep_bytes);
-        Self { folder, keep_bytes, drafts: AtomicU64::default(), sweep: Mutex::default() }
+        // The file system's clock may be a tick behind.
+        let since = SystemTime::now().checked_sub(TICK).unwrap_or(SystemTime::UNIX_EPOCH);
+        Self { folder, keep_bytes, drafts: AtomicU64::default(), sweep: Mutex::default(), since }
     }
 
     /// Keeps so many bytes from the next part on.
@@ -113,7 +122,8 @@ impl Locker {
         self.keep_bytes.store(bytes, Ordering::Relaxed);
     }
 
-    /// Begins a part.
+    /// Begins a part. Of a worker that has the name of an earlier one in the same incident (generations begin
+    /// anew with each supervisor) it lies beside that one's: `1.1-2`.
     ///
     /// # Errors
     /// What the kernel said to the folder; and that there is such a part already.
@@ -123,7 +133,12 @@ impl Locker {
         worker: WorkerId,
         part: Part,
     ) -> io::Result<Draft<'_>> {
-        let target = self.folder.join(&incident.0).join(worker.to_string()).join(part.as_str());
+        let of_incident = self.folder.join(&incident.0);
+        let beside = (2..NAMESAKES).map(|number| format!("{worker}-{number}"));
+        let names = std::iter::once(worker.to_string()).chain(beside);
+        let mut folders = names.map(|name| of_incident.join(name));
+        let folder = folders.find(|folder| self.is_free(folder));
+        let target = folder.ok_or(ErrorKind::AlreadyExists)?.join(part.as_str());
         if target.exists() {
             return Err(ErrorKind::AlreadyExists.into());
         }
@@ -131,6 +146,15 @@ impl Locker {
         let folder = self.folder.join(format!("{DRAFT}{}-{number}", std::process::id()));
         make_folder(&folder)?;
         Ok(Draft { locker: self, folder, target, files: 0 })
+    }
+
+    /// Whether a worker's folder is not there, or from this life of the supervisor.
+    fn is_free(&self, folder: &Path) -> bool {
+        match fs::metadata(folder) {
+            // Where the file system does not tell, the name is taken for one life's.
+            Ok(metadata) => metadata.created().map_or(true, |at| at >= self.since),
+            Err(_) => true,
+        }
     }
 
     /// Removes the oldest parts until the rest is small enough; how many, and what they took.

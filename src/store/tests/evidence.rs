@@ -7,6 +7,7 @@ use std::fs;
 use std::io::{ErrorKind, Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
 
 const INCIDENT: &str = "20261121T153012Z";
 
@@ -111,6 +112,18 @@ fn a_part_has_its_name_once_and_files_have_harmless_names() {
     let folder = evidence_folder(&store).join(INCIDENT).join("0.1/command");
     assert_eq!((mode(&folder), mode(&folder.join("a_b_.gz"))), (0o700, 0o600));
     assert_eq!(mode(&evidence_folder(&store)), 0o700);
+}
+
+/// Generations begin anew with each supervisor.
+#[test]
+fn a_namesake_of_an_earlier_supervisor_has_a_folder_of_its_own() {
+    let (_folder, store) = place();
+    put(&Locker::new(&store, 1 << 20), 1, b"x");
+    let mut later = Locker::new(&store, 1 << 20);
+    later.since = SystemTime::now() + Duration::from_secs(1);
+    put(&later, 1, b"y");
+    let workers: Vec<String> = kept(&store).unwrap().into_iter().map(|part| part.worker).collect();
+    assert_eq!(workers, ["0.1", "0.1-2"]);
 }
 
 #[test]
