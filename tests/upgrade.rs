@@ -552,23 +552,30 @@ fn the_service_manager_is_told() {
     let address = free_address();
     let text = config(&Server::NodeHttp.app(address), 1, &[address], "");
     let mut stanch = Stanch::start_in(place, &text, Output::Log);
-    let wait_for = |what: &str| {
+    let next = || {
         let mut text = [0; 4096];
-        let end = Instant::now() + PATIENCE;
+        let length = manager.recv(&mut text).expect("it goes on speaking");
+        String::from_utf8_lossy(&text[..length]).into_owned()
+    };
+    // And what was told just before it.
+    let wait_for = |what: &str| {
+        let (end, mut before) = (Instant::now() + PATIENCE, String::new());
         while Instant::now() < end {
-            let length = manager.recv(&mut text).expect("it goes on speaking");
-            let text = String::from_utf8_lossy(&text[..length]);
+            let text = next();
             if text.lines().any(|line| line == what) {
-                return text.into_owned();
+                return [before, text];
             }
+            before = text;
         }
         panic!("not told: {what}");
     };
     wait_for("READY=1");
     stanch.wait_ready(1);
     upgrade(&stanch);
-    let reloading = wait_for("RELOADING=1");
+    let [before, reloading] = wait_for("RELOADING=1");
     assert!(reloading.contains("MONOTONIC_USEC="), "{reloading}");
+    // Neither program is taken for stuck, however long it takes.
+    assert_eq!([before, next()], ["WATCHDOG=1"; 2]);
     wait_for("READY=1");
     wait_for("WATCHDOG=1");
     stanch.stop_clean();

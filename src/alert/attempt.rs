@@ -109,10 +109,14 @@ fn judge(answer: Answer, secrets: &[String]) -> Result<String, Refusal> {
     }
     if status.is_redirection() {
         let elsewhere = location.map_or("elsewhere".to_owned(), |host| format!("to {host}"));
-        return Err(Refusal::never(format!(
+        let error = format!(
             "it answers {status} and points {elsewhere}; redirects are not followed, name the final \
              address"
-        )));
+        );
+        let for_ever =
+            matches!(status, StatusCode::MOVED_PERMANENTLY | StatusCode::PERMANENT_REDIRECT);
+        // Else it is a detour of today: a page about maintenance, a login.
+        return Err(if for_ever { Refusal::never(error) } else { Refusal::later(error) });
     }
     let excerpt = cut(&masked(&excerpt, secrets), 200);
     let error = match excerpt.is_empty() {

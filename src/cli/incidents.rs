@@ -187,7 +187,9 @@ impl From<StoreError> for Failure {
             StoreError::Missing { .. }
             | StoreError::NotAStore { .. }
             | StoreError::Unbegun { .. } => Failure::Usage(text),
-            StoreError::Damaged { .. } | StoreError::Row { .. } => Failure::Refused(text),
+            StoreError::Damaged { .. } | StoreError::Emptied { .. } | StoreError::Row { .. } => {
+                Failure::Refused(text)
+            }
             _ => Failure::Fault(text),
         }
     }

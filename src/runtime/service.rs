@@ -38,14 +38,17 @@ impl Service {
         let period = watchdog.map_or(BEAT, |watchdog| BEAT.min(watchdog / 2));
         let mut beat = interval(period.max(Duration::from_millis(1)));
         beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        Self {
+        let service = Self {
             manager,
             watched: watchdog.is_some(),
             beat,
             ready: false,
             stopping: false,
             status: String::new(),
-        }
+        };
+        // The engine has the first turn later; after an upgrade the program before has said it last.
+        service.alive();
+        service
     }
 
     /// Whether there is anybody to tell.
@@ -60,9 +63,7 @@ impl Service {
 
     /// Says that it lives, and what it does if that has changed.
     pub fn beat(&mut self, view: &View) {
-        if self.watched {
-            self.tell("WATCHDOG=1");
-        }
+        self.alive();
         let status = status(view);
         if status != self.status && self.tell(&format!("STATUS={status}")) {
             self.status = status;
@@ -82,8 +83,10 @@ impl Service {
         }
     }
 
-    /// Says that the configuration is being read again.
+    /// Says that the configuration is being read again, by this program or the one that takes its place:
+    /// that may take a while, and its watchdog begins anew.
     pub fn reloading(&self) {
+        self.alive();
         match notify::reloading() {
             Ok(lines) => drop(self.tell(&lines)),
             Err(error) => tracing::debug!(%error, "the service manager was not told of the reload"),
@@ -94,6 +97,12 @@ impl Service {
     pub fn reloaded(&self) {
         if self.ready {
             self.tell("READY=1");
+        }
+    }
+
+    fn alive(&self) {
+        if self.watched {
+            self.tell("WATCHDOG=1");
         }
     }
 

@@ -6,7 +6,7 @@ use super::note::{self, Note};
 use super::retire::{self, Segment};
 use super::rows::FORGET;
 use super::samples::{Keeper, Life, Row, SAMPLE_ROWS, StoredSample};
-use super::schema::{open_for_writing, probe, refine};
+use super::schema::{hash_of, open_for_writing, probe, refine};
 use super::touch::{Files, Touched};
 use super::{Head, StoreError};
 use crate::core::WorkerId;
@@ -61,7 +61,7 @@ impl Disk {
                 .map_err(|source| StoreError::Create { path: folder.into(), source })?;
         }
         let lock = Lock::take(path)?;
-        let connection = open_for_writing(path)?;
+        let (connection, mended) = open_for_writing(path)?;
         let failed =
             |source| refine(path, source, |path, source| StoreError::Read { path, source });
         let head = connection
@@ -71,7 +71,11 @@ impl Disk {
             .optional()
             .map_err(failed)?
             .unwrap_or_default();
-        let altered = short_of_note(&connection, path, &head).map_err(failed)?;
+        let short = short_of_note(&connection, path, &head).map_err(failed)?;
+        let mended = mended.map(|what| {
+            format!("{what}: put right, but what was written before may not be as it was meant")
+        });
+        let altered: Vec<_> = [mended, short].into_iter().flatten().collect();
         Ok(Disk {
             connection,
             _lock: lock,
@@ -80,7 +84,7 @@ impl Disk {
             suspect: false,
             probed: None,
             spoilt: false,
-            altered,
+            altered: (!altered.is_empty()).then(|| altered.join("; ")),
             note: Note::of(path),
             head,
             retention,
@@ -388,11 +392,7 @@ fn short_of_note(
     head: &Head,
 ) -> rusqlite::Result<Option<String>> {
     let Some(noted) = note::noted(path) else { return Ok(None) };
-    let found: Option<String> = connection
-        .query_row("SELECT hash FROM events WHERE seq = ?1", [noted.seq.cast_signed()], |row| {
-            row.get(0)
-        })
-        .optional()?;
+    let found = hash_of(connection, noted.seq)?;
     let (noted, place) = (&noted, note::place(path));
     Ok(match found {
         Some(hash) if hash == noted.hash => None,

@@ -57,6 +57,18 @@ pub enum StoreError {
         /// The store.
         path: PathBuf,
     },
+    /// The file is that of a new store, and the note beside it says that there was more.
+    #[error(
+        "the store {0} is empty, although stanch had written {seq} events to it: they were in {0}-wal, which is \
+         damaged or gone; it was left alone: keep both as evidence, move them away, and a new one begins",
+        path.display()
+    )]
+    Emptied {
+        /// The store.
+        path: PathBuf,
+        /// The last event that was written.
+        seq: u64,
+    },
     /// The file is a database, but not one of ours.
     #[error("{} is not a store of stanch; it was left alone", path.display())]
     NotAStore {

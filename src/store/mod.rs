@@ -63,6 +63,7 @@ mod retire;
 mod rows;
 mod samples;
 mod schema;
+mod shape;
 #[cfg(test)]
 mod tests;
 mod thread;

@@ -6,7 +6,8 @@ use super::note;
 use super::retire::retired;
 use super::rows::Vouched;
 use super::samples::{Life, StoredSample};
-use super::schema::{is_damage, open_for_reading, refine};
+use super::schema::{Version, is_damage, open_for_reading, refine, version};
+use super::shape;
 use crate::core::{IncidentId, Kind, Record, Sample, Slot, WorkerId};
 use jiff::Timestamp;
 use rusqlite::types::Value;
@@ -176,8 +177,9 @@ impl Reader {
     /// Walks the whole chain, from the last event that retention removed, and compares the table of
     /// incidents with it (see `rows`). `head` is the hash of some event, noted earlier outside the store:
     /// if it is not in the chain, the tail was cut or the chain computed anew. The head that stanch notes
-    /// beside the store is looked for in the same way (see `note`). At last SQLite compares the indexes with
-    /// the tables: an event that an index lacks is in the chain, and no question by that index finds it.
+    /// beside the store is looked for in the same way (see `note`). Then the tables, indexes and triggers are
+    /// compared with those that stanch makes (see `shape`), and SQLite compares the indexes with the tables: an
+    /// event that an index lacks is in the chain, and no question by that index finds it.
     ///
     /// The error is for a store that cannot be read at all; a damaged page is a break.
     pub fn verify(&self, head: Option<&str>) -> Result<Result<Verified, Break>, StoreError> {
@@ -189,6 +191,9 @@ impl Reader {
             Ok(walked) => walked,
             Err(broken) => return Ok(Err(broken)),
         };
+        if let Some(broken) = self.read(self.shape())? {
+            return Ok(Err(broken));
+        }
         // Before the table of incidents, which is compared by means of an index of this one.
         if let Some(broken) = self.integrity("events") {
             return Ok(Err(broken));
@@ -200,6 +205,22 @@ impl Reader {
         let others = ["incidents", "lives", "samples", "meta"];
         let broken = others.into_iter().find_map(|table| self.integrity(table));
         Ok(broken.map_or(Ok(Verified { vouched, ..verified }), Err))
+    }
+
+    /// What is not as stanch makes it.
+    fn shape(&self) -> rusqlite::Result<Option<Break>> {
+        let Version::Schema(version) = version(&self.connection)? else { return Ok(None) };
+        let faults = shape::faults(&self.connection, version)?;
+        let words: Vec<_> = faults.iter().map(ToString::to_string).collect();
+        Ok((!words.is_empty()).then(|| Break {
+            seq: None,
+            incident: None,
+            why: format!(
+                "{}: the events are whole, but questions may not find what they say, and what is written \
+                 may be changed on its way; the next `stanch run` puts indexes and triggers right",
+                words.join(", ")
+            ),
+        }))
     }
 
     /// What SQLite finds wrong with a table, its indexes included.

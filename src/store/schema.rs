@@ -5,7 +5,7 @@
 //! (`immutable=1`): a store of a newer stanch, a foreign database, or a damaged file stays
 //! byte-identical. Paths go to SQLite as `file:` URIs because only those carry `immutable`.
 
-use super::{Head, StoreError, beside};
+use super::{Head, StoreError, beside, note, shape};
 use nix::errno::Errno;
 use nix::unistd::{AccessFlags, access};
 use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, TransactionBehavior, ffi};
@@ -132,9 +132,9 @@ const CACHE_KIB: i64 = 512;
 /// A checkpoint cuts the `-wal` file back to this.
 const WAL_LIMIT_BYTES: i64 = 16 * 1024 * 1024;
 
-/// Opens the store for writing, made or brought to [`VERSION`] where needed. The caller holds the
-/// lock of the store.
-pub(super) fn open_for_writing(path: &Path) -> Result<Connection, StoreError> {
+/// Opens the store for writing, made or brought to [`VERSION`] where needed; with what of its indexes and
+/// triggers was not as it should be, in words, and is now. The caller holds the lock of the store.
+pub(super) fn open_for_writing(path: &Path) -> Result<(Connection, Option<String>), StoreError> {
     look(path)?;
     let open = |source| refine(path, source, |path, source| StoreError::Open { path, source });
     // SQLite would make it readable to all.
@@ -150,12 +150,10 @@ pub(super) fn open_for_writing(path: &Path) -> Result<Connection, StoreError> {
     connection.pragma_update(None, "synchronous", "FULL").map_err(open)?;
     connection.pragma_update(None, "cache_size", -CACHE_KIB).map_err(open)?;
     connection.pragma_update(None, "journal_size_limit", WAL_LIMIT_BYTES).map_err(open)?;
-    migrate(&mut connection).map_err(|source| StoreError::Migrate {
-        path: path.into(),
-        to: VERSION,
-        source,
+    let migrated = migrate(&mut connection).map_err(|source| {
+        refine(path, source, |path, source| StoreError::Migrate { path, to: VERSION, source })
     })?;
-    Ok(connection)
+    Ok((connection, migrated))
 }
 
 /// Opens the store for reading only; a writer may be at work. Where the folder cannot be written
@@ -196,26 +194,25 @@ pub(super) fn probe(path: &Path, head: Option<&Head>) -> Result<(), StoreError> 
     let said: String =
         connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0)).map_err(failed)?;
     if said != "ok" {
-        let code = ffi::Error::new(ffi::SQLITE_CORRUPT);
-        return Err(failed(rusqlite::Error::SqliteFailure(code, Some(said))));
+        return Err(failed(corrupt(said)));
     }
     let Some(head) = head.filter(|head| head.seq > 0) else { return Ok(()) };
-    let found: Option<String> = connection
-        .query_row("SELECT hash FROM events WHERE seq = ?1", [head.seq.cast_signed()], |row| {
-            row.get(0)
-        })
-        .optional()
-        .map_err(failed)?;
-    match found {
+    match hash_of(&connection, head.seq).map_err(failed)? {
         Some(hash) if hash == head.hash => Ok(()),
         _ => Err(StoreError::Replaced { path: path.into() }),
     }
 }
 
+/// The hash of an event, if it is there.
+pub(super) fn hash_of(connection: &Connection, seq: u64) -> rusqlite::Result<Option<String>> {
+    let query = "SELECT hash FROM events WHERE seq = ?1";
+    connection.query_row(query, [seq.cast_signed()], |row| row.get(0)).optional()
+}
+
 /// Refuses a file that this program must not write, without touching it.
 fn look(path: &Path) -> Result<(), StoreError> {
     match fs::metadata(path) {
-        Ok(file) if file.len() > 0 => {}
+        Ok(file) if file.len() > 0 || unsettled(path) => {}
         Ok(_) => return Ok(()),
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
         Err(source) => return Err(StoreError::Look { path: path.into(), source }),
@@ -227,12 +224,14 @@ fn look(path: &Path) -> Result<(), StoreError> {
     match judge(path, found) {
         // A stanch that was killed between the creation of the file and that of its tables.
         Err(StoreError::Unbegun { .. }) => Ok(()),
+        // All of it was in the `-wal` file; without one there is nothing to be kept as evidence.
+        Err(StoreError::Emptied { .. }) if !unsettled(path) => Ok(()),
         judged => judged,
     }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
-enum Version {
+pub(super) enum Version {
     /// A database without tables.
     Empty,
     /// A database of something else.
@@ -241,7 +240,7 @@ enum Version {
     Schema(i64),
 }
 
-fn version(connection: &Connection) -> rusqlite::Result<Version> {
+pub(super) fn version(connection: &Connection) -> rusqlite::Result<Version> {
     let count = |sql| connection.query_row(sql, [], |row| row.get::<_, i64>(0));
     if count("SELECT count(*) FROM sqlite_schema")? == 0 {
         return Ok(Version::Empty);
@@ -261,17 +260,22 @@ fn judge(path: &Path, found: Version) -> Result<(), StoreError> {
         Version::Schema(found) => {
             Err(StoreError::Newer { path: path.into(), found, known: VERSION })
         }
-        Version::Empty => Err(StoreError::Unbegun { path: path.into() }),
+        Version::Empty => Err(match note::noted(path) {
+            Some(Head { seq, .. }) => StoreError::Emptied { path: path.into(), seq },
+            None => StoreError::Unbegun { path: path.into() },
+        }),
         Version::Foreign => Err(StoreError::NotAStore { path: path.into() }),
     }
 }
 
-fn migrate(connection: &mut Connection) -> rusqlite::Result<()> {
+/// Gives what of its schema was not as it should be.
+fn migrate(connection: &mut Connection) -> rusqlite::Result<Option<String>> {
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     let found = match version(&transaction)? {
         Version::Schema(version) => version,
         Version::Empty | Version::Foreign => 0,
     };
+    let mended = shape::mend(&transaction, found)?;
     for migration in MIGRATIONS.iter().skip(usize::try_from(found).unwrap_or(0)) {
         transaction.execute_batch(migration)?;
     }
@@ -279,7 +283,8 @@ fn migrate(connection: &mut Connection) -> rusqlite::Result<()> {
         transaction
             .execute("UPDATE meta SET value = ?1 WHERE key = 'schema_version'", [VERSION])?;
     }
-    transaction.commit()
+    transaction.commit()?;
+    Ok(mended)
 }
 
 /// Whether commits may lie in the `-wal` file that are not in the store itself.
@@ -331,6 +336,11 @@ pub(super) fn refine(
     } else {
         otherwise(path.into(), source)
     }
+}
+
+/// Damage that SQLite did not find by itself.
+pub(super) fn corrupt(what: String) -> rusqlite::Error {
+    rusqlite::Error::SqliteFailure(ffi::Error::new(ffi::SQLITE_CORRUPT), Some(what))
 }
 
 /// Whether SQLite says that the file's content is broken.

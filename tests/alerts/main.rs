@@ -160,9 +160,10 @@ fn workers_do_not_inherit_secrets_of_alerts() {
 fn receivers_that_fail_are_tried_again_and_hold_up_nobody() {
     let elsewhere = Receiver::start(|_, _| Reaction::Answer(OK));
     let location = format!(
-        "HTTP/1.1 302 Found\r\nlocation: http://{}/\r\ncontent-length: 0\r\n\r\n",
+        "HTTP/1.1 301 Moved\r\nlocation: http://{}/\r\ncontent-length: 0\r\n\r\n",
         elsewhere.address
     );
+    let detour = location.replace("301 Moved", "302 Found");
     let receiver = Receiver::start(move |path, nth| match (path, nth) {
         ("/500", 0) => Reaction::Answer("HTTP/1.1 500 Oops\r\ncontent-length: 4\r\n\r\nouch"),
         ("/429", 0) => {
@@ -177,10 +178,12 @@ fn receivers_that_fail_are_tried_again_and_hold_up_nobody() {
         ("/404-t0k3n", _) => Reaction::Answer(
             "HTTP/1.1 404 No\r\ncontent-length: 29\r\n\r\nno route /404-t0k3n was found",
         ),
+        ("/detour", 0) => Reaction::Text(detour.clone()),
         ("/redirect", _) => Reaction::Text(location.clone()),
         _ => Reaction::Answer(OK),
     });
-    let paths = ["500", "429", "hang", "close", "slow", "slow-error", "404-t0k3n", "redirect"];
+    let paths =
+        ["500", "429", "hang", "close", "slow", "slow-error", "404-t0k3n", "redirect", "detour"];
     let place = Place::new();
     let mut text = String::new();
     for path in paths {
@@ -195,6 +198,7 @@ fn receivers_that_fail_are_tried_again_and_hold_up_nobody() {
         ("429", "429 Too Many Requests"),
         ("hang", "no answer within 5 s"),
         ("close", "does not speak HTTP"),
+        ("detour", "302 Found and points"),
         ("slow-error", "503 Service Unavailable: later"),
     ] {
         let failed = error(outcome(&mut stanch, to, "alert_failed", Some(false)));

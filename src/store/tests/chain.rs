@@ -137,10 +137,14 @@ fn every_change_of_the_past_is_found_where_it_is() {
     proptest!(config, |(tamper in tamper())| {
         std::fs::copy(&original, &copy).unwrap();
         let connection = Connection::open(&copy).unwrap();
-        for trigger in TRIGGERS {
+        let triggers = TRIGGERS.map(|trigger| {
+            let text = "SELECT sql FROM sqlite_schema WHERE name = ?1";
+            let text: String = connection.query_row(text, [trigger], |row| row.get(0)).unwrap();
             connection.execute_batch(&format!("DROP TRIGGER {trigger}")).unwrap();
-        }
+            text
+        });
         let first = apply(&connection, &tamper);
+        triggers.iter().for_each(|text| connection.execute_batch(text).unwrap());
         drop(connection);
         if let Tamper::CutTail { from } = tamper {
             // All that a chain without its end can show:

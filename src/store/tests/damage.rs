@@ -144,6 +144,37 @@ async fn an_end_that_is_lost_with_the_log_file_is_found_and_told() {
     assert!(why.contains(&format!("ended after event {}, and stanch had", lost - 1)), "{why}");
 }
 
+/// The same where nothing was brought into the store yet: what is left looks like that of a new one.
+#[tokio::test]
+async fn a_store_that_lies_in_a_damaged_log_file_alone_is_left_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("s.db");
+    let mut disk = Disk::open(&path, RETENTION).unwrap();
+    disk.write(&Head::default().extend([record(1), record(2)].iter())).unwrap();
+    let killed = tempfile::tempdir().unwrap();
+    let copy = killed.path().join("s.db");
+    for suffix in ["", "-wal", ".head"] {
+        fs::copy(beside(&path, suffix), beside(&copy, suffix)).unwrap();
+    }
+    let mut damaged = fs::read(wal(&copy)).unwrap();
+    // In the first frame.
+    damaged[100] ^= 1;
+    fs::write(wal(&copy), &damaged).unwrap();
+    let error = Reader::open(&copy).unwrap_err();
+    assert!(matches!(error, StoreError::Emptied { seq: 2, .. }), "{error:?}");
+
+    let error = Store::open(&copy, RETENTION).unwrap_err();
+    let mut store = Store::detached(&copy, RETENTION, error).unwrap();
+    let durable = store.writer().append(record(3));
+    let told = health(&mut store).await;
+    let Health::Degraded { error: StoreError::Emptied { .. } } = told else { panic!("{told:?}") };
+    assert_eq!(fs::read(wal(&copy)).unwrap(), damaged);
+    move_away(&copy);
+    assert_eq!(written(durable).await.seq, 1);
+    let Health::Altered { why } = health(&mut store).await else { panic!("not told") };
+    assert!(why.contains("ended after event 0, and stanch had written 2"), "{why}");
+}
+
 #[tokio::test]
 async fn a_store_that_is_gone_at_the_start_is_told() {
     let folder = tempfile::tempdir().unwrap();
@@ -198,6 +229,58 @@ fn an_index_that_hides_an_event_is_found() {
     let broken = verify(&path, None).unwrap_err();
     assert_eq!((broken.seq, &broken.incident), (None, &None), "{broken:?}");
     assert!(broken.why.contains("events_at") && broken.why.contains("REINDEX"), "{broken:?}");
+}
+
+#[test]
+fn a_column_that_is_computed_otherwise_is_found() {
+    for (text, other) in [("'$.kind'", "'$.kine'"), ("'$.slot'", "'$.pid'")] {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("s.db");
+        store_with(&path, 1);
+        let file = Connection::open(&path).unwrap();
+        file.execute_batch(&format!(
+            "PRAGMA writable_schema = ON;
+             UPDATE sqlite_schema SET sql = replace(sql, \"{text}\", \"{other}\");"
+        ))
+        .unwrap();
+        drop(file);
+        let broken = verify(&path, None).unwrap_err();
+        assert_eq!((broken.seq, &broken.incident), (None, &None), "{broken:?}");
+        assert!(broken.why.contains("the table events is not as stanch makes it"), "{broken:?}");
+        let error = Store::open(&path, RETENTION).unwrap_err();
+        assert!(matches!(error, StoreError::Damaged { .. }), "{error:?}");
+    }
+}
+
+#[tokio::test]
+async fn triggers_are_put_right_and_others_go() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("s.db");
+    store_with(&path, 1);
+    let file = Connection::open(&path).unwrap();
+    file.execute_batch(
+        "DROP TRIGGER events_stay_as_they_are;
+         DROP INDEX events_at;
+         CREATE TRIGGER \"of \"\"mine\" AFTER INSERT ON incidents BEGIN DELETE FROM incidents; END;
+         CREATE TABLE mine (x);
+         CREATE TRIGGER my_own AFTER INSERT ON mine BEGIN DELETE FROM mine; END;",
+    )
+    .unwrap();
+    drop(file);
+    let words = [
+        "the trigger events_stay_as_they_are is missing",
+        "the index events_at is missing",
+        "the trigger of \"mine is not stanch's",
+    ];
+    let broken = verify(&path, None).unwrap_err();
+    assert!(words.iter().all(|word| broken.why.contains(word)), "{broken:?}");
+    assert!(!broken.why.contains("my_own"), "{broken:?}");
+    let mut store = Store::open(&path, RETENTION).unwrap();
+    written(store.writer().append(record(2))).await;
+    let Health::Altered { why } = health(&mut store).await else { panic!("not told") };
+    assert!(words.iter().all(|word| why.contains(word)), "{why}");
+    assert_eq!(store.close(DEADLINE), 0);
+    assert_eq!(verify(&path, None).unwrap().events, 2);
 }
 
 #[test]
