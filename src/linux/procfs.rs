@@ -281,11 +281,17 @@ impl Procfs {
 
     /// Whether a process has a handler for a signal: bit n-1 of `SigCgt` (proc_pid_status(5)).
     pub fn catches(&self, pid: Pid, signal: Signal) -> bool {
-        let status = self.read(pid, "status").unwrap_or_default();
-        let status = String::from_utf8_lossy(&status);
-        let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:"));
-        let caught = caught.and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok());
+        let caught = self.mask(&pid.to_string(), "SigCgt");
         caught.is_some_and(|caught| caught & (1 << (signal as i32 - 1)) != 0)
+    }
+
+    /// A mask of bits in the status of a process, which is named by its number or `self`.
+    pub fn mask(&self, process: &str, name: &str) -> Option<u64> {
+        let status = fs::read(self.root.join(process).join("status")).ok()?;
+        let status = String::from_utf8_lossy(&status);
+        let mut lines = status.lines().filter_map(|line| line.split_once(':'));
+        let (_, hex) = lines.find(|(field, _)| *field == name)?;
+        u64::from_str_radix(hex.trim(), 16).ok()
     }
 
     /// The value of a variable in the environment that the process was started with. `None` also

@@ -101,9 +101,7 @@ fn courier(
         targets,
         spool: store::beside(&surroundings.store, ".alerts"),
         environment: environment.collect(),
-        start: Arc::new(move |command: &mut Command| {
-            children.start(|| command.spawn().map(|child| (child.id().cast_signed(), child)))
-        }),
+        start: Arc::new(move |command: &mut Command| children.spawn(command)),
         events,
     };
     Courier::start(setup)

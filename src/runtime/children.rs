@@ -3,10 +3,13 @@
 //! The engine reaps all children of the process, whoever started them, so who starts one says so here
 //! and is told of its end.
 
+use super::lock::lock;
 use crate::core::ExitStatus;
 use crate::linux::tree::Tree;
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::io;
+use std::process::Command;
+use std::sync::{Arc, Mutex, MutexGuard};
 use tokio::sync::oneshot;
 
 /// How a child ended. Closed without a word: nobody reaps any more, the supervisor ends.
@@ -34,6 +37,11 @@ impl Children {
         Ok((started, end))
     }
 
+    /// Starts one that is a plain process.
+    pub fn spawn(&self, command: &mut Command) -> io::Result<(std::process::Child, Exit)> {
+        self.start(|| command.spawn().map(|child| (child.id().cast_signed(), child)))
+    }
+
     /// All that the child starts is killed when the supervisor ends.
     pub fn bind(&self, pid: i32, tree: &Arc<Mutex<Tree>>) {
         if let Some(child) = self.lock().get_mut(&pid) {
@@ -56,12 +64,12 @@ impl Children {
     /// Nobody will wait for them.
     pub fn kill_bound(&self) {
         for tree in std::mem::take(&mut *self.lock()).into_values().filter_map(|child| child.tree) {
-            tree.lock().unwrap_or_else(PoisonError::into_inner).kill_all();
+            lock(&tree).kill_all();
         }
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<i32, Child>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.0)
     }
 }
 

@@ -2,12 +2,15 @@
 //! worker's user, nothing inherited but what they shall have), and nothing of them survives.
 
 use super::children::Exit;
+use super::lock::lock;
 use crate::config::Config;
 use crate::core::WorkerId;
-use crate::linux::launch::{Account, Environment, Plan};
-use crate::linux::spawn::Launching;
+use crate::core::words::chain;
+use crate::linux::launch::{Account, AccountError, Environment, Plan};
+use crate::linux::spawn::{Launching, Progress};
 use crate::linux::tree::Tree;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
+use tokio::time::Instant;
 
 /// A command that is being started.
 pub(super) struct Started {
@@ -19,10 +22,40 @@ pub(super) struct Started {
 }
 
 impl Started {
+    /// Sees the start through; the error says why it does not run.
+    pub async fn runs(&mut self, until: Instant) -> Result<(), String> {
+        loop {
+            match self.launching.next(until).await {
+                Ok(Progress::Executing { .. }) => {}
+                Ok(Progress::Running) => return Ok(()),
+                Err(error) => {
+                    let stage = error.stage();
+                    return Err(format!("could not be started: {stage}: {}", chain(&error)));
+                }
+            }
+        }
+    }
+
     /// Ends it with all that it has started.
     pub fn kill_off(&self) {
-        self.tree.lock().unwrap_or_else(PoisonError::into_inner).kill_all();
+        lock(&self.tree).kill_all();
     }
+}
+
+/// As whom workers and commands run, where that is configured.
+pub(super) fn account(config: &Config) -> Result<Option<Account>, AccountError> {
+    Account::resolve(config.app.user.as_deref(), config.app.group.as_deref())
+}
+
+/// What workers and commands inherit, as that user. Without the secrets of alerts: the user may look into
+/// it.
+pub(super) fn environment(config: &Config, account: Option<&Account>) -> Environment {
+    let mut environment = Environment::inherited();
+    config.settings.alert_variables().for_each(|name| environment.remove(name));
+    if let Some(account) = account {
+        environment.set_account(account);
+    }
+    environment
 }
 
 /// What a command shall be. Each of `values` replaces its name in braces, and is in the environment:
@@ -42,12 +75,7 @@ pub(super) fn plan(
     };
     let mut words = command.iter().map(replace);
     let program = words.next().ok_or("there is no command")?;
-    let mut environment = Environment::inherited();
-    // Its user may look into it.
-    config.settings.alert_variables().for_each(|name| environment.remove(name));
-    if let Some(account) = &account {
-        environment.set_account(account);
-    }
+    let mut environment = environment(config, account.as_ref());
     for (name, value) in values {
         environment.set(format!("STANCH_{}", name.to_uppercase()), value);
     }

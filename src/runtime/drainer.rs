@@ -2,6 +2,7 @@
 //! one when the core says so.
 
 use super::launch::Surroundings;
+use super::lock::lock;
 use super::message::Message;
 use crate::core::words::chain;
 use crate::core::{Event, Left, WorkerId};
@@ -9,7 +10,7 @@ use crate::linux::sockdiag;
 use crate::linux::tree::Tree;
 use std::collections::HashSet;
 use std::io;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
@@ -146,11 +147,7 @@ impl Drainer {
 
     /// Connections that the worker has not accepted.
     fn waiting(&self) -> io::Result<u32> {
-        let plane = self.surroundings.plane.lock().unwrap_or_else(PoisonError::into_inner);
+        let plane = lock(&self.surroundings.plane);
         plane.waiting(self.worker).map_err(|error| io::Error::other(chain(&error)))
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -4,6 +4,7 @@ use super::clock::Clock;
 use super::executor::Executor;
 use super::handle::Request;
 use super::handover::{Candidate, Departure};
+use super::lock::lock;
 use super::message::Message;
 use super::reload::ReadConfig;
 use super::service::Service;
@@ -20,7 +21,7 @@ use nix::sys::signal::Signal;
 use signal_hook::consts::{SIGALRM, SIGCHLD, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2};
 use signal_hook_tokio::Signals;
 use std::collections::{BTreeSet, VecDeque};
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
@@ -242,7 +243,7 @@ impl Engine {
         let slots: BTreeSet<Slot> = view.slots.iter().map(|row| row.slot).collect();
         let surroundings = &self.executor.surroundings;
         let own = slots.into_iter().filter_map(|slot| surroundings.config.listen.own_address(slot));
-        let plane = surroundings.plane.lock().unwrap_or_else(PoisonError::into_inner);
+        let plane = lock(&surroundings.plane);
         let addresses = match config.listen.mode {
             ListenMode::Port => own.map(Address::Inet).collect(),
             ListenMode::Takeover | ListenMode::Inherit | ListenMode::None => plane.listeners(),

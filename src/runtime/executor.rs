@@ -9,10 +9,9 @@ use super::handover::Candidate;
 use super::hooks;
 use super::host::OomKills;
 use super::launch::Surroundings;
+use super::lock::lock;
 use super::message::{LaunchFailure, Message};
-use super::output::{Remainder, Stream};
-use super::prober::Prober;
-use super::recovery::{Finds, Kept, Remnant};
+use super::recovery::Finds;
 use super::roster::{Live, Roster};
 use super::sampler::{Holds, Sampler};
 use super::tail::Tail;
@@ -20,16 +19,13 @@ use crate::config::Config;
 use crate::core::evidence::{Inquiry, Part};
 use crate::core::hooks::Call;
 use crate::core::words::chain;
-use crate::core::{
-    Action, Event, ExitStatus, Intent, Kind, OomKiller, Record, Reply, Ticket, WorkerId,
-};
+use crate::core::{Action, Event, Intent, Kind, OomKiller, Record, Reply, Ticket, WorkerId};
 use crate::linux::bounds::bounds;
 use crate::linux::cgroup::{CgroupError, Leaf, Leaves, Limits, MemoryGroup};
 use crate::linux::launch::Plan;
-use crate::linux::pidfd::End;
-use crate::linux::plane::{Calls, Plane};
+use crate::linux::plane::Plane;
 use crate::linux::pressure;
-use crate::linux::procfs::{ProcessId, Procfs};
+use crate::linux::procfs::Procfs;
 use crate::linux::sockdiag;
 use crate::linux::spawn::{self, Launcher, Launching, Output, SpawnError};
 use crate::linux::tree::{Orphans, Tree};
@@ -39,7 +35,7 @@ use nix::sys::signal::Signal;
 use nix::unistd::Pid;
 use std::collections::{BTreeMap, HashMap};
 use std::os::fd::AsFd;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 use tokio::sync::{oneshot, watch};
 use tokio::task::AbortHandle;
@@ -234,7 +230,7 @@ impl Executor {
     }
 
     /// Samples a worker from now on; gives what is known of its limits.
-    fn observe(&mut self, worker: WorkerId) -> Vec<Event> {
+    pub fn observe(&mut self, worker: WorkerId) -> Vec<Event> {
         let Some(live) = self.roster.get_mut(worker) else { return Vec::new() };
         let (life, tree) = (Arc::clone(&live.life), Arc::clone(&live.tree));
         let held = live.memory.as_ref().is_some_and(MemoryGroup::is_limited);
@@ -243,143 +239,6 @@ impl Executor {
         let bounds = bounds(&self.procfs, Pid::from_raw(live.pid));
         let held = held.then_some(Event::LimitHeld { worker });
         [Event::Bounds { worker, bounds }].into_iter().chain(held).collect()
-    }
-
-    /// Watches over what lives of a worker that another supervisor has started.
-    fn adopt(&mut self, worker: WorkerId, verified: bool) -> Vec<Event> {
-        let Some(Remnant { leader, tree, age, kept }) = self.finds.remove(&worker) else {
-            return Vec::new();
-        };
-        let mut life = self.life(worker);
-        let (child, pipes) = match kept {
-            Some(Kept { life_started, child, pipes }) => {
-                life.started = life_started;
-                (child, pipes)
-            }
-            None => {
-                life.started = Timestamp::now().checked_sub(age).unwrap_or(life.started);
-                (false, Vec::new())
-            }
-        };
-        let now = Instant::now();
-        let group = |leader: ProcessId| {
-            let group = self.limits.adopt(&self.procfs, leader.pid, worker);
-            group.unwrap_or_else(|error| without_limit(worker, &error))
-        };
-        let memory = leader.and_then(group);
-        let mut tasks = Vec::new();
-        tasks.extend(memory.as_ref().and_then(|memory| self.watch_oom(worker, memory)));
-        let tail = Tail::new(self.surroundings.config.evidence.log_lines);
-        if let Some(leader) = leader {
-            self.read_output(worker, leader, pipes, &tail);
-            tasks.push(self.probe_adopted(worker, verified));
-            match child {
-                // Whose end the reaper tells.
-                true => self.answer_again(worker),
-                false => tasks.push(self.await_end(worker, leader)),
-            }
-        }
-        // Without a leader its end is nothing new.
-        let exit = leader.is_none().then_some(ExitStatus::Unknown);
-        let tree = Arc::new(Mutex::new(tree));
-        if child {
-            self.surroundings.notices.listen_to(worker, Arc::clone(&tree));
-        }
-        let live = Live {
-            pid: leader.map_or(0, |leader| leader.pid.as_raw()),
-            start_ticks: leader.map_or(0, |leader| leader.start_time_ticks),
-            tree,
-            life: Arc::new(life),
-            stop_signal: self.surroundings.config.app.stop_signal,
-            started: now.checked_sub(age).unwrap_or(now),
-            memory,
-            tasks,
-            tail,
-            baseline: Baseline::default(),
-            last_look: Baseline::default(),
-            adopted: !child,
-            launching: false,
-            exit_told: exit.is_some(),
-            exit,
-            stragglers: 0,
-            drain: None,
-            connections_cut: None,
-        };
-        self.roster.add(worker, live);
-        if leader.is_some() { self.observe(worker) } else { Vec::new() }
-    }
-
-    /// Reads on what an adopted worker writes: from the pipes that were handed over, or else anew.
-    fn read_output(
-        &self,
-        worker: WorkerId,
-        leader: ProcessId,
-        pipes: Vec<Remainder>,
-        tail: &Arc<Tail>,
-    ) {
-        let output = &self.surroundings.output;
-        for (number, stream) in [(1, Stream::Stdout), (2, Stream::Stderr)] {
-            if pipes.iter().any(|pipe| pipe.stream == stream) {
-                continue;
-            }
-            if let Some(pipe) = spawn::reopen(&self.procfs, leader, number) {
-                output.attach(worker, stream, pipe, tail.writer());
-            }
-        }
-        pipes.into_iter().for_each(|pipe| output.read_on(pipe, tail.writer()));
-    }
-
-    fn probe_adopted(&self, worker: WorkerId, verified: bool) -> AbortHandle {
-        let Surroundings { config, news, plane, events, notices, .. } = &self.surroundings;
-        let prober = Prober {
-            worker,
-            config: Arc::clone(config),
-            news: news.clone(),
-            plane: Arc::clone(plane),
-            notices: notices.clone(),
-            bound: watch::channel(true).1,
-            events: events.clone(),
-        };
-        let probes =
-            async move { if verified { prober.watch().await } else { prober.run().await } };
-        tokio::spawn(probes).abort_handle()
-    }
-
-    /// Goes on answering the calls of a worker, if it has the filter.
-    fn answer_again(&self, worker: WorkerId) {
-        match Calls::again(worker, &self.surroundings.plane) {
-            Ok(Some(calls)) => {
-                let (surroundings, said) = (self.surroundings.clone(), watch::channel(true).0);
-                tokio::spawn(async move { surroundings.answer(worker, calls, said).await });
-            }
-            Ok(None) => {}
-            Err(error) => tracing::error!(%worker, %error, "cannot wait for the worker's calls"),
-        }
-    }
-
-    /// Waits for the end of one that is no child.
-    fn await_end(&self, worker: WorkerId, leader: ProcessId) -> AbortHandle {
-        let (events, end) = (self.surroundings.events.clone(), End::of(&self.procfs, leader));
-        let waits = tokio::spawn(async move {
-            match end {
-                Ok(Some(end)) => end.wait().await,
-                Ok(None) => {}
-                Err(error) => {
-                    tracing::error!(%worker, %error, "its end cannot be waited for");
-                    return;
-                }
-            }
-            let _ = events.send(Message::Ended { worker }).await;
-        });
-        waits.abort_handle()
-    }
-
-    /// The leader of an adopted worker has ended.
-    pub fn ended(&mut self, worker: WorkerId) -> Vec<Event> {
-        if let Some(live) = self.roster.get_mut(worker) {
-            live.exit.get_or_insert(ExitStatus::Unknown);
-        }
-        self.look()
     }
 
     fn record(&mut self, record: Record) {
@@ -482,7 +341,7 @@ impl Executor {
     }
 
     /// What the worker's samples are kept under; its trend is judged from now on.
-    fn life(&self, worker: WorkerId) -> Life {
+    pub fn life(&self, worker: WorkerId) -> Life {
         let settings = &self.surroundings.config.settings;
         let limit_kib = settings.forecast_limit_kib();
         let warm_up = settings.leak.warm_up;
@@ -494,7 +353,7 @@ impl Executor {
         leaf.inspect_err(|error| without_leaf(worker, error)).ok()
     }
 
-    fn watch_oom(&self, worker: WorkerId, memory: &MemoryGroup) -> Option<AbortHandle> {
+    pub fn watch_oom(&self, worker: WorkerId, memory: &MemoryGroup) -> Option<AbortHandle> {
         let watch = memory
             .watch()
             .inspect_err(|error| tracing::warn!(%worker, %error, "cannot wait for the OOM killer"))
@@ -635,7 +494,7 @@ impl Executor {
     }
 
     fn plane(&self) -> MutexGuard<'_, Plane> {
-        self.surroundings.plane.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.surroundings.plane)
     }
 }
 

@@ -5,6 +5,7 @@
 use super::clock::{self, Clock};
 use super::engine::Engine;
 use super::executor::Executor;
+use super::lock::lock;
 use super::output::{Remainder, Stream};
 use super::recovery::{self, Finds, Kept, Remnant};
 use crate::config::Config;
@@ -22,7 +23,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::OwnedFd;
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio::task::spawn_blocking;
@@ -231,7 +232,7 @@ impl Engine {
     /// The estate, and no call of a worker is answered after it.
     fn leave_plane(&self, luggage: &mut Luggage) -> io::Result<Estate> {
         let plane = &self.executor.surroundings.plane;
-        let mut plane = plane.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut plane = lock(plane);
         let estate = self.estate(&plane, luggage)?;
         plane.retire();
         Ok(estate)

@@ -8,8 +8,7 @@ use super::tail::Tail;
 use crate::core::hooks::Call;
 use crate::core::words::chain;
 use crate::core::{Event, ExitStatus};
-use crate::linux::launch::{Account, Plan};
-use crate::linux::spawn::Progress;
+use crate::linux::launch::Plan;
 use std::net::SocketAddr;
 use tokio::time::{Instant, timeout_at};
 
@@ -17,8 +16,7 @@ use tokio::time::{Instant, timeout_at};
 pub(super) fn prepare(surroundings: &Surroundings, call: &Call) -> Result<Plan, String> {
     let config = &surroundings.config;
     let app = &config.app;
-    let account = Account::resolve(app.user.as_deref(), app.group.as_deref())
-        .map_err(|error| chain(&error))?;
+    let account = command::account(config).map_err(|error| chain(&error))?;
     let pid = call.pid.map(|pid| pid.to_string()).unwrap_or_default();
     let addresses = surroundings.addresses_of(call.worker.slot);
     let addresses: Vec<String> = addresses.iter().map(SocketAddr::to_string).collect();
@@ -58,15 +56,7 @@ pub(super) fn follow(surroundings: &Surroundings, call: Call, mut started: Start
 }
 
 async fn outcome(call: &Call, started: &mut Started, until: Instant) -> Result<(), String> {
-    loop {
-        match started.launching.next(until).await {
-            Ok(Progress::Executing { .. }) => {}
-            Ok(Progress::Running) => break,
-            Err(error) => {
-                return Err(format!("could not be started: {}: {}", error.stage(), chain(&error)));
-            }
-        }
-    }
+    started.runs(until).await?;
     match timeout_at(until, &mut started.exit).await {
         // Closed: nobody reaps any more, the supervisor ends.
         Ok(Ok(ExitStatus::Code(0)) | Err(_)) => Ok(()),

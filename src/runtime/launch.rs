@@ -1,5 +1,7 @@
 //! From the configuration to a running worker.
 
+use super::command;
+use super::lock::lock;
 use super::makeup::Hasher;
 use super::message::{LaunchFailure, Message};
 use super::notices::Notices;
@@ -9,7 +11,7 @@ use super::tail::Tail;
 use crate::config::{Config, ListenAddress, ListenMode};
 use crate::core::words::chain;
 use crate::core::{Event, Slot, WorkerId};
-use crate::linux::launch::{Account, Environment, Limit, Plan, Takeover};
+use crate::linux::launch::{Environment, Limit, Plan, Takeover};
 use crate::linux::mark::Mark;
 use crate::linux::plane::{Address, Calls, Plane, PlaneEvent};
 use crate::linux::spawn::{self, Launching, Progress};
@@ -17,7 +19,7 @@ use nix::errno::Errno;
 use nix::unistd::getpid;
 use std::net::SocketAddr;
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 use tokio::task::spawn_blocking;
@@ -70,7 +72,7 @@ impl Surroundings {
             ListenAddress::Tcp(address) => Some(*address),
             ListenAddress::Unix(_) => None,
         });
-        let plane = self.plane.lock().unwrap_or_else(PoisonError::into_inner);
+        let plane = lock(&self.plane);
         let bound = plane.listeners().into_iter().filter_map(|address| match address {
             Address::Inet(address) => Some(address),
             Address::Unix(_) => None,
@@ -91,18 +93,12 @@ impl Surroundings {
         let Config { app, listen, limits, settings, .. } = &*self.config;
         let (program, arguments) =
             app.command.split_first().ok_or_else(|| failure("exec", "there is no command"))?;
-        let account = Account::resolve(app.user.as_deref(), app.group.as_deref())
-            .map_err(|error| failure("user", chain(&error)))?;
-        let mut environment = Environment::inherited();
-        for name in settings.alert_variables() {
-            environment.remove(name);
-        }
+        let account =
+            command::account(&self.config).map_err(|error| failure("user", chain(&error)))?;
+        let mut environment = command::environment(&self.config, account.as_ref());
         environment.set("NOTIFY_SOCKET", self.notices.address());
         if let Some(watchdog) = settings.health.watchdog {
             environment.set("WATCHDOG_USEC", watchdog.as_micros().to_string());
-        }
-        if let Some(account) = &account {
-            environment.set_account(account);
         }
         if let Some(path) = &app.environment_file {
             read_environment(path, &mut environment)?;

@@ -14,6 +14,7 @@
 //! make of a word with a variable in it, and a file of more than [`WHOLE`] counts as changed when its size
 //! or time does.
 
+use super::lock::lock;
 use crate::config::{Config, ListenMode};
 use crate::core::Makeup;
 use crate::linux::launch::Plan;
@@ -26,7 +27,7 @@ use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 
 /// Larger files are not read: 256 MiB take a fifth of a second.
 const WHOLE: u64 = 256 * 1024 * 1024;
@@ -82,7 +83,7 @@ impl Hasher {
 
     /// The same for another configuration; what is known of files is kept.
     pub fn reconfigured(&self, config: &Config) -> Self {
-        let files = self.files.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let files = lock(&self.files).clone();
         Self { files: Mutex::new(files), ..Self::new(config, self.salt.clone()) }
     }
 
@@ -124,7 +125,7 @@ impl Hasher {
     fn file(&self, path: &Path) -> io::Result<[u8; 32]> {
         let file = fs::metadata(path)?;
         let state = state(&file);
-        let files = || self.files.lock().unwrap_or_else(PoisonError::into_inner);
+        let files = || lock(&self.files);
         if let Some((_, hash)) = files().get(path).filter(|(known, _)| *known == state) {
             return Ok(*hash);
         }

@@ -5,6 +5,7 @@
 //! takeover and its probes are tasks. The engine itself waits for the disk only, before an
 //! intervention and before it answers an operator, and 50 ms at most.
 
+mod adoption;
 mod alerts;
 mod children;
 mod clock;
@@ -20,6 +21,7 @@ mod handover;
 mod hooks;
 mod host;
 mod launch;
+mod lock;
 mod makeup;
 mod message;
 mod notices;

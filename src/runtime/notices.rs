@@ -4,6 +4,7 @@
 //! attests; those of strangers are counted and dropped, and never reach the engine. `MAINPID=` changes
 //! nothing: a worker is its whole tree, and ends with the leader that stanch started.
 
+use super::lock::lock;
 use super::message::Message;
 use crate::core::{Event, WorkerId};
 use crate::linux::notify::{Inbox, Letter, Notice};
@@ -13,7 +14,7 @@ use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::io;
 use std::os::fd::OwnedFd;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 use tokio::io::unix::AsyncFd;
 use tokio::sync::{mpsc, watch};
@@ -41,7 +42,7 @@ struct Speaker {
 
 impl Speaker {
     fn tree(&self) -> MutexGuard<'_, Tree> {
-        self.tree.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.tree)
     }
 }
 
@@ -180,7 +181,7 @@ impl Notices {
     }
 
     fn speakers(&self) -> MutexGuard<'_, BTreeMap<WorkerId, Speaker>> {
-        self.speakers.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.speakers)
     }
 }
 

@@ -1,6 +1,7 @@
 //! Is the worker ready; does it still answer. A probe reaches one chosen worker through the steering
 //! program (see `linux::plane`), whether it is in the traffic or not.
 
+use super::lock::lock;
 use super::message::Message;
 use super::notices::Notices;
 use crate::config::{Config, ListenAddress, ListenMode, ReadyWhen};
@@ -15,7 +16,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::pin::pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::net::{TcpSocket, TcpStream, UnixStream};
 use tokio::sync::{mpsc, watch};
@@ -177,7 +178,7 @@ impl Prober {
 
     fn target(&self) -> Target {
         let steered = || {
-            let plane = self.plane.lock().unwrap_or_else(PoisonError::into_inner);
+            let plane = lock(&self.plane);
             plane.probe_target(self.worker)
         };
         let configured = self.config.listen.addresses.first();

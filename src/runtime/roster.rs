@@ -3,6 +3,7 @@
 use super::children::Children;
 use super::drainer::Drain;
 use super::evidence::{Baseline, Subject};
+use super::lock::lock;
 use super::tail::Tail;
 use crate::core::{ExitStatus, WorkerId};
 use crate::linux::cgroup::MemoryGroup;
@@ -11,7 +12,7 @@ use crate::store::Life;
 use nix::sys::signal::Signal;
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Instant;
 use tokio::task::AbortHandle;
 
@@ -56,7 +57,7 @@ pub(super) struct Live {
 
 impl Live {
     pub fn tree(&self) -> MutexGuard<'_, Tree> {
-        self.tree.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.tree)
     }
 
     /// What evidence is taken of.

@@ -3,6 +3,7 @@
 
 use super::connections::Ledger;
 use super::launch::Surroundings;
+use super::lock::lock;
 use super::message::Message;
 use crate::config::Config;
 use crate::core::{Event, Sample, WorkerId, pace};
@@ -13,7 +14,7 @@ use crate::store::{Life, Writer};
 use jiff::Timestamp;
 use std::collections::BTreeMap;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 /// Changes of the roster that may wait; each is one start or end of a worker.
@@ -297,14 +298,14 @@ impl Thread {
 
 /// What was turned away at each address so far.
 fn dropped(surroundings: &Surroundings) -> BTreeMap<String, u64> {
-    let plane = surroundings.plane.lock().unwrap_or_else(PoisonError::into_inner);
+    let plane = lock(&surroundings.plane);
     let listeners = plane.listeners().into_iter();
     listeners.filter_map(|at| Some((at.to_string(), plane.queue(&at)?.dropped))).collect()
 }
 
 impl Watched {
     fn tree(&self) -> MutexGuard<'_, Tree> {
-        self.tree.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.tree)
     }
 
     fn sample(&mut self) -> Sample {

@@ -1,8 +1,9 @@
 //! The last lines that a worker printed, for the evidence: a few, in memory, as long as it lives.
 
+use super::lock::lock;
 use super::output::Stream;
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::timeout;
@@ -64,7 +65,7 @@ impl Tail {
     }
 
     fn lock(&self) -> MutexGuard<'_, Lines> {
-        self.lines.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.lines)
     }
 }
 

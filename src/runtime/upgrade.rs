@@ -9,6 +9,7 @@
 use super::children::Children;
 use super::engine::Engine;
 use super::handover::Candidate;
+use super::lock::lock;
 use super::message::Message;
 use super::reload::ReadConfig;
 use crate::config::{Config, difference};
@@ -23,7 +24,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command as Process, Stdio};
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::AsyncReadExt;
 use tokio::net::unix::pipe;
@@ -100,7 +101,7 @@ impl Engine {
         let mut luggage = Luggage::default();
         let plane = &self.executor.surroundings.plane;
         let estate = {
-            let plane = plane.lock().unwrap_or_else(PoisonError::into_inner);
+            let plane = lock(plane);
             self.estate(&plane, &mut luggage)?
         };
         Parcel::pack(&estate, Luggage::default())
@@ -189,12 +190,8 @@ fn start(
         .stdout(says)
         .stderr(complains)
         .process_group(0);
-    let (child, exit) = children.start(|| {
-        let child = process.spawn()?;
-        let pid = child.id().cast_signed();
-        Ok::<_, std::io::Error>((pid, pid))
-    })?;
-    Ok((child, exit, [said, complained]))
+    let (child, exit) = children.spawn(&mut process)?;
+    Ok((child.id().cast_signed(), exit, [said, complained]))
 }
 
 /// What it says, as far as it is kept.

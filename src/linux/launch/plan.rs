@@ -72,9 +72,7 @@ impl Takeover {
     /// bit 21 of `CapEff` (capabilities(7)).
     pub fn strongest(procfs: &Procfs) -> Self {
         const CAP_SYS_ADMIN: u32 = 21;
-        let status = std::fs::read_to_string(procfs.root().join("self/status")).unwrap_or_default();
-        let effective = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
-        let capabilities = effective.and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok());
+        let capabilities = procfs.mask("self", "CapEff");
         match capabilities.is_some_and(|all| all & (1 << CAP_SYS_ADMIN) != 0) {
             true => Takeover::Privileged,
             false => Takeover::NoNewPrivileges,

@@ -8,8 +8,8 @@ use crate::core::ExitStatus;
 use crate::core::evidence::Inquiry;
 use crate::core::units::Bytes;
 use crate::core::words::chain;
-use crate::linux::launch::{Account, Limit, Plan};
-use crate::linux::spawn::{Pipes, Progress, SpawnError};
+use crate::linux::launch::{Limit, Plan};
+use crate::linux::spawn::Pipes;
 use crate::store::Draft;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use std::fs::File;
@@ -44,9 +44,8 @@ pub(in crate::runtime) fn prepare(
     inquiry: &Inquiry,
     pids: &[i32],
 ) -> Result<(Plan, Terms), String> {
-    let Config { app, evidence, .. } = config;
-    let account = Account::resolve(app.user.as_deref(), app.group.as_deref())
-        .map_err(|error| chain(&error))?;
+    let evidence = &config.evidence;
+    let account = command::account(config).map_err(|error| chain(&error))?;
     let owner = account.as_ref().map(|account| &account.credentials);
     let folder = Folder::make(owner.map(|owner| (owner.uid, owner.gid)))
         .map_err(|error| format!("no folder for the command: {error}"))?;
@@ -80,22 +79,12 @@ impl Errand {
         let begun = Instant::now();
         let until = begun + self.terms.within;
         let pipes = self.command.launching.take_pipes().ok_or("it has no pipes")?;
-        loop {
-            match self.command.launching.next(until.into()).await {
-                Ok(Progress::Executing { .. }) => {}
-                Ok(Progress::Running) => break,
-                Err(error) => {
-                    self.command.kill_off();
-                    return Err(not_started(&error));
-                }
-            }
-        }
+        self.command.runs(until.into()).await.map_err(|why| {
+            self.command.kill_off();
+            format!("evidence.command {why}")
+        })?;
         Ok(Running { errand: self, pipes, begun, until })
     }
-}
-
-fn not_started(error: &SpawnError) -> String {
-    format!("evidence.command could not be started: {}: {}", error.stage(), chain(error))
 }
 
 /// A command that runs.

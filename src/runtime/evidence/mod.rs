@@ -9,6 +9,7 @@ mod folder;
 
 pub(super) use command::{Errand, prepare};
 
+use super::lock::lock;
 use super::message::Message;
 use super::tail::Tail;
 use crate::core::evidence::{Captured, Growth, Inquiry, Part, Scene};
@@ -21,7 +22,7 @@ use serde::Serialize;
 use std::collections::BTreeMap;
 use std::io;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::spawn_blocking;
@@ -266,8 +267,4 @@ fn saving(error: io::Error) -> String {
 
 fn thread(work: impl FnOnce() + Send + 'static) -> io::Result<()> {
     std::thread::Builder::new().name("stanch-evidence".into()).spawn(work).map(drop)
-}
-
-pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

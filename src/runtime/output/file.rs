@@ -5,6 +5,7 @@
 //! missing. When it is large or old enough it is set aside under its own name and the time, compressed
 //! by a thread beside the writer, and the oldest of those go.
 
+use super::super::lock::lock;
 use crate::config::Rotate;
 use crate::core::words::chain;
 use crate::store::beside;
@@ -19,7 +20,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime};
 
 /// A file that cannot be written is tried again after this long.
@@ -149,7 +150,7 @@ impl LogFile {
         let (path, keep) = (self.path.clone(), self.rotate.keep as usize);
         let tidying = Arc::clone(&self.tidying);
         let task = move || {
-            let _alone = tidying.lock().unwrap_or_else(PoisonError::into_inner);
+            let _alone = lock(&tidying);
             if let Err(error) = tidy(&path, keep) {
                 let path = path.display();
                 tracing::warn!(%path, %error, "old output of the workers cannot be tidied up");

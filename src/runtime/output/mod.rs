@@ -12,6 +12,7 @@
 mod file;
 mod journal;
 
+use super::lock::lock;
 use super::tail::TailWriter;
 use crate::config::{Log as LogConfig, LogFormat};
 use crate::core::WorkerId;
@@ -24,7 +25,7 @@ use std::io::{self, Write};
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::net::unix::pipe;
@@ -231,7 +232,7 @@ impl Output {
     }
 
     fn relays(&self) -> MutexGuard<'_, Vec<JoinHandle<Option<Remainder>>>> {
-        self.relays.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.relays)
     }
 }
 
