@@ -6,7 +6,7 @@
 //! memory that long within a window. Without CAP_SYS_RESOURCE the window must be a multiple of 2 s.
 #![allow(unsafe_code)]
 
-use super::procfs::Procfs;
+use crate::linux::procfs::{Procfs, contents};
 use nix::unistd::Pid;
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
@@ -53,14 +53,14 @@ pub fn swap_kib(procfs: &Procfs) -> Option<u64> {
 }
 
 fn meminfo_kib(procfs: &Procfs, name: &str) -> Option<u64> {
-    let text = fs::read_to_string(procfs.root().join("meminfo")).ok()?;
+    let text = contents(&procfs.root().join("meminfo")).ok()?;
     let value = text.lines().find_map(|line| line.strip_prefix(name))?;
     value.trim().strip_suffix(" kB")?.parse().ok()
 }
 
 /// How often any OOM killer of this host took a process, since it booted.
 pub fn oom_kills(procfs: &Procfs) -> Option<u64> {
-    let text = fs::read_to_string(procfs.root().join("vmstat")).ok()?;
+    let text = contents(&procfs.root().join("vmstat")).ok()?;
     text.lines().find_map(|line| line.strip_prefix("oom_kill "))?.trim().parse().ok()
 }
 

@@ -29,7 +29,7 @@ use nix::sys::stat::stat;
 use nix::unistd::Pid;
 use std::collections::HashMap;
 use std::fs::{self, File};
-use std::io::Read;
+use std::io::{self, Read};
 use std::os::fd::RawFd;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
@@ -338,6 +338,15 @@ impl Procfs {
     fn read(&self, pid: Pid, name: &str) -> Option<Vec<u8>> {
         std::fs::read(self.folder(pid).join(name)).ok()
     }
+}
+
+/// What a file of the kernel holds. It says of itself that it is empty, and makes its text anew for each
+/// read: so it is asked for as much as it gives at once.
+pub fn contents(path: &Path) -> io::Result<String> {
+    let mut text = String::with_capacity(8 * 1024);
+    // Without a look at the size.
+    File::open(path)?.take(u64::MAX).read_to_string(&mut text)?;
+    Ok(text)
 }
 
 /// The files of one process that are read at every sample, kept open; two descriptors.

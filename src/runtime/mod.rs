@@ -29,6 +29,7 @@ mod output;
 mod prober;
 mod recovery;
 mod reload;
+mod repeats;
 mod roster;
 mod sampler;
 mod service;

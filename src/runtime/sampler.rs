@@ -5,6 +5,7 @@ use super::connections::Ledger;
 use super::launch::Surroundings;
 use super::lock::lock;
 use super::message::Message;
+use super::repeats::Repeats;
 use crate::config::Config;
 use crate::core::{Event, Sample, WorkerId, pace};
 use crate::linux::procfs::Procfs;
@@ -129,6 +130,7 @@ struct Watched {
     due: Instant,
     whole_due: Instant,
     store_due: Instant,
+    repeats: Repeats,
     fds: Option<u64>,
     connections: Option<u64>,
 }
@@ -164,6 +166,7 @@ impl Thread {
                         due: now,
                         whole_due: now,
                         store_due: now,
+                        repeats: Repeats::default(),
                         fds: None,
                         connections: None,
                     };
@@ -239,9 +242,11 @@ impl Thread {
             watched.whole_due = turn.min(now + watched.interval.max(WHOLE.min(usual)));
             if watched.store_due <= now {
                 watched.store_due = turn;
-                // By the clock that does not step: the age is what the trend is judged by.
-                let at = watched.life.started.checked_add(now - watched.started);
-                self.store.add_sample(&watched.life, at.unwrap_or(Timestamp::MAX), sample);
+                for (then, sample) in watched.repeats.next(now, sample).into_iter().flatten() {
+                    // By the clock that does not step: the age is what the trend is judged by.
+                    let at = watched.life.started.checked_add(then - watched.started);
+                    self.store.add_sample(&watched.life, at.unwrap_or(Timestamp::MAX), sample);
+                }
             }
             samples.push((*worker, sample));
         }

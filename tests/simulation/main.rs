@@ -7,6 +7,7 @@ mod hooks;
 mod incidents;
 mod invariants;
 mod ladder;
+mod long;
 mod random;
 mod world;
 

@@ -45,6 +45,8 @@ pub struct World {
     now: Moment,
     random: Random,
     settings: Settings,
+    /// From one reading of a worker to the next.
+    pace: Duration,
     supervisor: Supervisor,
     log: Log,
     fakes: BTreeMap<WorkerId, Fake>,
@@ -64,6 +66,7 @@ impl World {
             invariants: Invariants::new(seed, &settings),
             supervisor: Supervisor::new(settings.clone(), seed),
             settings,
+            pace: Duration::from_secs(1),
             log: Log::default(),
             fakes: BTreeMap::new(),
             agenda: BTreeMap::new(),
@@ -71,6 +74,17 @@ impl World {
             tickets: 0,
             leaving: None,
         }
+    }
+
+    /// Workers are read, and have a chance to fail, this often; a leak is as much slower.
+    pub fn at_pace(mut self, pace: Duration) -> Self {
+        self.pace = pace;
+        self
+    }
+
+    /// What has passed of its time.
+    pub fn age(&self) -> Duration {
+        self.now.0
     }
 
     fn reading(&self) -> Now {
@@ -254,7 +268,7 @@ impl World {
             self.tell(Event::HostMemory { available_kib, stalled });
         }
         let sample = Sample { rss_anon_kib: Some(growth_kib), ..Sample::default() };
-        self.after_ms(1000, Due::Tick(worker));
+        self.after_ms(self.pace.as_millis() as u64, Due::Tick(worker));
         self.tell(Event::Sampled { worker, sample });
         if ready {
             let outcome = if hung { Err("timed out".to_owned()) } else { Ok(()) };
@@ -362,7 +376,7 @@ impl World {
             return;
         }
         self.after_ms(3, Due::Spawned(worker));
-        self.after_ms(1000, Due::Tick(worker));
+        self.after_ms(self.pace.as_millis() as u64, Due::Tick(worker));
         let start_ms = self.random.below(3000);
         match (broken, self.random.below(2)) {
             (true, 0) => self.after_ms(start_ms, Due::Exit(worker, SIGSEGV)),

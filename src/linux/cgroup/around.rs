@@ -5,9 +5,8 @@
 //! kernel takes back first (as the kubelet and `docker stats` reckon it).
 
 use super::place::{Hierarchy, Own};
-use crate::linux::procfs::Procfs;
+use crate::linux::procfs::{Procfs, contents};
 use nix::unistd::Pid;
-use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The cgroups that hold the supervisor and count memory.
@@ -38,6 +37,9 @@ const VERSION_1: Names = Names {
 const VERSION_2: Names =
     Names { limit: "memory.max", charged: "memory.current", inactive_file: "inactive_file" };
 
+/// cgroup v1 has no word for no limit but a number that is all that its counter holds, in whole pages.
+const NO_LIMIT: u64 = 1 << 62;
+
 impl Around {
     /// Those of now: the supervisor is rarely moved.
     pub fn supervisor(procfs: &Procfs) -> Self {
@@ -50,8 +52,7 @@ impl Around {
         Self([of(Hierarchy::Unified, &VERSION_2), of(Hierarchy::Memory, &VERSION_1)].concat())
     }
 
-    /// The least of their limits; `None` if there is none. cgroup v1 has no word for that, but a limit
-    /// beyond all memory.
+    /// The least of their limits; `None` if there is none.
     pub fn limit_kib(&self) -> Option<u64> {
         self.0.iter().filter_map(Cgroup::limit_kib).min()
     }
@@ -64,13 +65,14 @@ impl Around {
 
 impl Cgroup {
     fn limit_kib(&self) -> Option<u64> {
-        Some(number(&self.path.join(self.names.limit))? / 1024)
+        let limit = number(&self.path.join(self.names.limit))?;
+        (limit < NO_LIMIT).then_some(limit / 1024)
     }
 
     fn room_kib(&self) -> Option<u64> {
         let limit_kib = self.limit_kib()?;
         let charged_kib = number(&self.path.join(self.names.charged))? / 1024;
-        let stat = fs::read_to_string(self.path.join("memory.stat")).ok()?;
+        let stat = contents(&self.path.join("memory.stat")).ok()?;
         let inactive = stat.lines().find_map(|line| {
             line.strip_prefix(self.names.inactive_file)?.strip_prefix(' ')?.parse::<u64>().ok()
         });
@@ -96,12 +98,13 @@ pub fn pids_max(procfs: &Procfs, pid: Pid) -> Option<u64> {
 
 /// `None` also for `max`, which is none.
 fn number(path: &Path) -> Option<u64> {
-    fs::read_to_string(path).ok()?.trim().parse().ok()
+    contents(path).ok()?.trim().parse().ok()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs;
 
     const MOUNTS: &str = "41 31 0:38 / {two} rw - cgroup2 cgroup2 rw\n\
         35 31 0:32 / {one} rw - cgroup cgroup rw,memory\n\
@@ -166,6 +169,8 @@ mod tests {
         host.write("one/memory.usage_in_bytes", "4194304\n");
         host.write("one/memory.limit_in_bytes", "9223372036854771712\n");
         assert_eq!(host.figures(), (Some(8 << 10), Some(5 << 10)));
+        host.write("one/docker/7/memory.limit_in_bytes", "9223372036854771712\n");
+        assert_eq!(host.figures(), (None, None));
     }
 
     #[test]

@@ -288,7 +288,8 @@ impl Second {
 impl Relay {
     /// Until the end of the pipe, or until it is halted: then what is left.
     async fn run(mut self, pipe: pipe::Receiver) -> Option<Remainder> {
-        let mut pipe = BufReader::with_capacity(64 * 1024, pipe);
+        // Two for each worker, for as long as it lives: an eighth of what a pipe holds.
+        let mut pipe = BufReader::with_capacity(8 * 1024, pipe);
         let mut text = std::mem::take(&mut self.text);
         loop {
             let quiet = self.dropped == 0;

@@ -1,0 +1,87 @@
+//! Months: what is due after hours and days (quiet times, escalations, a greatest age, a leak that takes a
+//! week), with an operator who comes by every few hours, supervisors that die and are replaced.
+
+use crate::random::Random;
+use crate::world::World;
+use crate::{reload, seeds, settings};
+use stanch::core::{Command, Slot};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread;
+use std::time::Duration;
+
+const HOUR: Duration = Duration::from_secs(3600);
+/// Between two readings of a worker.
+const PACE: Duration = Duration::from_secs(60);
+
+fn run(seed: u64) -> World {
+    let mut settings = settings(seed);
+    // A worker pings as often as it is read.
+    settings.health.watchdog = settings.health.watchdog.map(|_| 3 * PACE);
+    settings.rolling.max_age = settings.rolling.max_age.map(|_| 30 * HOUR);
+    let (workers, alerts) = (settings.workers, settings.alerts.clone());
+    let mut world = World::new(seed, settings).at_pace(PACE);
+    world.start();
+    let mut operator = Random::new(seed ^ 0x0b5e);
+    for _ in 0..30 {
+        world.run_for(Duration::from_secs(operator.below(48 * 3600)));
+        let slot = Slot(operator.below(u64::from(workers) + 1) as u32);
+        match operator.below(16) {
+            0 => world.command(Command::Restart { slot: None }),
+            1 => world.command(Command::Restart { slot: Some(slot) }),
+            2 => world.command(Command::Drain { slot }),
+            3 => world.command(Command::Scale { workers: operator.below(8) as u32 }),
+            4 => world.command(Command::Pause),
+            5..=7 => world.command(Command::Resume),
+            8 => world.command(Command::Acknowledge { incident: "last".to_owned(), by: None }),
+            9 => world.command(Command::Upgrade { tried: Ok("2".to_owned()) }),
+            10 => {
+                let mut reload = reload(&mut operator, &alerts);
+                if let Ok(found) = &mut reload.found {
+                    found.settings.health.watchdog = None;
+                }
+                world.command(Command::Reload(reload));
+            }
+            _ => {}
+        }
+        if operator.chance(0.3) {
+            world.doom();
+            world.run_for(HOUR);
+            world.spare();
+            if world.is_dead() {
+                world.reborn();
+            }
+        }
+    }
+    world.command(Command::Stop);
+    world.run_for(HOUR);
+    world
+}
+
+#[test]
+fn no_month_breaks_an_invariant() {
+    for seed in seeds(4) {
+        run(seed).check_end();
+    }
+}
+
+/// `cargo test --release --test simulation -- --ignored --nocapture`; `STANCH_HOURS=N` runs fewer.
+#[test]
+#[ignore = "a long run"]
+fn no_month_of_a_million_hours_breaks_an_invariant() {
+    let hours = std::env::var("STANCH_HOURS").ok().and_then(|hours| hours.parse().ok());
+    let hours: u64 = hours.unwrap_or(1_000_000);
+    let (next, lived_s) = (AtomicU64::new(0), AtomicU64::new(0));
+    thread::scope(|scope| {
+        for _ in 0..thread::available_parallelism().map_or(1, usize::from) {
+            scope.spawn(|| {
+                while lived_s.load(Ordering::Relaxed) < hours * 3600 {
+                    let world = run(next.fetch_add(1, Ordering::Relaxed));
+                    world.check_end();
+                    lived_s.fetch_add(world.age().as_secs(), Ordering::Relaxed);
+                }
+            });
+        }
+    });
+    let (worlds, lived_h) = (next.into_inner(), lived_s.into_inner() / 3600);
+    println!("{worlds} worlds, {lived_h} hours of their time");
+}
