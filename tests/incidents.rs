@@ -39,6 +39,7 @@ fn incident(id: &str, opened_at: &str, resolved_at: Option<&str>) -> Incident {
         seen: String::new(),
         last_intervention: None,
         handled_at: None,
+        causes: Vec::new(),
     }
 }
 

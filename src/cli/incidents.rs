@@ -9,7 +9,7 @@ mod report;
 use super::output::{Cell, Colour, Paint, Stop, Table, clean, print, wrap};
 use super::{Failure, client, place};
 use crate::core::words::chain;
-use crate::core::{Incident, IncidentId, IncidentState, Kind, Severity};
+use crate::core::{Acknowledged, Incident, IncidentId, IncidentState, Kind, Severity};
 use crate::report::runbook;
 use crate::store::{
     self, Entry, EventFilter, Found, IncidentFilter, Reader, StoreError, Verified, Vouched,
@@ -52,6 +52,9 @@ enum Wish {
         /// The control socket of the supervisor
         #[arg(long, value_name = "PATH", conflicts_with = "config")]
         socket: Option<PathBuf>,
+        /// Of use to the other subcommands; refused with a reason, and not offered.
+        #[arg(long, value_name = "PATH", hide = true)]
+        store: Option<PathBuf>,
     },
 }
 
@@ -133,10 +136,10 @@ pub fn run(args: Args) -> Result<(), Failure> {
             let store = store_path(args.store, args.config)?;
             answer(&Reader::open(&store)?, &store, question)
         }
-        Wish::Ack { .. } if args.store.is_some() => Err(Failure::Usage(
+        Wish::Ack { store, .. } if store.is_some() || args.store.is_some() => Err(Failure::Usage(
             "a store acknowledges nothing: name the supervisor by --config or --socket".into(),
         )),
-        Wish::Ack { id, by, socket } => {
+        Wish::Ack { id, by, socket, .. } => {
             let order = wire::Acknowledge { incident: id, by };
             client::acknowledge(socket, args.config, &order)
         }
@@ -308,7 +311,7 @@ fn list(out: &mut dyn Write, incidents: &[Incident], json: bool) -> Result<(), S
             Cell::figure(handled_after(incident)),
             Cell::text(slots(incident)),
             Cell::figure(Some(incident.interventions)),
-            Cell::text(incident.acknowledged.as_ref().map_or("-".into(), |by| clean(&by.by))),
+            Cell::text(looked_at(incident).map_or("-".into(), |by| clean(&by.by))),
             Cell::text(&incident.summary),
         ]);
     }
@@ -341,13 +344,17 @@ fn show(
         ("kind", clean(&incident.kind)),
         ("severity", severity),
         ("state", state),
-        ("opened", at(incident.opened_at)),
+        ("opened", format!("{}{}", at(incident.opened_at), lost_beginning(events))),
         ("handled", handled),
         ("resolved", incident.resolved_at.map_or("not yet".into(), at)),
         (
             "looked at",
             incident.acknowledged.as_ref().map_or("by nobody yet".into(), |by| {
-                format!("by {} since {}", clean(&by.by), at(by.at))
+                let news = match incident.news().join(", ") {
+                    none if none.is_empty() => none,
+                    news => format!("; by nobody yet at what is new: {}", clean(&news)),
+                };
+                format!("by {} since {}{news}", clean(&by.by), at(by.at))
             }),
         ),
         ("release", incident.release.as_deref().map_or("-".into(), clean)),
@@ -379,6 +386,20 @@ fn show(
         }
     }
     advise(out, incident, paint)
+}
+
+/// Who looks at all of it.
+fn looked_at(incident: &Incident) -> Option<&Acknowledged> {
+    incident.acknowledged.as_ref().filter(|_| incident.is_looked_at())
+}
+
+/// That the store does not hold the beginning, if so.
+fn lost_beginning(events: &[Entry]) -> &'static str {
+    let opening = |entry: &Entry| Line::of(entry).kind == Kind::IncidentOpened.as_str();
+    match events.iter().any(opening) {
+        true => "",
+        false => "; the events of its beginning are missing: they went with an earlier file",
+    }
 }
 
 /// What the page of the kind of incident says.

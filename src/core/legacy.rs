@@ -3,8 +3,8 @@
 //! # How the log is read
 //! From its end backwards ([`Past::note`]), as far as workers may be in it that live still: to the
 //! orderly end of a supervisor, or to the beginning of one that finished its own recovery, since that
-//! wrote down every worker anew (`worker_adopted`, then `supervisor_recovered` with the newest generation
-//! of each slot). The newest event on a
+//! wrote down every worker anew (`worker_adopted`, then `supervisor_recovered`). Both ends tell the newest
+//! generation of each slot. The newest event on a
 //! worker says where it stood. What the dead supervisor did last may not be in the log: a record waits
 //! in memory for the disk, a few milliseconds as a rule.
 
@@ -72,17 +72,24 @@ impl Past {
                 self.rolling = true;
             }
             Kind::RollFinished | Kind::RollAborted => self.roll_seen = true,
-            Kind::SupervisorStopped => return ControlFlow::Break(()),
+            Kind::SupervisorStopped => {
+                self.note_generations(record);
+                return ControlFlow::Break(());
+            }
             Kind::SupervisorRecovered => {
                 self.recovered_later = true;
-                let newest = record.figures.get("generations").and_then(|text| text.as_str());
-                let newest = newest.unwrap_or_default().split(' ');
-                newest.filter_map(|id| id.parse().ok()).for_each(|id| self.note_generation(id));
+                self.note_generations(record);
             }
             Kind::SupervisorStarted => return self.note_start(record),
             _ => {}
         }
         ControlFlow::Continue(())
+    }
+
+    fn note_generations(&mut self, record: &Record) {
+        let newest = record.figures.get("generations").and_then(|text| text.as_str());
+        let newest = newest.unwrap_or_default().split(' ');
+        newest.filter_map(|id| id.parse().ok()).for_each(|id| self.note_generation(id));
     }
 
     fn note_generation(&mut self, id: WorkerId) {

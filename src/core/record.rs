@@ -267,9 +267,28 @@ pub struct Incident {
     /// millisecond in JSON.
     #[serde(default, serialize_with = "maybe_milliseconds")]
     pub handled_at: Option<Timestamp>,
+    /// What was seen of it, each once: `crash: signal 11`, `start_failure: exec`, `leak: memory`.
+    #[serde(default)]
+    pub causes: Vec<String>,
 }
 
 impl Incident {
+    /// What has come since somebody acknowledged it: causes and slots that were not there by then.
+    pub fn news(&self) -> Vec<String> {
+        // An earlier version did not tell what it was about.
+        let Some(known) = self.acknowledged.as_ref().filter(|by| !by.causes.is_empty()) else {
+            return Vec::new();
+        };
+        let causes = self.causes.iter().filter(|cause| !known.causes.contains(cause)).cloned();
+        let slots = self.slots.iter().filter(|slot| !known.slots.contains(slot));
+        causes.chain(slots.map(|slot| format!("slot {slot}"))).collect()
+    }
+
+    /// Whether somebody has acknowledged all of it.
+    pub fn is_looked_at(&self) -> bool {
+        self.acknowledged.is_some() && self.news().is_empty()
+    }
+
     /// Something was seen of it.
     pub(super) fn saw(&mut self, words: &str) {
         words.clone_into(&mut self.seen);
@@ -359,6 +378,15 @@ pub struct Acknowledged {
     pub at: Timestamp,
     /// Who.
     pub by: String,
+    /// The slots that it had touched by then.
+    #[serde(default)]
+    pub slots: Vec<Slot>,
+    /// What had been seen of it by then.
+    #[serde(default)]
+    pub causes: Vec<String>,
+    /// How often it was acknowledged so far, this time included.
+    #[serde(default)]
+    pub times: u32,
 }
 
 /// Always three digits (`2026-11-21T15:30:12.120Z`), so that the text sorts as the time does.

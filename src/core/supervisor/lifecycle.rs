@@ -1,7 +1,7 @@
 //! Worker life: starts, crashes, hangs, retirement. The table is in `core/worker.rs`.
 
 use super::super::hooks::Hook;
-use super::super::incidents::Topic;
+use super::super::incidents::{Sighting, Topic};
 use super::super::slot::{Desired, Verdict, Wait};
 use super::super::worker::{Cause, Due, Ended, State, Told, Worker};
 use super::super::{
@@ -41,10 +41,12 @@ impl Supervisor {
         let Some(worker) = self.workers.get_mut(&id) else { return };
         worker.pid = Some(pid);
         let incident = worker.incident.clone();
-        let reason = match id.generation.0 {
-            1 => "first start",
-            _ if incident.is_some() => "replaces a worker in an incident",
-            _ => "replaces a worker",
+        let first =
+            self.slots.get(&id.slot).is_some_and(|entry| id.generation == entry.before.next());
+        let reason = match &incident {
+            Some(_) => "replaces a worker in an incident",
+            None if first => "first start",
+            None => "replaces a worker",
         };
         let mut figures = worker.makeup.figures();
         figures.insert("start_ticks".to_owned(), start_ticks.into());
@@ -116,23 +118,30 @@ impl Supervisor {
             ("failing_s", failing.as_secs_f64().into()),
         ]);
         let reason = format!("{failures} probes in a row failed; the last: {error}");
-        self.hung(now, id, &format!("fails its probes: {error}"), reason, figures);
+        let what = format!("fails its probes: {error}");
+        self.hung(now, id, ("probes", &what), reason, figures);
     }
 
-    /// Takes a worker for hung, so that it is replaced.
+    /// Takes a worker for hung, so that it is replaced; `form` is by what it is seen, in a word and in words.
     pub(super) fn hung(
         &mut self,
         now: Now,
         id: WorkerId,
-        what: &str,
+        (form, what): (&str, &str),
         mut reason: String,
         figures: Figures,
     ) {
         // Started because another one hung, and now it hangs itself.
-        let known = self.book.on(Topic::Hang).map(|incident| incident.id.clone());
-        let started_in = self.workers.get(&id).and_then(|worker| worker.incident.clone());
-        let futile = known.is_some() && started_in == known;
-        let incident = self.see(now, Topic::Hang, id.slot, &format!("worker {} {what}", id.slot));
+        let worker = self.workers.get(&id);
+        let started_in = worker.and_then(|worker| worker.incident.as_ref());
+        let futile = started_in.and_then(|id| self.book.topic_of(id)) == Some(Topic::Hang);
+        let failing_since = worker.and_then(|worker| worker.failing_since);
+        let words = &format!("worker {} {what}", id.slot);
+        let topic = Topic::Hang;
+        let sighting = Sighting { topic, form, worker: id, after: None, words };
+        let incident = self.see(now, &sighting);
+        self.book.takes(id.slot, &incident);
+        self.blame_for_refused(now, &incident, failing_since.unwrap_or(now.mono));
         if futile {
             let pause = self.restart_is_futile(now, &incident);
             reason += &format!(
@@ -319,8 +328,15 @@ impl Supervisor {
             ExitStatus::Signal(_) => ("signal", format!("was ended by {status}")),
             ExitStatus::Unknown => ("unknown", format!("ended: {status}")),
         };
-        let summary = format!("worker {} {reason}", id.slot);
-        let incident = self.see(now, Topic::Crash, id.slot, &summary);
+        let words = &format!("worker {} {reason}", id.slot);
+        let form = match status {
+            ExitStatus::Code(_) | ExitStatus::Signal(_) if matches!(cause, "exit" | "signal") => {
+                &status.to_string()
+            }
+            ExitStatus::Code(_) | ExitStatus::Signal(_) | ExitStatus::Unknown => cause,
+        };
+        let topic = Topic::Crash;
+        let incident = self.see(now, &Sighting { topic, form, worker: id, after: None, words });
         let age_s = self.workers.get(&id).map(|worker| worker.age(now.mono).as_secs_f64());
         let figures = figures([("age_s", age_s.into()), ("peak_kib", peak_kib.into())]);
         let about = About::Worker(id, Some(cause));
@@ -339,8 +355,11 @@ impl Supervisor {
             None => reason.to_owned(),
         };
         let reason = reason.as_str();
-        let summary = format!("worker {} {reason}", id.slot);
-        let incident = self.see(now, Topic::StartFailure, id.slot, &summary);
+        let words = &format!("worker {} {reason}", id.slot);
+        let after = self.workers.get(&id).and_then(|worker| worker.incident.clone());
+        let (topic, after) = (Topic::StartFailure, after.as_ref());
+        let sighting = Sighting { topic, form: stage, worker: id, after, words };
+        let incident = self.see(now, &sighting);
         let about = About::Worker(id, Some(stage));
         let some = Some(incident.clone());
         let intent = self.record(now, Kind::WorkerStartFailed, about, some, reason, Figures::new());
@@ -383,7 +402,8 @@ impl Supervisor {
         had_been_ready: bool,
         why: &str,
     ) {
-        if self.roll_lost_newcomer(now, id, why)
+        self.book.takes(id.slot, &incident);
+        if self.roll_lost_newcomer(now, id, &incident, why)
             && self.current_in(id.slot).is_some_and(|worker| worker.id != id)
         {
             return;
@@ -403,16 +423,17 @@ impl Supervisor {
                 entry.wait = Wait::Backoff { until: now.mono + delay };
                 entry.incident = Some(incident.clone());
                 if !counted {
-                    self.count_intervention(now, Some(&incident), id.slot);
+                    self.book.intervened(now, &incident, id.slot);
                 }
             }
-            Verdict::Hold => self.hold(now, id.slot, incident, why),
+            Verdict::Hold => self.hold(now, id, incident, why),
         }
     }
 
     /// No more starts for a while. A crash has become a loop; another matter stays what it is, and is as
     /// bad.
-    fn hold(&mut self, now: Now, slot: Slot, incident: IncidentId, why: &str) {
+    fn hold(&mut self, now: Now, id: WorkerId, incident: IncidentId, why: &str) {
+        let slot = id.slot;
         let pause = self.settings.restart.held_pause;
         let within_s = self.settings.restart.within.as_secs_f64();
         let Some(entry) = self.slots.get_mut(&slot) else { return };
@@ -420,7 +441,10 @@ impl Supervisor {
         let crashes = entry.budget.crashes();
         let words = format!("slot {slot} is held after {crashes} failures in {within_s} s: {why}");
         let incident = match self.book.is_staged(&incident) {
-            true => self.see(now, Topic::CrashLoop, slot, &words),
+            true => {
+                let (topic, after, words) = (Topic::CrashLoop, Some(&incident), words.as_str());
+                self.see(now, &Sighting { topic, form: "", worker: id, after, words })
+            }
             false => {
                 self.book.saw(now, &incident, &words);
                 self.escalate(now, &incident, &words);
@@ -468,7 +492,10 @@ impl Supervisor {
             ("age_s", worker.age(now.mono).as_secs_f64().into()),
             ("drain_timeout_s", drain_timeout.as_secs_f64().into()),
         ]);
-        self.count_intervention(now, incident.as_ref(), id.slot);
+        if let Some(incident) = &incident {
+            self.book.intervened(now, incident, id.slot);
+            self.book.takes(id.slot, incident);
+        }
         let about = About::Worker(id, Some(cause));
         let intent = self.record(now, Kind::DrainStarted, about, incident.clone(), why, figures);
         self.look_at(now, id, incident.as_ref());
