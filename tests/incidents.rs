@@ -215,6 +215,7 @@ fn one_incident_is_told_in_80_columns() {
     for expected in [
         "Incident 20261121T153012Z\n",
         "  handled   2026-11-21 15:41:40 UTC, after 11m 27s\n  resolved  2026-11-21 15:41:40 UTC\n",
+        "  opened    2026-11-21 15:30:12 UTC; the events of its beginning are missing: they\n            went with an earlier file\n",
         "15:30:12.120  leak_confirmed  worker 0.3  pid 4242\n",
         "              confidence=0.97, eta_s=812, limit_kib=524288, slope_kib_s=153.2\n",
         "\n2026-11-22\n00:00:00.000  incident_resolved\n              over\n",
@@ -254,6 +255,7 @@ fn an_incident_is_reported_in_both_formats_and_in_the_operators_zone() {
         "# Post-mortem: the application leaks memory (20261121T153012Z)\n",
         "\n- **Began:** 2026-11-21 16:30:12 WAT (15:30:12 UTC)\n",
         "\n- **Duration:** 11 min 28 s\n",
+        "Its beginning is missing: it was opened at 2026-11-21 16:30:12 WAT (15:30:12 UTC), and the audit log holds nothing of it before 2026-11-21 16:30:12 WAT",
         "| 2026-11-21 16:31:00 | 15:31:00 | worker retired — slot 0: ended\\[2J as asked |\n",
     ] {
         assert!(text.contains(expected), "{expected:?} is not in\n{text}");
@@ -402,6 +404,21 @@ fn no_store_is_wrong_use_and_named() {
     assert!(!path.exists());
     std::fs::write(&path, "x".repeat(5000)).unwrap();
     assert_eq!(failure(&path, &["verify"]).0, 1);
+}
+
+#[test]
+fn a_store_is_not_offered_where_it_acknowledges_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = store(folder.path());
+    let help = Command::new(env!("CARGO_BIN_EXE_stanch"))
+        .args(["incidents", "ack", "--help"])
+        .output()
+        .unwrap();
+    let help = String::from_utf8(help.stdout).unwrap();
+    assert!(help.contains("--config") && !help.contains("--store"), "{help}");
+    let (code, said) = failure(&store, &["ack", "last"]);
+    assert_eq!(code, 2);
+    assert!(said.contains("a store acknowledges nothing"), "{said}");
 }
 
 #[test]

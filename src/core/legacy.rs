@@ -289,4 +289,14 @@ mod tests {
         assert_eq!(past.boot_id.as_deref(), Some("b"));
         assert_eq!(past.workers.len(), 1);
     }
+
+    /// An incident may go on, so a worker's name must not come again.
+    #[test]
+    fn generations_go_on_after_an_end_in_good_order() {
+        let stopped = record(Kind::SupervisorStopped, None, json!({ "generations": "0.4 2.17" }));
+        let past = past(&[began("a"), started(0, 4), of(Kind::WorkerRetired, 0, 4), stopped]);
+        assert!(!past.died && past.workers.is_empty());
+        let known: Vec<_> = past.generations.iter().map(|(slot, at)| (slot.0, at.0)).collect();
+        assert_eq!(known, [(0, 4), (2, 17)]);
+    }
 }

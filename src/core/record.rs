@@ -196,7 +196,7 @@ words! {
     IncidentState {
         /// Something is wrong and not yet handled.
         Open => "open",
-        /// All slots serve again; the cause is still there or was seen lately.
+        /// It keeps no slot from serving any more; the cause is still there or was seen lately.
         Mitigated => "mitigated",
         /// Over.
         Resolved => "resolved",
@@ -263,8 +263,8 @@ pub struct Incident {
     /// What was done last.
     #[serde(default)]
     pub last_intervention: Option<Intervention>,
-    /// Since when every slot has served, and nothing of it has shown; while it is open, `null`. UTC; to the
-    /// millisecond in JSON.
+    /// Since when it has kept no slot from serving, and nothing of it has shown; while it is open, `null`.
+    /// UTC; to the millisecond in JSON.
     #[serde(default, serialize_with = "maybe_milliseconds")]
     pub handled_at: Option<Timestamp>,
     /// What was seen of it, each once: `crash: signal 11`, `start_failure: exec`, `leak: memory`.
@@ -320,10 +320,10 @@ impl Incident {
         };
         let ended = match (self.handled_at, self.resolved_at) {
             (None, _) => String::new(),
-            (Some(at), None) => format!("; every slot has served since {at:.0}"),
+            (Some(at), None) => format!("; handled since {at:.0}: it keeps no slot from serving"),
             (Some(at), Some(over)) => {
                 format!(
-                    "; over since {at:.0}: every slot served and nothing of it was seen until {over:.0}"
+                    "; over since {at:.0}: it kept no slot from serving, and nothing of it was seen until {over:.0}"
                 )
             }
         };

@@ -95,7 +95,7 @@ impl Dossier {
         })
     }
 
-    /// When it was over: from then on every slot served and nothing of it showed. The quiet time until that
+    /// When it was over: from then on it kept no slot from serving and nothing of it showed. The quiet time until that
     /// is believed is no part of it, and while it lasts it may prove wrong.
     fn over_at(&self) -> Option<Timestamp> {
         self.incident.handled_at.or(self.incident.resolved_at)

@@ -43,10 +43,10 @@ fn summary(dossier: &Dossier, replaced: &[Replacement]) -> Vec<Block> {
     let end = match (incident.state, dossier.stopped_at()) {
         (IncidentState::Resolved, _) => say(over),
         (IncidentState::Mitigated, None) => {
-            format!("not closed: all slots have served{since}, and it may come again")
+            format!("not closed: its slots have served{since}, and it may come again")
         }
         (IncidentState::Mitigated, Some(stopped)) => {
-            format!("not seen: all slots served{since}, its supervisor ended at {}", say(stopped))
+            format!("not seen: its slots served{since}, its supervisor ended at {}", say(stopped))
         }
         (IncidentState::Open, None) => "not yet: it is open".to_owned(),
         (IncidentState::Open, Some(stopped)) => {
@@ -225,14 +225,14 @@ fn resolution(dossier: &Dossier, replaced: &[Replacement]) -> Vec<Block> {
     let incident = &dossier.incident;
     let mut told = match incident.state {
         IncidentState::Resolved => {
-            let quiet = "It is over: nothing of it was seen after that, and all slots served.";
+            let quiet = "It is over: nothing of it was seen after that, and its slots served.";
             vec![quiet.to_owned()]
         }
         IncidentState::Mitigated if dossier.stopped_at().is_some() => {
-            vec!["It was held, not mended, when its supervisor ended: all slots served.".to_owned()]
+            vec!["It was held, not mended, when its supervisor ended: its slots served.".to_owned()]
         }
         IncidentState::Mitigated => vec![
-            "It is held, not mended: all slots serve, and stanch goes on replacing what needs it."
+            "It is held, not mended: its slots serve, and stanch goes on replacing what needs it."
                 .to_owned(),
         ],
         IncidentState::Open if replaced.is_empty() => vec!["It is not handled yet.".to_owned()],

@@ -204,15 +204,20 @@ fn an_acknowledgement_is_of_what_was_there() {
     assert_eq!(told(&calm), silence);
     calm.run_until(300.0);
     calm.crash(WorkerId::new(1, 1), ExitStatus::Signal(11));
-    assert_eq!(told(&calm)[2..], [("operations", Occasion::Renewed)]);
+    // That it is the third intervention as well is told to whom it was told.
+    let news = [("operations", Occasion::Renewed), ("operations", Occasion::Repeated)];
+    assert_eq!(told(&calm)[2..], news);
     let renewed = calm.alerts[2].1.clone();
     assert_eq!(renewed.why, "after the acknowledgement by ada: slot 1");
     // Another end is another matter.
     calm.crash(WorkerId::new(2, 1), ExitStatus::Code(3));
-    assert_eq!(told(&calm)[3..], [("operations", Occasion::Opened)]);
-    assert_ne!(calm.alerts[3].1.incident.id, renewed.incident.id);
+    assert_eq!(told(&calm)[4..], [("operations", Occasion::Opened)]);
+    assert_ne!(calm.alerts[4].1.incident.id, renewed.incident.id);
     calm.run_until(300.0 + 899.0);
-    assert_eq!(told(&calm).len(), 4, "{:?}", told(&calm));
+    assert_eq!(told(&calm).len(), 5, "{:?}", told(&calm));
+    calm.run_until(300.0 + 901.0);
+    let escalated = ("developers", Occasion::Escalated);
+    assert_eq!(told(&calm)[5..], [escalated, escalated], "nobody looks at either");
 }
 
 #[test]

@@ -215,7 +215,7 @@ fn what_is_over_is_told_in_the_past_with_what_ended_it() {
     let one = |book: &Book| book.get(&id).unwrap().clone();
     let past = "worker 0 leaked memory (seen last: grows fast)";
     book.review(now(10), &all_serve(), quiet);
-    let since = "every slot has served since 2027-01-15T08:00:10Z";
+    let since = "handled since 2027-01-15T08:00:10Z: it keeps no slot from serving";
     assert_eq!(one(&book).summary, format!("{past}; {since}"));
     assert_eq!(one(&book).handled_at, Some(now(10).wall));
     // It comes again.
@@ -224,8 +224,8 @@ fn what_is_over_is_told_in_the_past_with_what_ended_it() {
     assert_eq!(one(&book).handled_at, None);
     book.review(now(30), &all_serve(), quiet);
     let over = &book.review(now(900), &all_serve(), quiet)[0];
-    let until = "over since 2027-01-15T08:00:30Z: every slot served and nothing of it was seen until \
-                 2027-01-15T08:15:00Z";
+    let until = "over since 2027-01-15T08:00:30Z: it kept no slot from serving, and nothing of it was seen \
+                 until 2027-01-15T08:15:00Z";
     assert_eq!(over.summary, format!("{past}; {until}"));
     assert_eq!((over.handled_at, over.resolved_at), (Some(now(30).wall), Some(now(900).wall)));
     for (seen, then) in [

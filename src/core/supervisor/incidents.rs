@@ -44,7 +44,12 @@ impl Supervisor {
             match incident.state {
                 IncidentState::Open => self.changed(now, &incident.id, "open", "it goes on"),
                 IncidentState::Mitigated => {
-                    self.changed(now, &incident.id, "mitigated", "handled: every slot serves");
+                    self.changed(
+                        now,
+                        &incident.id,
+                        "mitigated",
+                        "handled: it keeps no slot from serving",
+                    );
                 }
                 IncidentState::Resolved => self.resolved(now, &incident),
             }
