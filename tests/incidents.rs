@@ -215,7 +215,7 @@ fn one_incident_is_told_in_80_columns() {
     for expected in [
         "Incident 20261121T153012Z\n",
         "  handled   2026-11-21 15:41:40 UTC, after 11m 27s\n  resolved  2026-11-21 15:41:40 UTC\n",
-        "  opened    2026-11-21 15:30:12 UTC; the events of its beginning are missing: they\n            went with an earlier file\n",
+        "  opened    2026-11-21 15:30:12 UTC; the events of its beginning are not in this\n            store\n",
         "15:30:12.120  leak_confirmed  worker 0.3  pid 4242\n",
         "              confidence=0.97, eta_s=812, limit_kib=524288, slope_kib_s=153.2\n",
         "\n2026-11-22\n00:00:00.000  incident_resolved\n              over\n",

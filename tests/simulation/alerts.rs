@@ -191,7 +191,7 @@ fn an_acknowledgement_is_of_what_was_there() {
         severity: Severity::Minor,
         kinds: Vec::new(),
         to: vec![target("operations"), target("developers")],
-        escalate_after: Duration::from_secs(900),
+        escalate_after: Duration::from_secs(300),
     }];
     let mut calm = Calm::new(settings, 5, Box::new(|_, age_s, _| uses(1024.0, age_s, 1.0)));
     calm.run_until(60.0);
@@ -213,9 +213,9 @@ fn an_acknowledgement_is_of_what_was_there() {
     calm.crash(WorkerId::new(2, 1), ExitStatus::Code(3));
     assert_eq!(told(&calm)[4..], [("operations", Occasion::Opened)]);
     assert_ne!(calm.alerts[4].1.incident.id, renewed.incident.id);
-    calm.run_until(300.0 + 899.0);
+    calm.run_until(300.0 + 299.0);
     assert_eq!(told(&calm).len(), 5, "{:?}", told(&calm));
-    calm.run_until(300.0 + 901.0);
+    calm.run_until(300.0 + 301.0);
     let escalated = ("developers", Occasion::Escalated);
     assert_eq!(told(&calm)[5..], [escalated, escalated], "nobody looks at either");
 }

@@ -91,93 +91,6 @@ impl Supervisor {
         }
     }
 
-    pub(super) fn on_probed(&mut self, now: Now, id: WorkerId, outcome: Result<(), String>) {
-        let limit = self.settings.health.failures;
-        let Some(worker) = self.workers.get_mut(&id) else { return };
-        // One may be under way when probes are switched off.
-        if limit == 0 || !matches!(worker.state, State::Ready { .. }) {
-            return;
-        }
-        let error = match outcome {
-            Ok(()) => {
-                worker.failed_probes = 0;
-                worker.failing_since = None;
-                self.recovered(now, id, "answers its probes again");
-                return;
-            }
-            Err(error) => error,
-        };
-        worker.failed_probes += 1;
-        let failing = now.mono.since(*worker.failing_since.get_or_insert(now.mono));
-        if worker.failed_probes < limit || worker.is_hung() {
-            return;
-        }
-        let failures = worker.failed_probes;
-        let figures = figures([
-            ("failed_probes", failures.into()),
-            ("failing_s", failing.as_secs_f64().into()),
-        ]);
-        let reason = format!("{failures} probes in a row failed; the last: {error}");
-        let what = format!("fails its probes: {error}");
-        self.hung(now, id, ("probes", &what), reason, figures);
-    }
-
-    /// Takes a worker for hung, so that it is replaced; `form` is by what it is seen, in a word and in words.
-    pub(super) fn hung(
-        &mut self,
-        now: Now,
-        id: WorkerId,
-        (form, what): (&str, &str),
-        mut reason: String,
-        figures: Figures,
-    ) {
-        // Started because another one hung, and now it hangs itself.
-        let worker = self.workers.get(&id);
-        let started_in = worker.and_then(|worker| worker.incident.as_ref());
-        let futile = started_in.and_then(|id| self.book.topic_of(id)) == Some(Topic::Hang);
-        let failing_since = worker.and_then(|worker| worker.failing_since);
-        let words = &format!("worker {} {what}", id.slot);
-        let topic = Topic::Hang;
-        let sighting = Sighting { topic, form, worker: id, after: None, words };
-        let incident = self.see(now, &sighting);
-        self.book.takes(id.slot, &incident);
-        self.blame_for_refused(now, &incident, failing_since.unwrap_or(now.mono));
-        if futile {
-            let pause = self.restart_is_futile(now, &incident);
-            reason += &format!(
-                "; the worker that it replaced hung too: a restart does not help, and none for this \
-                 follows within {} s",
-                pause.as_secs()
-            );
-        }
-        let failed = self.workers.get(&id).map_or(0, |worker| worker.failed_probes);
-        if failed > 0 {
-            self.book.add_impact(now, &incident, "probes_failed", failed.into());
-        }
-        let about = About::Worker(id, None);
-        self.record(now, Kind::WorkerHung, about, Some(incident.clone()), &reason, figures);
-        let incident = Some(incident);
-        self.make_due(id, Due { cause: Cause::Hang, incident, reason });
-    }
-
-    /// A worker that was taken for hung gives a sign of life, and its replacement has not begun. It is
-    /// well again when nothing else makes it hung.
-    pub(super) fn recovered(&mut self, now: Now, id: WorkerId, reason: &str) {
-        let limit = self.settings.health.failures;
-        if self.step_old() == Some(id) {
-            return;
-        }
-        let Some(worker) = self.workers.get_mut(&id).filter(|worker| worker.is_hung()) else {
-            return;
-        };
-        if worker.silent || (limit > 0 && worker.failed_probes >= limit) {
-            return;
-        }
-        let incident = worker.due.take().and_then(|due| due.incident);
-        let about = About::Worker(id, None);
-        self.record(now, Kind::WorkerReady, about, incident, reason, Figures::new());
-    }
-
     /// The stop signal comes when no answer is awaited: whether a server finishes what it has on that
     /// signal, or dies of it, cannot be seen from outside (node and Go handle it only to die of it). Once
     /// one was seen to finish, it comes as soon as the queue is empty: the server can announce the end
@@ -440,17 +353,13 @@ impl Supervisor {
         entry.wait = Wait::Held { until: now.mono + pause };
         let crashes = entry.budget.crashes();
         let words = format!("slot {slot} is held after {crashes} failures in {within_s} s: {why}");
-        let incident = match self.book.is_staged(&incident) {
-            true => {
-                let (topic, after, words) = (Topic::CrashLoop, Some(&incident), words.as_str());
-                self.see(now, &Sighting { topic, form: "", worker: id, after, words })
-            }
-            false => {
-                self.book.saw(now, &incident, &words);
-                self.escalate(now, &incident, &words);
-                incident
-            }
-        };
+        let matter = self.book.topic_of(&incident).filter(|_| !self.book.is_staged(&incident));
+        let (topic, form) = matter.map_or((Topic::CrashLoop, ""), |topic| (topic, "held"));
+        let (after, words) = (Some(&incident), words.as_str());
+        let incident = self.see(now, &Sighting { topic, form, worker: id, after, words });
+        if matter.is_some() {
+            self.escalate(now, &incident, words);
+        }
         if let Some(entry) = self.slots.get_mut(&slot) {
             entry.incident = Some(incident.clone());
         }

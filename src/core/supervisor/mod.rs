@@ -9,6 +9,7 @@ mod capacity;
 mod commands;
 mod evidence;
 mod handover;
+mod hangs;
 mod hooks;
 mod host;
 mod incidents;

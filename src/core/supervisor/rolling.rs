@@ -11,7 +11,7 @@ use super::{About, Phase, Supervisor, figures};
 use std::time::Duration;
 
 /// The longest pause after aborted rolls; the first is `restart.backoff_max`, then it doubles.
-const ABORTED_PAUSE_MAX: Duration = Duration::from_secs(600);
+pub(super) const ABORTED_PAUSE_MAX: Duration = Duration::from_secs(600);
 
 impl Supervisor {
     /// Takes the roll as far as it goes now; starts an automatic one when a worker is due.
@@ -92,18 +92,6 @@ impl Supervisor {
             return false;
         };
         worker.growth_kib().is_some_and(|growth| growth >= soft.midpoint(hard))
-    }
-
-    /// A worker was replaced because it failed its probes, and its replacement fails them too. Gives
-    /// the time until the next such replacement; it doubles.
-    pub(super) fn restart_is_futile(&mut self, now: Now, incident: &IncidentId) -> Duration {
-        let pause =
-            self.settings.restart.backoff_max.saturating_mul(1 << self.futile_hangs.min(16));
-        let pause = pause.min(ABORTED_PAUSE_MAX);
-        self.futile_hangs += 1;
-        self.next_hang = self.next_hang.max(now.mono + pause);
-        self.escalate(now, incident, "a restart does not help");
-        pause
     }
 
     /// The worker that is being replaced.
