@@ -39,6 +39,7 @@ fn incident(id: &str, opened_at: &str, resolved_at: Option<&str>) -> Incident {
         seen: String::new(),
         last_intervention: None,
         handled_at: None,
+        causes: Vec::new(),
     }
 }
 
@@ -214,6 +215,7 @@ fn one_incident_is_told_in_80_columns() {
     for expected in [
         "Incident 20261121T153012Z\n",
         "  handled   2026-11-21 15:41:40 UTC, after 11m 27s\n  resolved  2026-11-21 15:41:40 UTC\n",
+        "  opened    2026-11-21 15:30:12 UTC; the events of its beginning are not in this\n            store\n",
         "15:30:12.120  leak_confirmed  worker 0.3  pid 4242\n",
         "              confidence=0.97, eta_s=812, limit_kib=524288, slope_kib_s=153.2\n",
         "\n2026-11-22\n00:00:00.000  incident_resolved\n              over\n",
@@ -253,6 +255,7 @@ fn an_incident_is_reported_in_both_formats_and_in_the_operators_zone() {
         "# Post-mortem: the application leaks memory (20261121T153012Z)\n",
         "\n- **Began:** 2026-11-21 16:30:12 WAT (15:30:12 UTC)\n",
         "\n- **Duration:** 11 min 28 s\n",
+        "Its beginning is missing: it was opened at 2026-11-21 16:30:12 WAT (15:30:12 UTC), and the audit log holds nothing of it before 2026-11-21 16:30:12 WAT",
         "| 2026-11-21 16:31:00 | 15:31:00 | worker retired — slot 0: ended\\[2J as asked |\n",
     ] {
         assert!(text.contains(expected), "{expected:?} is not in\n{text}");
@@ -330,11 +333,22 @@ fn verify_names_the_break() {
     assert_eq!((&whole["ok"], &whole["events"]), (&true.into(), &5.into()));
     assert!(text(&store, &["verify", "--head", head]).contains("5 events"));
 
-    let tamper = rusqlite::Connection::open(&store).unwrap();
-    for trigger in ["events_stay_as_they_are", "events_go_when_a_later_one_says_so"] {
-        tamper.execute(&format!("DROP TRIGGER {trigger}"), []).unwrap();
-    }
-    tamper.execute("DELETE FROM events WHERE seq = 5", []).unwrap();
+    // By a hand that leaves the triggers as they were.
+    let tampered = |statement: &str| {
+        let connection = rusqlite::Connection::open(&store).unwrap();
+        let mut triggers = connection
+            .prepare("SELECT name, sql FROM sqlite_schema WHERE type = 'trigger'")
+            .unwrap();
+        let triggers = triggers.query_map([], |row| Ok((row.get(0)?, row.get(1)?))).unwrap();
+        let triggers: Vec<(String, String)> = triggers.map(Result::unwrap).collect();
+        for (name, _) in &triggers {
+            connection.execute(&format!("DROP TRIGGER {name}"), []).unwrap();
+        }
+        let outcome = connection.execute(statement, []);
+        triggers.iter().for_each(|(_, text)| connection.execute_batch(text).unwrap());
+        outcome
+    };
+    tampered("DELETE FROM events WHERE seq = 5").unwrap();
     // The end is noted beside the store; without the note it must have been noted elsewhere.
     let output = incidents(&store, &["verify"]);
     assert_eq!(output.status.code(), Some(1));
@@ -348,8 +362,8 @@ fn verify_names_the_break() {
     let output = incidents(&store, &["verify", "--head", head]);
     assert_eq!(output.status.code(), Some(1));
     assert!(String::from_utf8(output.stdout).unwrap().starts_with("broken at event 5: "));
-    tamper.execute("UPDATE events SET body = 'forged' WHERE seq = 2", []).unwrap_err();
-    tamper.execute("UPDATE events SET body = '\"forged\"' WHERE seq = 2", []).unwrap();
+    tampered("UPDATE events SET body = 'forged' WHERE seq = 2").unwrap_err();
+    tampered("UPDATE events SET body = '\"forged\"' WHERE seq = 2").unwrap();
     let output = incidents(&store, &["verify", "--json"]);
     assert_eq!(output.status.code(), Some(1));
     let broken: Value = serde_json::from_slice(&output.stdout).unwrap();
@@ -401,6 +415,21 @@ fn no_store_is_wrong_use_and_named() {
     assert!(!path.exists());
     std::fs::write(&path, "x".repeat(5000)).unwrap();
     assert_eq!(failure(&path, &["verify"]).0, 1);
+}
+
+#[test]
+fn a_store_is_not_offered_where_it_acknowledges_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = store(folder.path());
+    let help = Command::new(env!("CARGO_BIN_EXE_stanch"))
+        .args(["incidents", "ack", "--help"])
+        .output()
+        .unwrap();
+    let help = String::from_utf8(help.stdout).unwrap();
+    assert!(help.contains("--config") && !help.contains("--store"), "{help}");
+    let (code, said) = failure(&store, &["ack", "last"]);
+    assert_eq!(code, 2);
+    assert!(said.contains("a store acknowledges nothing"), "{said}");
 }
 
 #[test]

@@ -375,9 +375,13 @@ mod figures {
     }
 
     #[test]
-    fn what_is_turned_away_is_shown_and_weighs_in_the_open_incident() {
+    fn what_is_turned_away_is_shown_and_weighs_in_the_incident_that_took_the_worker() {
         let address = free_address();
-        let listen = format!("{}\nbacklog = 4\n[health]\nfailures = 0", at(&address, "takeover"));
+        let listen = format!(
+            "{}\nbacklog = 4\n[health]\nfailures = 0\n\
+             [restart]\nintensity = {{ restarts = 1, within = \"60s\" }}",
+            at(&address, "takeover")
+        );
         let mut stanch = start(&node(&[&address.to_string()]), 1, &listen);
         let name = address.to_string();
         let shown = listener(&stanch, &name);
@@ -387,7 +391,9 @@ mod figures {
         let crashed = leader(&stanch);
         kill(crashed, Signal::SIGKILL);
         stanch.wait_until("another one is ready", |stanch| stanch.ready_after(0, 1));
-        kill(leader(&stanch), Signal::SIGSTOP);
+        // One too many: the slot is held.
+        kill(leader(&stanch), Signal::SIGKILL);
+        stanch.wait_until("the slot is held", |stanch| stanch.event(&["worker_held"], |_| true));
         let timeout = Duration::from_millis(50);
         let mut clients: Vec<TcpStream> = Vec::new();
         stanch.wait_until("the queue is full", |stanch| {
@@ -397,7 +403,7 @@ mod figures {
             full.then_some(())
         });
         stanch.wait_until("it is in the impact", |stanch| {
-            let crash = stanch.incidents().into_iter().find(|it| it["kind"] == "crash")?;
+            let crash = stanch.incidents().into_iter().find(|it| it["kind"] == "crash_loop")?;
             (crash["impact"]["connections_dropped"].as_u64()? > 0).then_some(())
         });
         let table = stanch.command(&["status"]).stdout;
@@ -405,7 +411,6 @@ mod figures {
             table.contains("waiting to be accepted") && table.contains("turned away"),
             "{table}"
         );
-        kill(leader(&stanch), Signal::SIGCONT);
         drop(clients);
         stanch.stop_clean();
     }

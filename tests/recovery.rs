@@ -399,7 +399,12 @@ fn one_incident_goes_on_across_a_restart() {
     stanch.stop_clean();
     stanch.restart();
     stanch.wait_ready(WORKERS);
-    crash(&mut stanch, 1);
+    // A worker's name stands for one process in the incident.
+    let first = &stanch.workers()[0];
+    assert_eq!((&first["generation"], &first["restarts"]), (&3.into(), &0.into()), "{first}");
+    let start = stanch.event(&["worker_started"], |event| event["generation"] == 3);
+    assert_eq!(start.expect("it is in the log")["reason"], "first start");
+    crash(&mut stanch, 3);
     let incidents = stanch.incidents();
     assert_eq!(incidents.len(), 1, "{incidents:?}");
     assert_eq!(incidents[0]["interventions"], 2, "{incidents:?}");

@@ -61,6 +61,7 @@ fn incident(number: u64, began: Timestamp) -> Incident {
         seen: String::new(),
         last_intervention: None,
         handled_at: None,
+        causes: Vec::new(),
         interventions: EACH,
         impact: Figures::new(),
         summary: "worker 1 leaks memory".into(),

@@ -53,7 +53,11 @@ fn pagerduty(letter: &Letter, routing_key: &str) -> Value {
     let action = match id.what {
         Occasion::Resolved => "resolve",
         Occasion::Acknowledged => "acknowledge",
-        Occasion::Opened | Occasion::Raised | Occasion::Repeated | Occasion::Escalated => "trigger",
+        Occasion::Opened
+        | Occasion::Raised
+        | Occasion::Repeated
+        | Occasion::Escalated
+        | Occasion::Renewed => "trigger",
     };
     let severity = match incident.severity {
         Severity::Minor => "warning",

@@ -83,7 +83,10 @@ impl Letter {
 
     fn lines(&self) -> Vec<String> {
         let Alert { id, why, incident, forecast, evidence, .. } = &self.alert;
-        let news = matches!(id.what, Occasion::Opened | Occasion::Raised | Occasion::Escalated);
+        let news = match id.what {
+            Occasion::Opened | Occasion::Raised | Occasion::Escalated | Occasion::Renewed => true,
+            Occasion::Repeated | Occasion::Acknowledged | Occasion::Resolved => false,
+        };
         let mut lines = vec![
             format!("{}: {why}", id.what),
             format!(
@@ -95,7 +98,13 @@ impl Letter {
             ),
         ];
         if let Some(by) = &incident.acknowledged {
-            lines.push(format!("{} looks at it since {:.0}", by.by, by.at));
+            lines.push(match incident.news().as_slice() {
+                [] => format!("{} looks at it since {:.0}", by.by, by.at),
+                news => {
+                    let news = news.join(", ");
+                    format!("{} acknowledged it at {:.0}; new since: {news}", by.by, by.at)
+                }
+            });
         }
         if let Some(Forecast { slot, limit_at, reason }) = forecast {
             lines.push(format!("worker {slot} reaches its limit at {limit_at:.0}: {reason}"));
@@ -149,6 +158,7 @@ pub(super) mod tests {
             seen: String::new(),
             last_intervention: None,
             handled_at: None,
+            causes: Vec::new(),
         };
         let forecast = Forecast {
             slot: Slot(0),
@@ -157,7 +167,7 @@ pub(super) mod tests {
         };
         let to = "operations".to_owned();
         let alert = Alert {
-            id: AlertId { incident: id, what, severity: Severity::Major, to },
+            id: AlertId { incident: id, what, severity: Severity::Major, to, times: 0 },
             at: "2027-01-15T08:05:00Z".parse().unwrap(),
             why: "not acknowledged within 15m".to_owned(),
             before: None,

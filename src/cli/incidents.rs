@@ -5,22 +5,21 @@ mod events;
 mod evidence;
 mod export;
 mod report;
+mod show;
 
-use super::output::{Cell, Colour, Paint, Stop, Table, clean, print, wrap};
+use super::output::{Colour, Paint, Stop, clean, print};
 use super::{Failure, client, place};
 use crate::core::words::chain;
-use crate::core::{Incident, IncidentId, IncidentState, Kind, Severity};
-use crate::report::runbook;
+use crate::core::{Incident, IncidentId, Kind};
 use crate::store::{
-    self, Entry, EventFilter, Found, IncidentFilter, Reader, StoreError, Verified, Vouched,
+    self, EventFilter, Found, IncidentFilter, Reader, StoreError, Verified, Vouched,
 };
 use crate::wire;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args as ClapArgs, Subcommand};
-use events::{Format, Line, Which, events, figures};
+use events::{Format, Which, events};
 use export::{Of, choose, samples};
-use jiff::{SignedDuration, Span, SpanRelativeTo, Timestamp};
-use std::io::Write;
+use jiff::{Span, SpanRelativeTo, Timestamp};
 use std::path::{Path, PathBuf};
 
 /// Read the audit log: incidents, events, memory samples
@@ -52,6 +51,9 @@ enum Wish {
         /// The control socket of the supervisor
         #[arg(long, value_name = "PATH", conflicts_with = "config")]
         socket: Option<PathBuf>,
+        /// Of use to the other subcommands; refused with a reason, and not offered.
+        #[arg(long, value_name = "PATH", hide = true)]
+        store: Option<PathBuf>,
     },
 }
 
@@ -133,10 +135,10 @@ pub fn run(args: Args) -> Result<(), Failure> {
             let store = store_path(args.store, args.config)?;
             answer(&Reader::open(&store)?, &store, question)
         }
-        Wish::Ack { .. } if args.store.is_some() => Err(Failure::Usage(
+        Wish::Ack { store, .. } if store.is_some() || args.store.is_some() => Err(Failure::Usage(
             "a store acknowledges nothing: name the supervisor by --config or --socket".into(),
         )),
-        Wish::Ack { id, by, socket } => {
+        Wish::Ack { id, by, socket, .. } => {
             let order = wire::Acknowledge { incident: id, by };
             client::acknowledge(socket, args.config, &order)
         }
@@ -148,7 +150,7 @@ fn answer(reader: &Reader, store: &Path, question: Question) -> Result<(), Failu
         Question::List { part: Part { last, since }, json } => {
             let filter = IncidentFilter { since, last, ..IncidentFilter::default() };
             let Found { incidents, damaged } = reader.incidents(&filter)?;
-            print(|out| list(out, &incidents, json))?;
+            print(|out| show::list(out, &incidents, json))?;
             damaged.iter().for_each(|error| eprintln!("stanch: {}", clean(&chain(error))));
             if damaged.is_empty() { Ok(()) } else { Err(Failure::No) }
         }
@@ -177,7 +179,7 @@ pub(super) fn tell(reader: &Reader, id: &str, json: bool) -> Result<(), Failure>
         events.push(entry);
         Ok::<(), StoreError>(())
     })?;
-    print(|out| show(out, &incident, &events, json))
+    print(|out| show::show(out, &incident, &events, json))
 }
 
 impl From<StoreError> for Failure {
@@ -288,113 +290,6 @@ fn name(reader: &Reader, text: &str) -> Result<IncidentId, Failure> {
     }
 }
 
-fn list(out: &mut dyn Write, incidents: &[Incident], json: bool) -> Result<(), Stop> {
-    if json {
-        for incident in incidents {
-            writeln!(out, "{}", json_of(incident)?)?;
-        }
-        return Ok(());
-    }
-    let mut table = Table::new(&[
-        "ID", "KIND", "SEVERITY", "STATE", "OPENED", "LASTED", "SLOTS", "ACTED", "BY", "SUMMARY",
-    ]);
-    for incident in incidents {
-        table.row(vec![
-            Cell::text(&incident.id.0),
-            Cell::text(&incident.kind),
-            Cell::text(incident.severity.as_str()).coloured(severity_colour(incident.severity)),
-            Cell::text(incident.state.as_str()).coloured(Some(state_colour(incident.state))),
-            Cell::text(format!("{} {}", day(incident.opened_at), second(incident.opened_at))),
-            Cell::figure(handled_after(incident)),
-            Cell::text(slots(incident)),
-            Cell::figure(Some(incident.interventions)),
-            Cell::text(incident.acknowledged.as_ref().map_or("-".into(), |by| clean(&by.by))),
-            Cell::text(&incident.summary),
-        ]);
-    }
-    Ok(table.write(out, Paint::of_stdout())?)
-}
-
-fn show(
-    out: &mut dyn Write,
-    incident: &Incident,
-    events: &[Entry],
-    json: bool,
-) -> Result<(), Stop> {
-    if json {
-        let incident = json_of(incident)?;
-        let open = incident.strip_suffix('}').unwrap_or(&incident);
-        let events: Vec<String> = events.iter().map(Entry::json).collect();
-        return Ok(writeln!(out, "{open},\"events\":[{}]}}", events.join(","))?);
-    }
-    let paint = Paint::of_stdout();
-    writeln!(out, "{}", paint.text(Colour::Bold, &format!("Incident {}", incident.id)))?;
-    let at = |at| format!("{} {} UTC", day(at), second(at));
-    let handled = match (incident.handled_at.or(incident.resolved_at), handled_after(incident)) {
-        (Some(end), Some(after)) => format!("{}, after {after}", at(end)),
-        _ => "not yet".into(),
-    };
-    let severity = severity_colour(incident.severity)
-        .map_or(incident.severity.to_string(), |c| paint.text(c, incident.severity.as_str()));
-    let state = paint.text(state_colour(incident.state), incident.state.as_str());
-    for (name, value) in [
-        ("kind", clean(&incident.kind)),
-        ("severity", severity),
-        ("state", state),
-        ("opened", at(incident.opened_at)),
-        ("handled", handled),
-        ("resolved", incident.resolved_at.map_or("not yet".into(), at)),
-        (
-            "looked at",
-            incident.acknowledged.as_ref().map_or("by nobody yet".into(), |by| {
-                format!("by {} since {}", clean(&by.by), at(by.at))
-            }),
-        ),
-        ("release", incident.release.as_deref().map_or("-".into(), clean)),
-        ("slots", slots(incident)),
-        ("workers", format!("{} acted on", incident.interventions)),
-        ("impact", figures(&incident.impact)),
-        ("evidence", evidence::of_events(incident, events)),
-        ("summary", clean(&incident.summary)),
-    ] {
-        let mut lines = wrap(&value, 80 - 12).into_iter();
-        writeln!(out, "  {name:<10}{}", lines.next().unwrap_or_else(|| "-".into()))?;
-        for line in lines {
-            writeln!(out, "  {:10}{line}", "")?;
-        }
-    }
-    let mut date = String::new();
-    for line in events.iter().map(Line::of) {
-        let today = line.at.map_or_else(|| "unknown day".into(), day);
-        if today != date {
-            writeln!(out, "\n{}", paint.text(Colour::Dim, &today))?;
-            date = today;
-        }
-        let time = line.at.map_or_else(|| "?".into(), millisecond);
-        let kind = paint.text(Colour::Bold, &clean(&line.kind));
-        writeln!(out, "{time:<12}  {kind}{}", line.place())?;
-        let text = clean(&line.reason);
-        for text in wrap(&text, 80 - 14).into_iter().chain(wrap(&line.evidence(), 80 - 14)) {
-            writeln!(out, "{:14}{text}", "")?;
-        }
-    }
-    advise(out, incident, paint)
-}
-
-/// What the page of the kind of incident says.
-fn advise(out: &mut dyn Write, incident: &Incident, paint: Paint) -> Result<(), Stop> {
-    let Some(page) = runbook::of(&incident.kind) else { return Ok(()) };
-    for heading in runbook::LISTS {
-        writeln!(out, "\n{}", paint.text(Colour::Dim, heading))?;
-        for item in runbook::items(page, heading) {
-            for (nth, line) in wrap(&item, 80 - 4).into_iter().enumerate() {
-                writeln!(out, "  {} {line}", if nth == 0 { '-' } else { ' ' })?;
-            }
-        }
-    }
-    Ok(())
-}
-
 fn verify(reader: &Reader, head: Option<&str>, json: bool) -> Result<(), Failure> {
     let paint = Paint::of_stdout();
     match reader.verify(head)? {
@@ -455,15 +350,6 @@ fn verify(reader: &Reader, head: Option<&str>, json: bool) -> Result<(), Failure
     }
 }
 
-fn slots(incident: &Incident) -> String {
-    let slots: Vec<_> = incident.slots.iter().map(ToString::to_string).collect();
-    if slots.is_empty() { "-".into() } else { slots.join(",") }
-}
-
-fn json_of(incident: &Incident) -> Result<String, Failure> {
-    serde_json::to_string(incident).map_err(|error| Failure::Fault(error.to_string()))
-}
-
 fn day(at: Timestamp) -> String {
     format!("{at:.3}").chars().take(10).collect()
 }
@@ -474,28 +360,4 @@ fn second(at: Timestamp) -> String {
 
 fn millisecond(at: Timestamp) -> String {
     format!("{at:.3}").chars().skip(11).take(12).collect()
-}
-
-/// How long it lasted, to the second, as people say it: `1h 2m 3s`. The quiet time until it was resolved is no
-/// part of it; none while it is open.
-fn handled_after(incident: &Incident) -> Option<String> {
-    let end = incident.handled_at.or(incident.resolved_at)?;
-    let lasted = end.duration_since(incident.opened_at).as_secs();
-    Some(format!("{:#}", SignedDuration::from_secs(lasted)))
-}
-
-fn severity_colour(severity: Severity) -> Option<Colour> {
-    match severity {
-        Severity::Minor => None,
-        Severity::Major => Some(Colour::Yellow),
-        Severity::Critical => Some(Colour::Red),
-    }
-}
-
-fn state_colour(state: IncidentState) -> Colour {
-    match state {
-        IncidentState::Open => Colour::Red,
-        IncidentState::Mitigated => Colour::Yellow,
-        IncidentState::Resolved => Colour::Green,
-    }
 }

@@ -114,6 +114,8 @@ words! {
         Escalated => "escalated",
         /// Somebody looks at it.
         Acknowledged => "acknowledged",
+        /// Something new belongs to it, at which nobody looks yet.
+        Renewed => "renewed",
         /// It is over.
         Resolved => "resolved",
     }
@@ -130,11 +132,16 @@ pub struct AlertId {
     pub severity: Severity,
     /// Who is told: [`Target::name`].
     pub to: String,
+    /// After how many acknowledgements; each of them, and what is new after it, is told anew. Else 0.
+    #[serde(default)]
+    pub times: u32,
 }
 
 impl fmt::Display for AlertId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}/{}/{}", self.incident, self.what, self.severity, self.to)
+        write!(f, "{}/{}/{}/{}", self.incident, self.what, self.severity, self.to)?;
+        // The first one's name is as it was before there were others.
+        if self.times > 1 { write!(f, "/{}", self.times) } else { Ok(()) }
     }
 }
 

@@ -3,12 +3,14 @@
 //! | occasion | who is told |
 //! | --- | --- |
 //! | opened, or become bad enough for a rule | the rule's first target |
-//! | raised, third intervention, acknowledged, resolved | all who were told of the incident |
+//! | raised, third intervention, acknowledged, renewed, resolved | all who were told of the incident |
 //! | not acknowledged in time, third intervention, the last one cannot be told | the next target of each rule |
 //!
 //! Each occasion comes once an incident and target at most, however often its workers are acted on;
 //! an incident gathers whatever has the same cause (`incidents`), so this is also the grouping. Once
-//! it is acknowledged nobody new is told but by a rule that the incident had not been bad enough for.
+//! it is acknowledged nobody new is told but by a rule that the incident had not been bad enough for. That
+//! holds for what was acknowledged: another cause or slot that joins the incident later renews it. All who were
+//! told hear of that, and who is next when nobody acknowledges that either.
 
 use super::units::Period;
 use super::{AlertRule, Incident, IncidentId, Moment, Occasion, Severity};
@@ -31,6 +33,8 @@ pub struct Decision {
     pub why: String,
     /// How bad they were told it is, before it was raised.
     pub before: Option<Severity>,
+    /// After how many acknowledgements, where that makes it another one: [`AlertId`](super::AlertId).
+    pub times: u32,
 }
 
 /// Who was told of the incidents that are not over.
@@ -41,12 +45,13 @@ pub struct Alerting {
 
 #[derive(Debug)]
 struct Matter {
-    /// Who, on what occasion, at which severity.
-    told: BTreeSet<(String, Occasion, Severity)>,
+    /// Who, on what occasion, at which severity, after how many acknowledgements.
+    told: BTreeSet<(String, Occasion, Severity, u32)>,
     /// As it was told last.
     severity: Severity,
     /// The third intervention was told.
     repeated: bool,
+    /// Somebody looks at all of it.
     acknowledged: bool,
     /// By rule.
     ladders: BTreeMap<usize, Ladder>,
@@ -96,7 +101,8 @@ impl Alerting {
         let Some(matter) = self.matters.get_mut(id) else { return Vec::new() };
         let many = incident.interventions >= MANY;
         let newly_many = many && !std::mem::replace(&mut matter.repeated, many);
-        let mut telling = Telling { now, incident, newly_many, matter, decisions: Vec::new() };
+        let decisions = Vec::new();
+        let mut telling = Telling { now, incident, newly_many, renewed: false, matter, decisions };
         if let Some(end) = incident.resolved_at {
             let lasted = end.duration_since(incident.opened_at).as_secs();
             telling.all(Occasion::Resolved, &format!("it is over, after {lasted} s"));
@@ -124,9 +130,9 @@ impl Alerting {
         }
         let mut matter = Matter::new(incident.severity);
         matter.repeated = incident.interventions >= MANY;
-        matter.acknowledged = incident.acknowledged.is_some();
+        matter.acknowledged = incident.is_looked_at();
         for (to, what, _) in told {
-            matter.told.insert((to.clone(), *what, incident.severity));
+            matter.told.insert((to.clone(), *what, incident.severity, times(*what, incident)));
         }
         for (at, rule) in rules.iter().enumerate() {
             let was_told = |name: &str| told.iter().any(|(to, ..)| to == name);
@@ -204,6 +210,8 @@ struct Telling<'a> {
     incident: &'a Incident,
     /// The third intervention was not told yet.
     newly_many: bool,
+    /// Something has just come that nobody acknowledged.
+    renewed: bool,
     matter: &'a mut Matter,
     decisions: Vec<Decision>,
 }
@@ -213,15 +221,26 @@ impl Telling<'_> {
     fn changes(&mut self) {
         let incident = self.incident;
         let before = std::mem::replace(&mut self.matter.severity, incident.severity);
-        if incident.severity > before {
-            let first = self.decisions.len();
+        let raised = incident.severity > before;
+        let looked_at = incident.is_looked_at();
+        let was_looked_at = std::mem::replace(&mut self.matter.acknowledged, looked_at);
+        self.renewed = was_looked_at && !looked_at;
+        if raised && !self.renewed {
             self.all(Occasion::Raised, &format!("it was {before} before"));
-            self.decisions[first..].iter_mut().for_each(|told| told.before = Some(before));
         }
-        if let Some(acknowledged) = &incident.acknowledged
-            && !std::mem::replace(&mut self.matter.acknowledged, true)
-        {
-            self.all(Occasion::Acknowledged, &format!("{} looks at it", acknowledged.by));
+        match &incident.acknowledged {
+            Some(by) if self.renewed => {
+                let news = incident.news().join(", ");
+                let why = format!("after the acknowledgement by {}: {news}", by.by);
+                self.all(Occasion::Renewed, &why);
+            }
+            Some(by) if looked_at && !was_looked_at => {
+                self.all(Occasion::Acknowledged, &format!("{} looks at it", by.by));
+            }
+            Some(_) | None => {}
+        }
+        if raised {
+            self.decisions.iter_mut().for_each(|told| told.before = Some(before));
         }
         if self.newly_many {
             self.all(Occasion::Repeated, THIRD);
@@ -239,6 +258,11 @@ impl Telling<'_> {
             }
             return;
         };
+        if self.renewed {
+            // All who were told know; the time for another acknowledgement begins.
+            *ladder = Ladder { height: ladder.height, next_at, failed: None };
+            return;
+        }
         let Some(next) = rule.to.get(ladder.height).filter(|_| !matter.acknowledged) else {
             return;
         };
@@ -274,14 +298,25 @@ impl Telling<'_> {
     }
 
     fn tell(&mut self, to: &str, what: Occasion, why: &str) {
-        if self.matter.told.insert((to.to_owned(), what, self.incident.severity)) {
-            self.decisions.push(Decision {
-                to: to.to_owned(),
-                what,
-                why: why.to_owned(),
-                before: None,
-            });
+        let times = times(what, self.incident);
+        if self.matter.told.insert((to.to_owned(), what, self.incident.severity, times)) {
+            let (to, why) = (to.to_owned(), why.to_owned());
+            self.decisions.push(Decision { to, what, why, before: None, times });
         }
+    }
+}
+
+/// After how many acknowledgements somebody is told something, where that makes it another thing.
+fn times(what: Occasion, incident: &Incident) -> u32 {
+    match what {
+        Occasion::Acknowledged | Occasion::Renewed => {
+            incident.acknowledged.as_ref().map_or(0, |by| by.times)
+        }
+        Occasion::Opened
+        | Occasion::Raised
+        | Occasion::Repeated
+        | Occasion::Escalated
+        | Occasion::Resolved => 0,
     }
 }
 
@@ -325,7 +360,13 @@ mod tests {
             seen: String::new(),
             last_intervention: None,
             handled_at: None,
+            causes: Vec::new(),
         }
+    }
+
+    fn by_ada(incident: &Incident, times: u32) -> Acknowledged {
+        let (slots, causes) = (incident.slots.clone(), incident.causes.clone());
+        Acknowledged { at: Timestamp::UNIX_EPOCH, by: "ada".to_owned(), slots, causes, times }
     }
 
     /// What is said at a second, as `occasion target`.
@@ -360,14 +401,43 @@ mod tests {
         let rules = [rule(Severity::Minor, &["ops", "dev"])];
         let (mut alerting, mut leak) = (Alerting::default(), leak(Severity::Major));
         said(&mut alerting, &rules, 0, &leak);
-        let by = "ada".to_owned();
-        leak.acknowledged = Some(Acknowledged { at: Timestamp::UNIX_EPOCH, by });
+        leak.acknowledged = Some(by_ada(&leak, 1));
         assert_eq!(said(&mut alerting, &rules, 1, &leak), ["acknowledged ops"]);
         assert_eq!(alerting.deadline(&rules), None);
         leak.interventions = 3;
         assert_eq!(said(&mut alerting, &rules, 2 * AFTER_S, &leak), ["repeated ops"]);
         alerting.failed(&rules, &leak.id, "ops");
         assert!(said(&mut alerting, &rules, 3 * AFTER_S, &leak).is_empty());
+    }
+
+    #[test]
+    fn what_is_new_after_an_acknowledgement_is_told_again() {
+        let rules = [rule(Severity::Minor, &["ops", "dev"])];
+        let (mut alerting, mut leak) = (Alerting::default(), leak(Severity::Major));
+        leak.causes = vec!["leak: memory".to_owned()];
+        said(&mut alerting, &rules, 0, &leak);
+        leak.acknowledged = Some(by_ada(&leak, 1));
+        said(&mut alerting, &rules, 1, &leak);
+        // The same goes on.
+        leak.interventions = 2;
+        assert!(said(&mut alerting, &rules, 2 * AFTER_S, &leak).is_empty());
+        leak.causes.push("leak: fds".to_owned());
+        leak.severity = Severity::Critical;
+        let now = Moment(Duration::from_secs(3 * AFTER_S));
+        let told = alerting.review(now, &rules, &leak);
+        assert_eq!(told.len(), 1, "{told:?}");
+        assert_eq!((told[0].what, told[0].before), (Occasion::Renewed, Some(Severity::Major)));
+        assert_eq!(told[0].why, "after the acknowledgement by ada: leak: fds");
+        // More of it says nothing more, and nobody looks at it: so the next one is told.
+        leak.slots.push(Slot(1));
+        assert!(said(&mut alerting, &rules, 4 * AFTER_S - 1, &leak).is_empty());
+        assert_eq!(said(&mut alerting, &rules, 4 * AFTER_S, &leak), ["escalated dev"]);
+        leak.acknowledged = Some(by_ada(&leak, 2));
+        let twice = ["acknowledged dev", "acknowledged ops"];
+        assert_eq!(said(&mut alerting, &rules, 5 * AFTER_S, &leak), twice);
+        leak.slots.push(Slot(2));
+        let names = ["renewed dev", "renewed ops"];
+        assert_eq!(said(&mut alerting, &rules, 6 * AFTER_S, &leak), names);
     }
 
     #[test]

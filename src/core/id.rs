@@ -10,7 +10,9 @@ use std::str::FromStr;
 pub struct Slot(pub u32);
 
 /// One life of a slot; the first is 1 and numbers are never used twice in a slot.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
 #[serde(transparent)]
 pub struct Generation(pub u64);
 
@@ -34,6 +36,11 @@ impl Generation {
     /// The life after this one.
     pub fn next(self) -> Self {
         Self(self.0 + 1)
+    }
+
+    /// The life before this one; 0 before the first.
+    pub fn before(self) -> Self {
+        Self(self.0.saturating_sub(1))
     }
 }
 

@@ -3,8 +3,8 @@
 //! # How the log is read
 //! From its end backwards ([`Past::note`]), as far as workers may be in it that live still: to the
 //! orderly end of a supervisor, or to the beginning of one that finished its own recovery, since that
-//! wrote down every worker anew (`worker_adopted`, then `supervisor_recovered` with the newest generation
-//! of each slot). The newest event on a
+//! wrote down every worker anew (`worker_adopted`, then `supervisor_recovered`). Both ends tell the newest
+//! generation of each slot. The newest event on a
 //! worker says where it stood. What the dead supervisor did last may not be in the log: a record waits
 //! in memory for the disk, a few milliseconds as a rule.
 
@@ -72,17 +72,24 @@ impl Past {
                 self.rolling = true;
             }
             Kind::RollFinished | Kind::RollAborted => self.roll_seen = true,
-            Kind::SupervisorStopped => return ControlFlow::Break(()),
+            Kind::SupervisorStopped => {
+                self.note_generations(record);
+                return ControlFlow::Break(());
+            }
             Kind::SupervisorRecovered => {
                 self.recovered_later = true;
-                let newest = record.figures.get("generations").and_then(|text| text.as_str());
-                let newest = newest.unwrap_or_default().split(' ');
-                newest.filter_map(|id| id.parse().ok()).for_each(|id| self.note_generation(id));
+                self.note_generations(record);
             }
             Kind::SupervisorStarted => return self.note_start(record),
             _ => {}
         }
         ControlFlow::Continue(())
+    }
+
+    fn note_generations(&mut self, record: &Record) {
+        let newest = record.figures.get("generations").and_then(|text| text.as_str());
+        let newest = newest.unwrap_or_default().split(' ');
+        newest.filter_map(|id| id.parse().ok()).for_each(|id| self.note_generation(id));
     }
 
     fn note_generation(&mut self, id: WorkerId) {
@@ -281,5 +288,15 @@ mod tests {
         let past = past(&log);
         assert_eq!(past.boot_id.as_deref(), Some("b"));
         assert_eq!(past.workers.len(), 1);
+    }
+
+    /// An incident may go on, so a worker's name must not come again.
+    #[test]
+    fn generations_go_on_after_an_end_in_good_order() {
+        let stopped = record(Kind::SupervisorStopped, None, json!({ "generations": "0.4 2.17" }));
+        let past = past(&[began("a"), started(0, 4), of(Kind::WorkerRetired, 0, 4), stopped]);
+        assert!(!past.died && past.workers.is_empty());
+        let known: Vec<_> = past.generations.iter().map(|(slot, at)| (slot.0, at.0)).collect();
+        assert_eq!(known, [(0, 4), (2, 17)]);
     }
 }

@@ -196,7 +196,7 @@ words! {
     IncidentState {
         /// Something is wrong and not yet handled.
         Open => "open",
-        /// All slots serve again; the cause is still there or was seen lately.
+        /// It keeps no slot from serving any more; the cause is still there or was seen lately.
         Mitigated => "mitigated",
         /// Over.
         Resolved => "resolved",
@@ -263,13 +263,32 @@ pub struct Incident {
     /// What was done last.
     #[serde(default)]
     pub last_intervention: Option<Intervention>,
-    /// Since when every slot has served, and nothing of it has shown; while it is open, `null`. UTC; to the
-    /// millisecond in JSON.
+    /// Since when it has kept no slot from serving, and nothing of it has shown; while it is open, `null`.
+    /// UTC; to the millisecond in JSON.
     #[serde(default, serialize_with = "maybe_milliseconds")]
     pub handled_at: Option<Timestamp>,
+    /// What was seen of it, each once: `crash: signal 11`, `start_failure: exec`, `leak: memory`.
+    #[serde(default)]
+    pub causes: Vec<String>,
 }
 
 impl Incident {
+    /// What has come since somebody acknowledged it: causes and slots that were not there by then.
+    pub fn news(&self) -> Vec<String> {
+        // An earlier version did not tell what it was about.
+        let Some(known) = self.acknowledged.as_ref().filter(|by| !by.causes.is_empty()) else {
+            return Vec::new();
+        };
+        let causes = self.causes.iter().filter(|cause| !known.causes.contains(cause)).cloned();
+        let slots = self.slots.iter().filter(|slot| !known.slots.contains(slot));
+        causes.chain(slots.map(|slot| format!("slot {slot}"))).collect()
+    }
+
+    /// Whether somebody has acknowledged all of it.
+    pub fn is_looked_at(&self) -> bool {
+        self.acknowledged.is_some() && self.news().is_empty()
+    }
+
     /// Something was seen of it.
     pub(super) fn saw(&mut self, words: &str) {
         words.clone_into(&mut self.seen);
@@ -301,10 +320,10 @@ impl Incident {
         };
         let ended = match (self.handled_at, self.resolved_at) {
             (None, _) => String::new(),
-            (Some(at), None) => format!("; every slot has served since {at:.0}"),
+            (Some(at), None) => format!("; handled since {at:.0}: it keeps no slot from serving"),
             (Some(at), Some(over)) => {
                 format!(
-                    "; over since {at:.0}: every slot served and nothing of it was seen until {over:.0}"
+                    "; over since {at:.0}: it kept no slot from serving, and nothing of it was seen until {over:.0}"
                 )
             }
         };
@@ -359,6 +378,15 @@ pub struct Acknowledged {
     pub at: Timestamp,
     /// Who.
     pub by: String,
+    /// The slots that it had touched by then.
+    #[serde(default)]
+    pub slots: Vec<Slot>,
+    /// What had been seen of it by then.
+    #[serde(default)]
+    pub causes: Vec<String>,
+    /// How often it was acknowledged so far, this time included.
+    #[serde(default)]
+    pub times: u32,
 }
 
 /// Always three digits (`2026-11-21T15:30:12.120Z`), so that the text sorts as the time does.

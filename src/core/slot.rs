@@ -45,6 +45,9 @@ pub struct SlotEntry {
     pub wait: Wait,
     /// The generation of the newest worker; 0 before the first.
     pub generation: Generation,
+    /// What it was when this supervisor began.
+    #[serde(default)]
+    pub before: Generation,
     /// Whether a worker of it has ever been ready.
     pub been_ready: bool,
     /// Counts crashes.
@@ -61,15 +64,16 @@ impl SlotEntry {
             desired: Desired::Up,
             wait: Wait::None,
             generation: Generation(0),
+            before: Generation(0),
             been_ready: false,
             budget: RestartBudget::default(),
             incident: None,
         }
     }
 
-    /// How often it was started again.
+    /// How often this supervisor started it again.
     pub fn restarts(&self) -> u64 {
-        self.generation.0.saturating_sub(1)
+        self.generation.0.saturating_sub(self.before.0 + 1)
     }
 }
 

@@ -24,6 +24,7 @@ pub(super) fn timeline(dossier: &Dossier, replaced: &[Replacement]) -> Vec<Vec<S
     let replaced = replaced.iter().map(|one| (one.at, told(one))).collect();
     let mut lines: Vec<Line> =
         others.into_iter().map(|record| (record.at, sentence(record))).collect();
+    lines.extend(dossier.first_sign().map(|(at, record)| (at, sign(record))));
     lines.extend(folded(replaced, "replacements", dossier));
     lines.extend(folded(of_alerts(&alerts, dossier), "alerts", dossier));
     lines.sort_by_key(|(at, _)| *at);
@@ -92,6 +93,18 @@ fn is_step(record: &Record, replaced: &[Replacement]) -> bool {
             replaced.iter().any(|one| Some(one.worker) == of)
         }
         _ => false,
+    }
+}
+
+/// What nobody knew yet when it happened.
+fn sign(record: &Record) -> String {
+    let what = match record.kind {
+        Kind::WorkerHung => "fails its first probe",
+        _ => "begins to grow, as was reckoned later",
+    };
+    match worker(record) {
+        Some(worker) => format!("worker {worker} {what}"),
+        None => format!("a worker {what}"),
     }
 }
 

@@ -62,14 +62,23 @@ impl Dossier {
         self.records.iter().filter(|record| record.incident.as_ref() == Some(&self.incident.id))
     }
 
-    /// When it began: a hang with the first of the probes that failed, not with the one that was enough.
+    /// When it began: with the first sign of it, not with what was enough to be sure.
     fn began(&self) -> Timestamp {
-        let failing = |record: &Record| {
-            let seconds = record.figures.get("failing_s")?.as_f64()?;
-            record.at.checked_sub(SignedDuration::from_secs_f64(seconds)).ok()
-        };
-        let first = self.own().filter(|record| record.kind == Kind::WorkerHung).find_map(failing);
-        first.map_or(self.incident.opened_at, |first| first.min(self.incident.opened_at))
+        let opened = self.incident.opened_at;
+        self.first_sign().map_or(opened, |(first, _)| first.min(opened))
+    }
+
+    /// The first of what is known by now to have been it, and the event that tells so: of a hang the first of
+    /// the probes that failed, of a leak the beginning of the growth.
+    fn first_sign(&self) -> Option<(Timestamp, &Record)> {
+        let sign = |record| Some((sign_of(record)?, record));
+        self.own().chain(self.omens()).filter_map(sign).min_by_key(|(at, _)| *at)
+    }
+
+    /// The first event of the incident, if that is not its opening: what was before is gone.
+    fn begins_late(&self) -> Option<Option<&Record>> {
+        let opened = self.own().any(|record| record.kind == Kind::IncidentOpened);
+        (!opened).then(|| self.own().next())
     }
 
     /// What was suspected, before there was an incident, of workers that it names.
@@ -86,7 +95,7 @@ impl Dossier {
         })
     }
 
-    /// When it was over: from then on every slot served and nothing of it showed. The quiet time until that
+    /// When it was over: from then on it kept no slot from serving and nothing of it showed. The quiet time until that
     /// is believed is no part of it, and while it lasts it may prove wrong.
     fn over_at(&self) -> Option<Timestamp> {
         self.incident.handled_at.or(self.incident.resolved_at)
@@ -105,4 +114,15 @@ impl Dossier {
         let stopped = last.kind == Kind::SupervisorStopped && last.at > self.incident.opened_at;
         stopped.then_some(last.at)
     }
+}
+
+/// Since when there had been what an event found out.
+fn sign_of(record: &Record) -> Option<Timestamp> {
+    let key = match record.kind {
+        Kind::WorkerHung => "failing_s",
+        Kind::LeakSuspected | Kind::LeakConfirmed => "growing_s",
+        _ => return None,
+    };
+    let seconds = record.figures.get(key)?.as_f64()?;
+    record.at.checked_sub(SignedDuration::try_from_secs_f64(seconds).ok()?).ok()
 }

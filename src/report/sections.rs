@@ -43,10 +43,10 @@ fn summary(dossier: &Dossier, replaced: &[Replacement]) -> Vec<Block> {
     let end = match (incident.state, dossier.stopped_at()) {
         (IncidentState::Resolved, _) => say(over),
         (IncidentState::Mitigated, None) => {
-            format!("not closed: all slots have served{since}, and it may come again")
+            format!("not closed: its slots have served{since}, and it may come again")
         }
         (IncidentState::Mitigated, Some(stopped)) => {
-            format!("not seen: all slots served{since}, its supervisor ended at {}", say(stopped))
+            format!("not seen: its slots served{since}, its supervisor ended at {}", say(stopped))
         }
         (IncidentState::Open, None) => "not yet: it is open".to_owned(),
         (IncidentState::Open, Some(stopped)) => {
@@ -73,15 +73,42 @@ fn summary(dossier: &Dossier, replaced: &[Replacement]) -> Vec<Block> {
         0 => acted,
         again => format!("{acted}, {} started again", count(again, "worker")),
     };
-    let facts = [("Began", say(dossier.began())), ("Ended", end), ("Duration", duration)];
+    let facts = [("Began", say(dossier.began()))].into_iter().chain(minds(dossier));
+    let facts = facts.chain([("Ended", end), ("Duration", duration)]);
     let rest = [
         ("Severity", incident.severity.to_string()),
         ("Release", incident.release.clone().unwrap_or_else(|| "not told".to_owned())),
         ("Slots", series(&slots)),
         ("Interventions", acted),
     ];
-    let facts = facts.into_iter().chain(closed).chain(rest);
-    vec![Block::Text(incident.summary.clone()), Block::Facts(facts.collect())]
+    let facts = Block::Facts(facts.chain(closed).chain(rest).collect());
+    let missing = missing(dossier).map(Block::Text);
+    [Block::Text(incident.summary.clone())].into_iter().chain(missing).chain([facts]).collect()
+}
+
+/// When a leak was first suspected, and when it was confirmed: it begins with the growth, before both.
+fn minds(dossier: &Dossier) -> Vec<(&'static str, String)> {
+    let first = |kind| {
+        let all = dossier.own().chain(dossier.omens()).filter(move |record| record.kind == kind);
+        all.map(|record| record.at).min().map(|at| both(at, &dossier.zone))
+    };
+    let minds =
+        [("Suspected", first(Kind::LeakSuspected)), ("Confirmed", first(Kind::LeakConfirmed))];
+    minds.into_iter().filter_map(|(name, at)| Some((name, at?))).collect()
+}
+
+/// That the log does not tell how it began.
+fn missing(dossier: &Dossier) -> Option<String> {
+    let opened = both(dossier.incident.opened_at, &dossier.zone);
+    let held = match dossier.begins_late()? {
+        Some(first) => format!("nothing of it before {}", both(first.at, &dossier.zone)),
+        None => "no event of it".to_owned(),
+    };
+    Some(format!(
+        "Its beginning is missing: it was opened at {opened}, and the audit log holds {held}. What had been \
+         written until then went with an earlier file, was retired, or could not be written. The sections \
+         below tell of the rest only."
+    ))
 }
 
 fn impact(dossier: &Dossier) -> Vec<Block> {
@@ -198,14 +225,14 @@ fn resolution(dossier: &Dossier, replaced: &[Replacement]) -> Vec<Block> {
     let incident = &dossier.incident;
     let mut told = match incident.state {
         IncidentState::Resolved => {
-            let quiet = "It is over: nothing of it was seen after that, and all slots served.";
+            let quiet = "It is over: nothing of it was seen after that, and its slots served.";
             vec![quiet.to_owned()]
         }
         IncidentState::Mitigated if dossier.stopped_at().is_some() => {
-            vec!["It was held, not mended, when its supervisor ended: all slots served.".to_owned()]
+            vec!["It was held, not mended, when its supervisor ended: its slots served.".to_owned()]
         }
         IncidentState::Mitigated => vec![
-            "It is held, not mended: all slots serve, and stanch goes on replacing what needs it."
+            "It is held, not mended: its slots serve, and stanch goes on replacing what needs it."
                 .to_owned(),
         ],
         IncidentState::Open if replaced.is_empty() => vec!["It is not handled yet.".to_owned()],

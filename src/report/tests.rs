@@ -36,6 +36,9 @@ fn leak(times: u64) -> Dossier {
     for slot in 0..2 {
         records.push(record(-59.0, Kind::WorkerReady, Some(WorkerId::new(slot, 1)), json!({})));
     }
+    let opened =
+        Record { slot: Some(Slot(0)), ..record(0.0, Kind::IncidentOpened, None, json!({})) };
+    records.push(opened);
     let mut curves = vec![curve(1, -60.0)];
     for nth in 1..=times {
         let (old, new) = (WorkerId::new(0, nth), WorkerId::new(0, nth + 1));
@@ -69,6 +72,7 @@ fn leak(times: u64) -> Dossier {
         seen: String::new(),
         last_intervention: None,
         handled_at: None,
+        causes: Vec::new(),
     };
     let made_at = at(60.0 * times as f64);
     Dossier { incident, records, curves, earlier: Vec::new(), made_at, zone: TimeZone::UTC }
@@ -278,7 +282,7 @@ fn times_are_the_operators_and_utc() {
     let mut dossier = leak(1);
     dossier.zone = TimeZone::fixed(jiff::tz::offset(1));
     let text = markdown(&post_mortem(&dossier));
-    assert_eq!(lines(&text, "2023-11-14 23:13:20 +01 (22:13:20 UTC)"), 2, "{text}");
+    assert_eq!(lines(&text, "2023-11-14 23:13:20 +01 (22:13:20 UTC)"), 3, "{text}");
     assert_eq!(lines(&text, "| 2023-11-14 23:13:22 | 22:13:22 |"), 1, "{text}");
 }
 
@@ -355,6 +359,42 @@ fn what_was_suspected_before_stands_in_the_timeline() {
     dossier.records.insert(3, suspicion(0));
     dossier.records.insert(4, suspicion(1));
     assert_eq!(lines(&markdown(&post_mortem(&dossier)), "leak suspected"), 1);
+}
+
+#[test]
+fn a_leak_begins_with_the_growth() {
+    let mut dossier = leak(1);
+    let who = Some(WorkerId::new(0, 1));
+    let growing = |offset_s: f64| json!({ "growing_s": offset_s + 50.0 });
+    let suspected = record(-20.0, Kind::LeakSuspected, who, growing(-20.0));
+    dossier.records.insert(3, Record { incident: None, ..suspected });
+    let text = |dossier: &Dossier| markdown(&post_mortem(dossier));
+    let told = text(&dossier);
+    let head = "- **Began:** 2023-11-14 22:12:30 UTC\n- **Suspected:** 2023-11-14 22:13:00 UTC\n\
+                - **Confirmed:** 2023-11-14 22:13:20 UTC\n";
+    assert!(told.contains(head), "{told}");
+    let row = "| 2023-11-14 22:12:30 | worker 0.1 begins to grow, as was reckoned later |";
+    assert_eq!(lines(&told, row), 1, "{told}");
+    // By the confirmation it had begun still earlier.
+    let confirmed = dossier.records.iter_mut().find(|r| r.kind == Kind::LeakConfirmed).unwrap();
+    confirmed.figures.insert("growing_s".into(), 55.into());
+    let told = text(&dossier);
+    assert_eq!(lines(&told, "**Began:** 2023-11-14 22:12:25 UTC"), 1, "{told}");
+}
+
+#[test]
+fn a_beginning_that_is_lost_is_said_to_be() {
+    let mut dossier = leak(2);
+    let text = |dossier: &Dossier| markdown(&post_mortem(dossier));
+    assert_eq!(lines(&text(&dossier), "beginning is missing"), 0);
+    // Another file of the store holds the events from then on.
+    dossier.records.retain(|record| record.at > at(30.0));
+    let told = text(&dossier);
+    let said = "beginning is missing: it was opened at 2023-11-14 22:13:20 UTC, and the audit log holds \
+                nothing of it before 2023-11-14 22:14:20 UTC";
+    assert_eq!(lines(&told, said), 1, "{told}");
+    dossier.records.clear();
+    assert_eq!(lines(&text(&dossier), "and the audit log holds no event of it"), 1);
 }
 
 #[test]

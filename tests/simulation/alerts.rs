@@ -3,8 +3,8 @@
 use crate::calm::{Calm, uses};
 use crate::random::Random;
 use stanch::core::{
-    Alert, AlertFailure, AlertRule, Command, Event, Incident, IncidentId, Kind, Moment, Occasion,
-    Settings, Severity, Target, Ticket, Topic, Way,
+    Alert, AlertFailure, AlertRule, Command, Event, ExitStatus, Incident, IncidentId, Kind, Moment,
+    Occasion, Settings, Severity, Target, Ticket, Topic, Way, WorkerId,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -81,18 +81,26 @@ impl Alerts {
         match id.what {
             Occasion::Opened => assert!(!told, "seed {seed}: {id} a second time"),
             Occasion::Escalated => {
-                let acknowledged = &known.incident.acknowledged;
-                assert!(acknowledged.is_none(), "seed {seed}: {id} in spite of {acknowledged:?}");
+                let acknowledged = &alert.incident.acknowledged;
+                let looked_at = alert.incident.is_looked_at();
+                assert!(!looked_at, "seed {seed}: {id} in spite of {acknowledged:?}");
             }
-            Occasion::Raised | Occasion::Repeated | Occasion::Acknowledged | Occasion::Resolved => {
+            Occasion::Raised
+            | Occasion::Repeated
+            | Occasion::Acknowledged
+            | Occasion::Renewed
+            | Occasion::Resolved => {
                 assert!(told, "seed {seed}: {id} to somebody who knows nothing of it");
             }
         }
         assert!(told || names.any(|name| *name == id.to), "seed {seed}: {id} is nobody's business");
         known.told.push((id.to.clone(), id.what));
-        // Opened or escalated, both, raised twice, repeated, acknowledged, resolved.
+        let renewed = (id.what == Occasion::Renewed).then_some(&alert.incident.acknowledged);
+        assert!(renewed != Some(&None), "seed {seed}: {id}, and nobody had acknowledged it");
+        // Opened or escalated, both, raised twice, repeated, resolved; acknowledged and renewed, each time.
+        let times = alert.incident.acknowledged.as_ref().map_or(0, |by| by.times as usize);
         let count = known.told.iter().filter(|(name, _)| *name == id.to).count();
-        assert!(count <= 7, "seed {seed}: a storm: {:?}", known.told);
+        assert!(count <= 6 + 2 * times, "seed {seed}: a storm: {:?}", known.told);
     }
 
     /// After all actions of one event: no incident without its alert.
@@ -173,6 +181,43 @@ fn who_acknowledges_has_silence() {
     );
     let incident = calm.incidents.values().next().unwrap();
     assert_eq!(incident.acknowledged.as_ref().map(|by| by.by.as_str()), Some("ada"));
+}
+
+/// The same going on is silence, and what is new is told to those who know, with whom it comes after.
+#[test]
+fn an_acknowledgement_is_of_what_was_there() {
+    let mut settings = Settings { workers: 3, ..Settings::default() };
+    settings.alerts = vec![AlertRule {
+        severity: Severity::Minor,
+        kinds: Vec::new(),
+        to: vec![target("operations"), target("developers")],
+        escalate_after: Duration::from_secs(300),
+    }];
+    let mut calm = Calm::new(settings, 5, Box::new(|_, age_s, _| uses(1024.0, age_s, 1.0)));
+    calm.run_until(60.0);
+    calm.crash(WorkerId::new(0, 1), ExitStatus::Signal(11));
+    let command = Command::Acknowledge { incident: "last".to_owned(), by: Some("ada".to_owned()) };
+    calm.tell(Event::Command { ticket: Ticket(1), by: "uid 0".to_owned(), command });
+    calm.run_until(200.0);
+    calm.crash(WorkerId::new(0, 2), ExitStatus::Signal(11));
+    let silence = [("operations", Occasion::Opened), ("operations", Occasion::Acknowledged)];
+    assert_eq!(told(&calm), silence);
+    calm.run_until(300.0);
+    calm.crash(WorkerId::new(1, 1), ExitStatus::Signal(11));
+    // That it is the third intervention as well is told to whom it was told.
+    let news = [("operations", Occasion::Renewed), ("operations", Occasion::Repeated)];
+    assert_eq!(told(&calm)[2..], news);
+    let renewed = calm.alerts[2].1.clone();
+    assert_eq!(renewed.why, "after the acknowledgement by ada: slot 1");
+    // Another end is another matter.
+    calm.crash(WorkerId::new(2, 1), ExitStatus::Code(3));
+    assert_eq!(told(&calm)[4..], [("operations", Occasion::Opened)]);
+    assert_ne!(calm.alerts[4].1.incident.id, renewed.incident.id);
+    calm.run_until(300.0 + 299.0);
+    assert_eq!(told(&calm).len(), 5, "{:?}", told(&calm));
+    calm.run_until(300.0 + 301.0);
+    let escalated = ("developers", Occasion::Escalated);
+    assert_eq!(told(&calm)[5..], [escalated, escalated], "nobody looks at either");
 }
 
 #[test]

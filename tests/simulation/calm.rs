@@ -147,6 +147,17 @@ impl Calm {
         }
     }
 
+    /// Since the world began.
+    pub fn seconds(&self) -> f64 {
+        self.now.as_secs_f64()
+    }
+
+    /// A worker ends unasked.
+    pub fn crash(&mut self, worker: WorkerId, status: ExitStatus) {
+        self.tell(Event::Exited { worker, status });
+        self.happens(Event::Gone { worker, stragglers: 0, connections_cut: None });
+    }
+
     /// The records of a kind with their times in seconds.
     pub fn of(&self, kind: Kind) -> Vec<&(f64, Record)> {
         self.records.iter().filter(|(_, record)| record.kind == kind).collect()

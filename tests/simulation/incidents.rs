@@ -2,8 +2,8 @@
 
 use crate::calm::{Calm, uses};
 use stanch::core::{
-    Command, Event, ExitStatus, Incident, Kind, Makeup, OomKiller, Settings, Severity, Ticket,
-    WorkerId,
+    Command, Event, ExitStatus, Generation, Incident, IncidentState, Kind, Makeup, OomKiller,
+    Settings, Severity, Slot, Ticket, WorkerId,
 };
 
 fn only(calm: &Calm) -> &Incident {
@@ -66,6 +66,9 @@ fn a_leak_says_what_did_not_change_and_tells_where_it_stands_now() {
     let confirmed = calm.of(Kind::LeakConfirmed);
     assert!(confirmed.len() > 2, "{confirmed:?}");
     let (said, record) = confirmed[0];
+    // Not since it was seen, but since it grows.
+    let growing_s = record.figures["growing_s"].as_f64().unwrap();
+    assert!(growing_s > 100.0 && growing_s <= *said, "{growing_s} of {said}");
     // Should it have to be killed, something is known of it.
     let suspected = &calm.of(Kind::LeakSuspected)[0].1;
     assert_eq!(Some(calm.looks[0].slot), suspected.slot);
@@ -103,9 +106,7 @@ fn a_crash_that_becomes_a_loop_is_one_incident() {
     let mut calm = Calm::new(settings, 5, Box::new(|_, age_s, _| uses(1024.0, age_s, 1.0)));
     calm.run_until(60.0);
     let exit = |calm: &mut Calm, generation| {
-        let worker = WorkerId::new(0, generation);
-        calm.tell(Event::Exited { worker, status: ExitStatus::Code(1) });
-        calm.tell(Event::Gone { worker, stragglers: 0, connections_cut: None });
+        calm.crash(WorkerId::new(0, generation), ExitStatus::Code(1));
     };
     exit(&mut calm, 1);
     assert_eq!((only(&calm).kind.as_str(), only(&calm).severity), ("crash", Severity::Minor));
@@ -159,4 +160,95 @@ fn a_refusal_is_in_the_log() {
     let refused = "uid 7 asked: acknowledge 1999; refused: no incident 1999 is open here; \
                    `stanch incidents list` names all that were";
     assert_eq!(said, [(None, "uid 7 asked: acknowledge 1999"), (Some("refused"), refused)]);
+}
+
+/// Two workers, the first of which has crashed once and is well again.
+fn one_crash() -> Calm {
+    let mut settings = Settings { workers: 2, ..Settings::default() };
+    settings.rolling.surge = false;
+    settings.rolling.max_unavailable = 1;
+    settings.memory.hard_limit_kib = Some(200 * 1024);
+    let mut calm = Calm::new(settings, 5, Box::new(|_, age_s, _| uses(1024.0, age_s, 1.0)));
+    calm.run_until(60.0);
+    calm.crash(WorkerId::new(0, 1), ExitStatus::Signal(11));
+    calm.run_until(90.0);
+    let incident = only(&calm);
+    assert_eq!(incident.state, IncidentState::Mitigated);
+    assert_eq!(impact(incident, "below_capacity_ms"), Some(2000), "{incident:?}");
+    calm
+}
+
+#[test]
+fn what_an_operator_takes_away_is_no_part_of_an_incident() {
+    let mut calm = one_crash();
+    let before = only(&calm).clone();
+    let command = Command::Restart { slot: Some(Slot(0)) };
+    calm.tell(Event::Command { ticket: Ticket(1), by: "uid 7".into(), command });
+    calm.tell(Event::ConnectionsDropped { attempts: 5 });
+    calm.run_until(91.0);
+    calm.tell(Event::ConnectionsDropped { attempts: 5 });
+    calm.run_until(300.0);
+    assert_eq!(calm.of(Kind::RollFinished).len(), 1);
+    assert_eq!(*only(&calm), before);
+}
+
+#[test]
+fn each_outage_counts_in_the_incident_that_it_is_of() {
+    let mut calm = one_crash();
+    let crash = only(&calm).clone();
+    // The same slot, for another reason.
+    let worker = WorkerId::new(0, 2);
+    calm.tell(Event::OomKilled { worker, by: OomKiller::Limit, peak_kib: Some(204_800) });
+    calm.tell(Event::ConnectionsDropped { attempts: 3 });
+    calm.run_until(120.0);
+    // While both last the second belongs to the one that began first.
+    calm.crash(WorkerId::new(1, 1), ExitStatus::Signal(11));
+    calm.run_until(121.0);
+    let worker = WorkerId::new(0, 3);
+    calm.tell(Event::OomKilled { worker, by: OomKiller::Limit, peak_kib: Some(204_800) });
+    calm.run_until(300.0);
+    assert_eq!(calm.incidents.len(), 2, "{:?}", calm.incidents);
+    let now = &calm.incidents[&crash.id];
+    let limit = calm.incidents.values().find(|incident| incident.id != crash.id).unwrap();
+    assert_eq!(limit.kind, "memory_limit");
+    let below = |incident| impact(incident, "below_capacity_ms");
+    let ready_at = |generation| {
+        let ready = calm.of(Kind::WorkerReady).into_iter().find(|(_, record)| {
+            (record.slot, record.generation) == (Some(Slot(0)), Some(Generation(generation)))
+        });
+        ready.unwrap_or_else(|| panic!("worker 0.{generation} was never ready")).0
+    };
+    // The second time from the end of the other outage on.
+    let of_limit_s = (ready_at(3) - 90.0) + (ready_at(4) - 122.0);
+    let of_limit_ms = (of_limit_s * 1000.0).floor() as u64;
+    assert_eq!(below(now), Some(4000));
+    assert!(below(limit).is_some_and(|ms| ms.abs_diff(of_limit_ms) <= 2), "{limit:?}");
+    assert_eq!(impact(limit, "connections_dropped"), Some(3));
+    assert_eq!(impact(now, "connections_dropped"), None);
+    let reopened = calm.of(Kind::IncidentChanged);
+    let reopened = reopened.iter().filter(|(_, record)| record.cause.as_deref() == Some("open"));
+    assert_eq!(reopened.count(), 0, "an incident does not go on for another one");
+}
+
+/// What is refused before a hang is found out is the hang's, what is told late the outage's before.
+#[test]
+fn what_was_refused_is_counted_where_the_reason_is() {
+    let mut calm = one_crash();
+    let crash = only(&calm).id.clone();
+    calm.tell(Event::ConnectionsDropped { attempts: 100 });
+    let worker = WorkerId::new(1, 1);
+    for _ in 0..Settings::default().health.failures {
+        calm.run_until(calm.seconds() + 5.0);
+        calm.tell(Event::Probed { worker, outcome: Err("no answer".into()) });
+        calm.tell(Event::ConnectionsDropped { attempts: 10 });
+    }
+    calm.run_until(calm.seconds() + 30.0);
+    let failures = u64::from(Settings::default().health.failures);
+    let hang = calm.incidents.values().find(|incident| incident.kind == "hang").unwrap();
+    assert_eq!(impact(hang, "connections_dropped"), Some(10 * failures), "{hang:?}");
+    calm.crash(WorkerId::new(0, 2), ExitStatus::Signal(11));
+    calm.run_until(calm.seconds() + 2.5);
+    calm.tell(Event::ConnectionsDropped { attempts: 1 });
+    calm.run_until(calm.seconds() + 30.0);
+    assert_eq!(impact(&calm.incidents[&crash], "connections_dropped"), Some(1));
 }

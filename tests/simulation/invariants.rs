@@ -2,6 +2,7 @@
 
 use crate::alerts::Alerts;
 use crate::hooks::Hooks;
+use crate::ledger::Ledger;
 use stanch::core::evidence::Part;
 use stanch::core::reload::Reload;
 use stanch::core::{
@@ -15,6 +16,7 @@ pub struct Invariants {
     pub kinds: BTreeMap<Kind, u64>,
     pub alerts: Alerts,
     pub hooks: Hooks,
+    pub ledger: Ledger,
     settings: Settings,
     records: BTreeMap<u64, Record>,
     live: BTreeSet<WorkerId>,
@@ -55,6 +57,7 @@ impl Invariants {
             kinds: BTreeMap::new(),
             alerts: Alerts::new(seed, settings),
             hooks: Hooks::new(seed),
+            ledger: Ledger::default(),
             settings: settings.clone(),
             records: BTreeMap::new(),
             live: BTreeSet::new(),
@@ -173,6 +176,15 @@ impl Invariants {
         self.admitted.remove(&worker);
     }
 
+    /// Time passes.
+    pub fn pass(&mut self, span: Duration) {
+        let serving: BTreeSet<Slot> = self.serving.iter().map(|worker| worker.slot).collect();
+        let wanted = (0..self.settings.workers).map(Slot);
+        if !self.stopping && wanted.into_iter().any(|slot| !serving.contains(&slot)) {
+            self.ledger.below(span);
+        }
+    }
+
     /// After all actions of one event.
     pub fn check_traffic(&self) {
         assert!(
@@ -188,7 +200,10 @@ impl Invariants {
         match action {
             Action::Record(record) => {
                 self.check_record(now, record);
-                record.state.iter().for_each(|incident| self.alerts.incident(now, incident));
+                if let Some(incident) = &record.state {
+                    self.alerts.incident(now, incident);
+                    self.ledger.incident(incident);
+                }
             }
             Action::Start { worker } => {
                 assert!(self.started.insert(*worker), "seed {seed}: {worker} started twice");
@@ -361,5 +376,6 @@ impl Invariants {
         assert!(self.live.is_empty(), "seed {seed}: {:?} were never reaped", self.live);
         assert!(self.unanswered.is_empty(), "seed {seed}: {:?} unanswered", self.unanswered);
         assert_eq!(self.rolls, 0, "seed {seed}: a roll did not end");
+        self.ledger.check(seed);
     }
 }

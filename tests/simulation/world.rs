@@ -124,6 +124,7 @@ impl World {
             if next > end || self.is_dead() {
                 break;
             }
+            self.invariants.pass(next.since(self.now));
             self.now = next;
             if due == Some(next) {
                 let (_, due) = self.agenda.pop_first().unwrap();
@@ -142,6 +143,7 @@ impl World {
             self.leave();
         }
         if !self.is_dead() {
+            self.invariants.pass(end.since(self.now));
             self.now = end;
         }
     }
@@ -154,6 +156,11 @@ impl World {
         assert!(self.supervisor.is_finished(), "seed {}: did not end", self.invariants.seed);
         self.invariants.check_end(self.fakes.len());
         self.check_log();
+    }
+
+    /// What the incidents account for, in milliseconds below capacity and in refused connections.
+    pub fn told(&self) -> [u64; 2] {
+        self.invariants.ledger.told()
     }
 
     pub fn kinds(&self) -> BTreeMap<Kind, u64> {
@@ -261,6 +268,11 @@ impl World {
         if self.random.chance(0.000_5) {
             let peak_kib = Some(growth_kib);
             self.tell(Event::OomKilled { worker, by: OomKiller::Limit, peak_kib });
+        }
+        if self.random.chance(0.01) {
+            let attempts = 1 + self.random.below(9);
+            self.invariants.ledger.refused(attempts);
+            self.tell(Event::ConnectionsDropped { attempts });
         }
         if self.random.chance(0.003) {
             let available_kib = Some([5_000, 150_000, 1_000_000][self.random.below(3) as usize]);

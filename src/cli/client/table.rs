@@ -51,8 +51,12 @@ fn head(status: &Status) -> String {
         text += "\n";
     }
     if let Some(why) = &status.store.why {
-        let waiting = status.store.waiting;
-        text += &format!("the audit log is not written ({waiting} events wait in memory): {why}\n");
+        let waiting = match status.store.waiting {
+            0 => "what comes waits in memory".to_owned(),
+            1 => "1 event waits in memory".to_owned(),
+            several => format!("{several} events wait in memory"),
+        };
+        text += &format!("the audit log is not written ({waiting}): {why}\n");
     }
     text + "\n"
 }

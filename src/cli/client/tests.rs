@@ -127,6 +127,12 @@ the audit log is not written (17 events wait in memory): cannot write the store 
 SLOT  PID  GEN  STATE  RELEASE  AGE  RSS  ANON  CPU  CONNS  RESTARTS  LEAK
 ";
     assert_eq!(table::render(&status), expected);
+    let told = |waiting| {
+        let store = Store { waiting, ..status.store.clone() };
+        table::render(&Status { store, ..status.clone() })
+    };
+    assert!(told(1).contains("(1 event waits in memory)"));
+    assert!(told(0).contains("(what comes waits in memory)"));
 }
 
 #[test]

@@ -2,7 +2,8 @@
 
 use super::super::Failure;
 use super::super::output::{Cell, Paint, Stop, Table, clean, print};
-use super::{Line, day, name, second};
+use super::events::Line;
+use super::{day, name, second};
 use crate::core::units::Bytes;
 use crate::core::{Incident, IncidentId, Kind};
 use crate::store::{Entry, Kept, KeptFile, Reader, kept};

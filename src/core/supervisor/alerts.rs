@@ -32,8 +32,9 @@ impl Supervisor {
     }
 
     fn tell(&mut self, now: Now, incident: Incident, decision: Decision) {
-        let Decision { to, what, why, before } = decision;
-        let id = AlertId { incident: incident.id.clone(), what, severity: incident.severity, to };
+        let Decision { to, what, why, before, times } = decision;
+        let (of, severity) = (incident.id.clone(), incident.severity);
+        let id = AlertId { incident: of, what, severity, to, times };
         let forecast = self.forecast(now, &incident);
         let evidence = self.alerting.evidence_of(&incident.id);
         let alert = Alert { id, at: now.wall, why, before, incident, forecast, evidence };
@@ -95,7 +96,7 @@ impl Supervisor {
     ) -> Reply {
         let found = self.book.named(incident).map_err(Refusal::No)?;
         let id = found.id.clone();
-        if let Some(earlier) = &found.acknowledged {
+        if let Some(earlier) = found.acknowledged.as_ref().filter(|_| found.is_looked_at()) {
             return Ok(format!(
                 "incident {id} was acknowledged by {} at {:.0}",
                 earlier.by, earlier.at

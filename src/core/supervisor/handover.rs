@@ -2,6 +2,7 @@
 
 use super::super::handover::{Handover, Resident, Succession};
 use super::super::leak::Quantity;
+use super::super::slot::Wait;
 use super::super::trend::Trend;
 use super::super::worker::{State, Worker};
 use super::super::{Action, Kind, Now, Refusal, Ticket};
@@ -109,6 +110,12 @@ impl Supervisor {
         self.phase = if handover.paused { Phase::Paused } else { Phase::Running };
         self.settings.workers = handover.workers;
         self.slots = handover.slots.into_iter().map(|entry| (entry.slot, entry)).collect();
+        // Who waits for its next start does not serve because of this.
+        for (slot, entry) in &self.slots {
+            if let Some(incident) = entry.incident.as_ref().filter(|_| entry.wait != Wait::None) {
+                self.book.takes(*slot, incident);
+            }
+        }
         self.next_roll = handover.next_roll;
         self.next_hang = handover.next_hang;
         self.futile_hangs = handover.futile_hangs;

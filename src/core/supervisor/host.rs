@@ -1,7 +1,6 @@
 //! The host's memory: when it runs short the worst leaker goes first, and a replacement that would not
 //! fit beside the old worker comes after it.
 
-use super::super::incidents::Topic;
 use super::super::worker::{Cause, Due, State, Worker};
 use super::super::{Kind, LeakAction, Now, WorkerId};
 use super::memory::mib;
@@ -38,7 +37,7 @@ impl Supervisor {
         }
         let worst = self.worst_leaker().filter(|_| is && self.roll.is_none());
         if let Some(id) = worst {
-            let incident = self.book.on(Topic::Leak).map(|incident| incident.id.clone());
+            let incident = self.leak_of(id);
             let reason = "leaks most while the host is short of memory".to_owned();
             self.make_due(id, Due { cause: Cause::HostPressure, incident, reason });
         }
@@ -61,8 +60,7 @@ impl Supervisor {
             ("stalled", stalled.into()),
         ]);
         let about = worst.map_or(About::Supervisor, |id| About::Worker(id, None));
-        let leak = self.book.on(Topic::Leak).map(|incident| incident.id.clone());
-        let incident = worst.and(leak);
+        let incident = worst.and_then(|id| self.leak_of(id));
         self.record(now, Kind::HostMemoryPressure, about, incident, &reason, figures);
     }
 

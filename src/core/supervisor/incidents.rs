@@ -1,13 +1,9 @@
-//! Incidents as they come and go: which facts open them, what they cost, when they are over.
+//! Incidents as they come and go: which facts open them, when they are over.
 
-use super::super::incidents::{Topic, Turn};
+use super::super::incidents::{Sighting, Topic, Turn};
 use super::super::worker::{Cause, Due, Worker};
-use super::super::{Figures, Incident, IncidentId, IncidentState, Kind, Moment, Now, Slot};
+use super::super::{Figures, Incident, IncidentId, IncidentState, Kind, Now};
 use super::{About, Phase, Supervisor, figures};
-use std::time::Duration;
-
-/// Between two counts of the time in which a slot has no worker, while that lasts.
-const CAPACITY_PAUSE: Duration = Duration::from_secs(60);
 
 /// Why an incident is written whose impact grew.
 const COSTS: &str = "what it has cost so far";
@@ -16,14 +12,13 @@ impl Supervisor {
     pub(super) fn settle_incidents(&mut self, now: Now) {
         // Slots that a stop empties say nothing about what was wrong.
         if matches!(self.phase, Phase::Stopping | Phase::Finished) {
-            if self.below_since.is_some() {
-                self.note_capacity(now, true);
-                self.book.ids().iter().for_each(|id| self.changed(now, id, "impact", COSTS));
+            if let Some(id) = self.end_capacity(now) {
+                self.changed(now, &id, "impact", COSTS);
             }
             return;
         }
-        let full = self.slots.keys().all(|slot| self.serves(*slot));
-        self.note_capacity(now, full);
+        let down = self.down();
+        self.note_capacity(now, &down);
         // Taken out, because it asks about everything else.
         let mut book = std::mem::take(&mut self.book);
         let any = |release: Option<&str>, is: &dyn Fn(&Worker) -> bool| {
@@ -43,13 +38,18 @@ impl Supervisor {
             Topic::Hang => due(release, &[Cause::Hang]),
             Topic::Crash | Topic::CrashLoop | Topic::StartFailure | Topic::RollFailure => false,
         };
-        let changed = book.review(now, |slot| self.serves(slot), active);
+        let changed = book.review(now, &down, active);
         self.book = book;
         for incident in changed {
             match incident.state {
                 IncidentState::Open => self.changed(now, &incident.id, "open", "it goes on"),
                 IncidentState::Mitigated => {
-                    self.changed(now, &incident.id, "mitigated", "handled: every slot serves");
+                    self.changed(
+                        now,
+                        &incident.id,
+                        "mitigated",
+                        "handled: it keeps no slot from serving",
+                    );
                 }
                 IncidentState::Resolved => self.resolved(now, &incident),
             }
@@ -87,39 +87,20 @@ impl Supervisor {
         }
     }
 
-    /// Time in which a slot had no worker counts in each incident that is not over: whose it was cannot
-    /// be told, where there are several. It counts while it lasts, too: an outage may have no end.
-    pub(super) fn note_capacity(&mut self, now: Now, whole: bool) {
-        let due = whole || self.capacity_deadline().is_some_and(|at| at <= now.mono);
-        if let Some(since) = self.below_since.take_if(|_| due) {
-            let below_ms = now.mono.since(since).as_millis() as u64;
-            self.add_to_all(now, "below_capacity_ms", below_ms);
-        }
-        if !whole {
-            self.below_since.get_or_insert(now.mono);
-        }
-    }
-
-    /// When time without all workers is to be counted next; it waits for an incident to count in.
-    pub(super) fn capacity_deadline(&self) -> Option<Moment> {
-        let since = self.below_since.filter(|_| self.book.len() > 0)?;
-        Some(since + CAPACITY_PAUSE)
-    }
-
-    /// Notes a fact on a topic: opens its incident or joins the open one, which it may make worse. Says
-    /// so.
-    pub(super) fn see(&mut self, now: Now, topic: Topic, slot: Slot, words: &str) -> IncidentId {
-        let worker = self.in_slot(slot).next_back();
+    /// Notes a fact: opens its incident or joins the open one, which it may make worse. Says so.
+    pub(super) fn see(&mut self, now: Now, sighting: &Sighting<'_>) -> IncidentId {
+        let Sighting { topic, worker: id, words, .. } = *sighting;
+        let worker = self.workers.get(&id);
         let age = worker.map_or(now.mono.0, |worker| worker.age(now.mono));
         let release = worker.map_or(self.settings.release.clone(), |worker| worker.release.clone());
-        let seen = self.book.see(now, topic, slot, age, release.as_deref(), words);
+        let seen = self.book.see(now, sighting, age, release.as_deref());
         match seen.turn {
             Turn::Opened => {
                 let severity = self.book.get(&seen.id).map(|incident| incident.severity.as_str());
                 let figures = figures([("severity", severity.into())]);
-                let about = About::Slot(slot, Some(topic.as_str()));
-                let id = Some(seen.id.clone());
-                self.record(now, Kind::IncidentOpened, about, id, words, figures);
+                let about = About::Slot(id.slot, Some(topic.as_str()));
+                let some = Some(seen.id.clone());
+                self.record(now, Kind::IncidentOpened, about, some, words, figures);
             }
             Turn::Worse(before) => {
                 let reason = format!("{before} has become {topic}: {words}");
@@ -128,31 +109,6 @@ impl Supervisor {
             Turn::Same => {}
         }
         seen.id
-    }
-
-    /// Counts an intervention in its incident.
-    pub(super) fn count_intervention(
-        &mut self,
-        now: Now,
-        incident: Option<&IncidentId>,
-        slot: Slot,
-    ) {
-        if let Some(id) = incident {
-            self.book.intervened(now, id, slot);
-        }
-    }
-
-    /// Users whom the application turned away while something was wrong. Which of the incidents it was
-    /// cannot be told, so it counts in each that is not over.
-    pub(super) fn on_connections_dropped(&mut self, now: Now, attempts: u64) {
-        self.add_to_all(now, "connections_dropped", attempts);
-    }
-
-    /// What something cost the users, in each incident.
-    pub(super) fn add_to_all(&mut self, now: Now, key: &str, amount: u64) {
-        for id in self.book.ids() {
-            self.book.add_impact(now, &id, key, amount);
-        }
     }
 
     pub(super) fn on_store_restored(&mut self, now: Now, counts: [u64; 3], states: Vec<Incident>) {

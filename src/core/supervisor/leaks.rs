@@ -12,7 +12,7 @@
 //! (`holding`).
 
 use super::super::holding::Outlook;
-use super::super::incidents::Topic;
+use super::super::incidents::{Sighting, Topic};
 use super::super::leak::{Dial, Judgement, Quantity, Verdict};
 use super::super::trend::{Bounds, Trend};
 use super::super::turn::{self, Calm, Rung, Waiting};
@@ -118,6 +118,7 @@ impl Supervisor {
 
     fn verdict_changed(&mut self, now: Now, id: WorkerId, at: usize, change: &Change) {
         let company = self.company(id, change.judgement.quantity());
+        let open = self.leak_of(id);
         let Some(worker) = self.workers.get_mut(&id) else { return };
         let release = worker.release.clone();
         let age_s = worker.age(now.mono).as_secs_f64();
@@ -127,7 +128,6 @@ impl Supervisor {
         let level = sample.and_then(|sample| trend.quantity.of(&sample));
         let mut reason = reason(trend, now);
         let mut figures = evidence(trend, level, age_s);
-        let open = self.book.on(Topic::Leak).map(|incident| incident.id.clone());
         let about = About::Worker(id, Some(name(trend.quantity)));
         match (change.before, change.after) {
             (_, Verdict::Leak) => {
@@ -208,12 +208,14 @@ impl Supervisor {
         if !constancy.is_empty() {
             summary += &format!("; {constancy}");
             // Told once in an incident.
-            if self.book.on(Topic::Leak).is_none() {
+            if self.leak_of(id).is_none() {
                 reason += &format!("; {constancy}");
             }
         }
         figures.extend(self.constancy.figures());
-        let incident = self.see(now, Topic::Leak, id.slot, &summary);
+        let (topic, form) = (Topic::Leak, name(quantity));
+        let sighting = Sighting { topic, form, worker: id, after: None, words: &summary };
+        let incident = self.see(now, &sighting);
         let about = About::Worker(id, Some(name(quantity)));
         let some = Some(incident.clone());
         self.record(now, Kind::LeakConfirmed, about, some, &reason, figures);
@@ -241,6 +243,12 @@ impl Supervisor {
         let about = About::Worker(id, Some(name(quantity)));
         let some = Some(incident);
         self.record(now, Kind::LeakUnsustainable, about, some, &outlook.words(), figures);
+    }
+
+    /// The incident of the leak in the release of a worker.
+    pub(super) fn leak_of(&self, id: WorkerId) -> Option<IncidentId> {
+        let release = self.workers.get(&id)?.release.as_deref();
+        Some(self.book.on(Topic::Leak, release)?.id.clone())
     }
 
     /// How the other workers of the release fare.
@@ -316,14 +324,14 @@ impl Supervisor {
             Rung::Quiet => "replaced now: a quiet moment",
         };
         let reason = format!("{}; {why}", reason(trend, now));
-        let incident = self.book.on(Topic::Leak).map(|incident| incident.id.clone());
+        let incident = self.leak_of(id);
         self.make_due(id, Due { cause: Cause::Leak, incident, reason });
     }
 
     /// A replacement came to its end; a leak's next turn counts from now.
     pub(super) fn leak_replaced(&mut self, now: Moment, id: WorkerId, due: &Due) {
-        let leak = self.book.on(Topic::Leak).map(|incident| &incident.id);
-        if leak.is_some() && due.incident.as_ref() == leak {
+        let topic = due.incident.as_ref().and_then(|incident| self.book.topic_of(incident));
+        if topic == Some(Topic::Leak) {
             self.last_turn = Some(now);
             self.holdings.values_mut().for_each(|holding| holding.replaced(id.slot));
         }
@@ -348,7 +356,7 @@ fn waiting(worker: &Worker, lead_time: Duration) -> Option<Waiting> {
 }
 
 /// The word for what is judged.
-fn name(quantity: Quantity) -> &'static str {
+pub(super) fn name(quantity: Quantity) -> &'static str {
     match quantity {
         Quantity::Memory => "memory",
         Quantity::Fds => "fds",
@@ -386,6 +394,7 @@ fn evidence(trend: &Trend, level: Option<u64>, age_s: f64) -> Figures {
         ("confidence", judgement.confidence.into()),
         (level_key, level.into()),
         (limit_key, trend.limit.into()),
+        ("growing_s", judgement.since.map(|at| judgement.at.since(at).as_secs_f64()).into()),
         ("age_s", age_s.into()),
     ])
 }

@@ -1,7 +1,7 @@
 //! Worker life: starts, crashes, hangs, retirement. The table is in `core/worker.rs`.
 
 use super::super::hooks::Hook;
-use super::super::incidents::Topic;
+use super::super::incidents::{Sighting, Topic};
 use super::super::slot::{Desired, Verdict, Wait};
 use super::super::worker::{Cause, Due, Ended, State, Told, Worker};
 use super::super::{
@@ -41,10 +41,12 @@ impl Supervisor {
         let Some(worker) = self.workers.get_mut(&id) else { return };
         worker.pid = Some(pid);
         let incident = worker.incident.clone();
-        let reason = match id.generation.0 {
-            1 => "first start",
-            _ if incident.is_some() => "replaces a worker in an incident",
-            _ => "replaces a worker",
+        let first =
+            self.slots.get(&id.slot).is_some_and(|entry| id.generation == entry.before.next());
+        let reason = match &incident {
+            Some(_) => "replaces a worker in an incident",
+            None if first => "first start",
+            None => "replaces a worker",
         };
         let mut figures = worker.makeup.figures();
         figures.insert("start_ticks".to_owned(), start_ticks.into());
@@ -87,86 +89,6 @@ impl Supervisor {
             | State::Stopping { .. }
             | State::Exited => {}
         }
-    }
-
-    pub(super) fn on_probed(&mut self, now: Now, id: WorkerId, outcome: Result<(), String>) {
-        let limit = self.settings.health.failures;
-        let Some(worker) = self.workers.get_mut(&id) else { return };
-        // One may be under way when probes are switched off.
-        if limit == 0 || !matches!(worker.state, State::Ready { .. }) {
-            return;
-        }
-        let error = match outcome {
-            Ok(()) => {
-                worker.failed_probes = 0;
-                worker.failing_since = None;
-                self.recovered(now, id, "answers its probes again");
-                return;
-            }
-            Err(error) => error,
-        };
-        worker.failed_probes += 1;
-        let failing = now.mono.since(*worker.failing_since.get_or_insert(now.mono));
-        if worker.failed_probes < limit || worker.is_hung() {
-            return;
-        }
-        let failures = worker.failed_probes;
-        let figures = figures([
-            ("failed_probes", failures.into()),
-            ("failing_s", failing.as_secs_f64().into()),
-        ]);
-        let reason = format!("{failures} probes in a row failed; the last: {error}");
-        self.hung(now, id, &format!("fails its probes: {error}"), reason, figures);
-    }
-
-    /// Takes a worker for hung, so that it is replaced.
-    pub(super) fn hung(
-        &mut self,
-        now: Now,
-        id: WorkerId,
-        what: &str,
-        mut reason: String,
-        figures: Figures,
-    ) {
-        // Started because another one hung, and now it hangs itself.
-        let known = self.book.on(Topic::Hang).map(|incident| incident.id.clone());
-        let started_in = self.workers.get(&id).and_then(|worker| worker.incident.clone());
-        let futile = known.is_some() && started_in == known;
-        let incident = self.see(now, Topic::Hang, id.slot, &format!("worker {} {what}", id.slot));
-        if futile {
-            let pause = self.restart_is_futile(now, &incident);
-            reason += &format!(
-                "; the worker that it replaced hung too: a restart does not help, and none for this \
-                 follows within {} s",
-                pause.as_secs()
-            );
-        }
-        let failed = self.workers.get(&id).map_or(0, |worker| worker.failed_probes);
-        if failed > 0 {
-            self.book.add_impact(now, &incident, "probes_failed", failed.into());
-        }
-        let about = About::Worker(id, None);
-        self.record(now, Kind::WorkerHung, about, Some(incident.clone()), &reason, figures);
-        let incident = Some(incident);
-        self.make_due(id, Due { cause: Cause::Hang, incident, reason });
-    }
-
-    /// A worker that was taken for hung gives a sign of life, and its replacement has not begun. It is
-    /// well again when nothing else makes it hung.
-    pub(super) fn recovered(&mut self, now: Now, id: WorkerId, reason: &str) {
-        let limit = self.settings.health.failures;
-        if self.step_old() == Some(id) {
-            return;
-        }
-        let Some(worker) = self.workers.get_mut(&id).filter(|worker| worker.is_hung()) else {
-            return;
-        };
-        if worker.silent || (limit > 0 && worker.failed_probes >= limit) {
-            return;
-        }
-        let incident = worker.due.take().and_then(|due| due.incident);
-        let about = About::Worker(id, None);
-        self.record(now, Kind::WorkerReady, about, incident, reason, Figures::new());
     }
 
     /// The stop signal comes when no answer is awaited: whether a server finishes what it has on that
@@ -319,8 +241,15 @@ impl Supervisor {
             ExitStatus::Signal(_) => ("signal", format!("was ended by {status}")),
             ExitStatus::Unknown => ("unknown", format!("ended: {status}")),
         };
-        let summary = format!("worker {} {reason}", id.slot);
-        let incident = self.see(now, Topic::Crash, id.slot, &summary);
+        let words = &format!("worker {} {reason}", id.slot);
+        let form = match status {
+            ExitStatus::Code(_) | ExitStatus::Signal(_) if matches!(cause, "exit" | "signal") => {
+                &status.to_string()
+            }
+            ExitStatus::Code(_) | ExitStatus::Signal(_) | ExitStatus::Unknown => cause,
+        };
+        let topic = Topic::Crash;
+        let incident = self.see(now, &Sighting { topic, form, worker: id, after: None, words });
         let age_s = self.workers.get(&id).map(|worker| worker.age(now.mono).as_secs_f64());
         let figures = figures([("age_s", age_s.into()), ("peak_kib", peak_kib.into())]);
         let about = About::Worker(id, Some(cause));
@@ -339,8 +268,11 @@ impl Supervisor {
             None => reason.to_owned(),
         };
         let reason = reason.as_str();
-        let summary = format!("worker {} {reason}", id.slot);
-        let incident = self.see(now, Topic::StartFailure, id.slot, &summary);
+        let words = &format!("worker {} {reason}", id.slot);
+        let after = self.workers.get(&id).and_then(|worker| worker.incident.clone());
+        let (topic, after) = (Topic::StartFailure, after.as_ref());
+        let sighting = Sighting { topic, form: stage, worker: id, after, words };
+        let incident = self.see(now, &sighting);
         let about = About::Worker(id, Some(stage));
         let some = Some(incident.clone());
         let intent = self.record(now, Kind::WorkerStartFailed, about, some, reason, Figures::new());
@@ -383,7 +315,8 @@ impl Supervisor {
         had_been_ready: bool,
         why: &str,
     ) {
-        if self.roll_lost_newcomer(now, id, why)
+        self.book.takes(id.slot, &incident);
+        if self.roll_lost_newcomer(now, id, &incident, why)
             && self.current_in(id.slot).is_some_and(|worker| worker.id != id)
         {
             return;
@@ -403,30 +336,30 @@ impl Supervisor {
                 entry.wait = Wait::Backoff { until: now.mono + delay };
                 entry.incident = Some(incident.clone());
                 if !counted {
-                    self.count_intervention(now, Some(&incident), id.slot);
+                    self.book.intervened(now, &incident, id.slot);
                 }
             }
-            Verdict::Hold => self.hold(now, id.slot, incident, why),
+            Verdict::Hold => self.hold(now, id, incident, why),
         }
     }
 
     /// No more starts for a while. A crash has become a loop; another matter stays what it is, and is as
     /// bad.
-    fn hold(&mut self, now: Now, slot: Slot, incident: IncidentId, why: &str) {
+    fn hold(&mut self, now: Now, id: WorkerId, incident: IncidentId, why: &str) {
+        let slot = id.slot;
         let pause = self.settings.restart.held_pause;
         let within_s = self.settings.restart.within.as_secs_f64();
         let Some(entry) = self.slots.get_mut(&slot) else { return };
         entry.wait = Wait::Held { until: now.mono + pause };
         let crashes = entry.budget.crashes();
         let words = format!("slot {slot} is held after {crashes} failures in {within_s} s: {why}");
-        let incident = match self.book.is_staged(&incident) {
-            true => self.see(now, Topic::CrashLoop, slot, &words),
-            false => {
-                self.book.saw(now, &incident, &words);
-                self.escalate(now, &incident, &words);
-                incident
-            }
-        };
+        let matter = self.book.topic_of(&incident).filter(|_| !self.book.is_staged(&incident));
+        let (topic, form) = matter.map_or((Topic::CrashLoop, ""), |topic| (topic, "held"));
+        let (after, words) = (Some(&incident), words.as_str());
+        let incident = self.see(now, &Sighting { topic, form, worker: id, after, words });
+        if matter.is_some() {
+            self.escalate(now, &incident, words);
+        }
         if let Some(entry) = self.slots.get_mut(&slot) {
             entry.incident = Some(incident.clone());
         }
@@ -468,7 +401,10 @@ impl Supervisor {
             ("age_s", worker.age(now.mono).as_secs_f64().into()),
             ("drain_timeout_s", drain_timeout.as_secs_f64().into()),
         ]);
-        self.count_intervention(now, incident.as_ref(), id.slot);
+        if let Some(incident) = &incident {
+            self.book.intervened(now, incident, id.slot);
+            self.book.takes(id.slot, incident);
+        }
         let about = About::Worker(id, Some(cause));
         let intent = self.record(now, Kind::DrainStarted, about, incident.clone(), why, figures);
         self.look_at(now, id, incident.as_ref());

@@ -1,10 +1,10 @@
 //! Memory: what a reading leads to. Soft limit: replace with overlap. Hard limit: kill now, then
 //! replace. Total limit: replace the one that has grown most. For the trend see `leaks`.
 
-use super::super::incidents::Topic;
+use super::super::incidents::{Sighting, Topic};
 use super::super::worker::{Cause, Due, State, Told};
 use super::super::{Figures, IncidentId, Kind, Now, OomKiller, Sample, WorkerId};
-use super::leaks::reason;
+use super::leaks::{name, reason};
 use super::{About, Phase, Supervisor, figures};
 
 impl Supervisor {
@@ -102,8 +102,9 @@ impl Supervisor {
         let Some(worker) = self.workers.get(&id) else { return };
         let was_ready = worker.ready_since().is_some();
         let was_current = worker.is_current();
-        let incident = self.see_limit(now, id, &format!("worker {} {reason}", id.slot));
-        self.count_intervention(now, Some(&incident), id.slot);
+        let words = format!("worker {} {reason}", id.slot);
+        let incident = self.see_limit(now, id, Cause::HardLimit, &words);
+        self.book.intervened(now, &incident, id.slot);
         self.book.add_impact(now, &incident, "workers_killed", 1);
         let about = About::Worker(id, Some("hard_limit"));
         let some = Some(incident.clone());
@@ -128,7 +129,8 @@ impl Supervisor {
             return;
         }
         let reason = format!("uses {}, over the soft limit of {}", mib(growth_kib), mib(limit_kib));
-        let incident = self.see_limit(now, id, &format!("worker {} {reason}", id.slot));
+        let words = format!("worker {} {reason}", id.slot);
+        let incident = self.see_limit(now, id, Cause::SoftLimit, &words);
         let figures =
             figures([("growth_kib", growth_kib.into()), ("soft_limit_kib", limit_kib.into())]);
         let about = About::Worker(id, Some("soft_limit"));
@@ -137,14 +139,21 @@ impl Supervisor {
     }
 
     /// Notes that a limit was reached. By a worker that leaks it belongs to the leak's incident, which
-    /// goes on telling the forecast.
-    fn see_limit(&mut self, now: Now, id: WorkerId, words: &str) -> IncidentId {
+    /// goes on telling the forecast; that the leak was not held before the hard limit is another form of it.
+    fn see_limit(&mut self, now: Now, id: WorkerId, limit: Cause, words: &str) -> IncidentId {
         let worker = self.workers.get(&id);
         let leak = worker.and_then(|worker| worker.trends.iter().find(|trend| trend.is_leaking()));
-        match leak.map(|trend| reason(trend, now)) {
-            Some(leak) => self.see(now, Topic::Leak, id.slot, &format!("{words}; {leak}")),
-            None => self.see(now, Topic::MemoryLimit, id.slot, words),
-        }
+        let (topic, form, words) = match leak {
+            Some(trend) => {
+                let form = match limit {
+                    Cause::HardLimit => limit.as_str(),
+                    _ => name(trend.quantity),
+                };
+                (Topic::Leak, form, format!("{words}; {}", reason(trend, now)))
+            }
+            None => (Topic::MemoryLimit, limit.as_str(), words.to_owned()),
+        };
+        self.see(now, &Sighting { topic, form, worker: id, after: None, words: &words })
     }
 
     /// Once for all samples of a moment: it takes a look at every worker.
@@ -176,7 +185,7 @@ impl Supervisor {
             mib(limit_kib),
             id.slot
         );
-        let incident = self.see_limit(now, id, &reason);
+        let incident = self.see_limit(now, id, Cause::TotalLimit, &reason);
         let figures = figures([
             ("total_kib", total_kib.into()),
             ("total_limit_kib", limit_kib.into()),

@@ -5,9 +5,11 @@
 //! of events can leave something undone. `poll_timeout` says when to call again if nothing happens.
 
 mod alerts;
+mod capacity;
 mod commands;
 mod evidence;
 mod handover;
+mod hangs;
 mod hooks;
 mod host;
 mod incidents;
@@ -76,8 +78,7 @@ pub struct Supervisor {
     aborted_rolls: u32,
     over_total: bool,
     constancy: Constancy,
-    /// Since when fewer slots serve than shall.
-    below_since: Option<Moment>,
+    outages: capacity::Outages,
     /// Leaks that were confirmed, by release.
     siblings: Siblings,
     /// The generations of the present leaks.
@@ -117,7 +118,7 @@ impl Supervisor {
             aborted_rolls: 0,
             over_total: false,
             constancy: Constancy::default(),
-            below_since: None,
+            outages: capacity::Outages::default(),
             siblings: Siblings::default(),
             holdings: BTreeMap::new(),
             costs: Costs::default(),
@@ -295,14 +296,9 @@ impl Supervisor {
         if self.phase == Phase::Stopping && self.workers.is_empty() && self.hooks.is_empty() {
             self.phase = Phase::Finished;
             let reason = "all workers have ended";
-            self.record(
-                now,
-                Kind::SupervisorStopped,
-                About::Supervisor,
-                None,
-                reason,
-                Figures::new(),
-            );
+            // Where the next one goes on counting.
+            let generations = figures([("generations", self.generations().into())]);
+            self.note(now, Kind::SupervisorStopped, reason, generations);
             self.answer_stopped();
             self.actions.push(Action::Finish);
         }

@@ -15,6 +15,9 @@
 //! Of two in one slot the roll between them is finished if the newer one was ready, else undone. A
 //! worker of which the log says nothing is an `unrecorded_action`. What operators changed by `scale`,
 //! `drain` or `pause` is not remembered.
+//!
+//! Also after an end in good order generations go on from those that the log tells of: an incident may go on
+//! too, and a worker's name stands for one process in it.
 
 use super::super::slot::{Desired, SlotEntry, Wait};
 use super::super::worker::{State, Worker};
@@ -80,11 +83,18 @@ impl Supervisor {
         for slot in (0..workers).map(Slot) {
             self.slots.insert(slot, SlotEntry::new(slot));
         }
+        for (slot, generation) in past.iter().flat_map(|past| &past.generations) {
+            self.note_generation(*slot, *generation);
+        }
         let died = past.as_ref().is_some_and(|past| past.died);
         if died || !survivors.is_empty() {
             // A log that knows of no death does not know of which boot the survivors are; they live.
             let same_boot = past.as_ref().is_none_or(|past| !past.died || past.boot_id == boot_id);
             self.take_over(now, past.as_ref(), survivors, same_boot);
+        }
+        for entry in self.slots.values_mut() {
+            let adopted = self.workers.keys().find(|id| id.slot == entry.slot);
+            entry.before = adopted.map_or(entry.generation, |id| id.generation.before());
         }
         for slot in (0..workers).map(Slot) {
             if self.current_in(slot).is_some() {
@@ -107,9 +117,6 @@ impl Supervisor {
         mut survivors: Vec<Survivor>,
         same_boot: bool,
     ) {
-        for (slot, generation) in past.iter().flat_map(|past| &past.generations) {
-            self.note_generation(*slot, *generation);
-        }
         survivors.sort_by_key(|survivor| survivor.worker);
         for survivor in &survivors {
             let trace = past.and_then(|past| past.workers.get(&survivor.worker));
@@ -154,7 +161,7 @@ impl Supervisor {
     }
 
     /// The newest worker of each slot, by name.
-    fn generations(&self) -> String {
+    pub(super) fn generations(&self) -> String {
         let newest = self.slots.values().filter(|entry| entry.generation.0 > 0);
         let names = newest
             .map(|entry| WorkerId { slot: entry.slot, generation: entry.generation }.to_string());

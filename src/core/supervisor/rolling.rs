@@ -1,6 +1,6 @@
 //! Replacing workers one by one: which is next, and when a step is done or the roll must stop.
 
-use super::super::incidents::Topic;
+use super::super::incidents::{Sighting, Topic};
 use super::super::roll::{Roll, Step};
 use super::super::slot::Desired;
 use super::super::worker::{Cause, Due, State, Worker};
@@ -11,13 +11,13 @@ use super::{About, Phase, Supervisor, figures};
 use std::time::Duration;
 
 /// The longest pause after aborted rolls; the first is `restart.backoff_max`, then it doubles.
-const ABORTED_PAUSE_MAX: Duration = Duration::from_secs(600);
+pub(super) const ABORTED_PAUSE_MAX: Duration = Duration::from_secs(600);
 
 impl Supervisor {
     /// Takes the roll as far as it goes now; starts an automatic one when a worker is due.
     pub(super) fn settle_roll(&mut self, now: Now) {
         if self.phase == Phase::Stopping || self.phase == Phase::Finished {
-            self.abort_roll(now, "stanch is stopping");
+            self.abort_roll(now, None, "stanch is stopping");
             return;
         }
         if self.roll.is_none() && self.next_due(now).is_some() {
@@ -94,18 +94,6 @@ impl Supervisor {
         worker.growth_kib().is_some_and(|growth| growth >= soft.midpoint(hard))
     }
 
-    /// A worker was replaced because it failed its probes, and its replacement fails them too. Gives
-    /// the time until the next such replacement; it doubles.
-    pub(super) fn restart_is_futile(&mut self, now: Now, incident: &IncidentId) -> Duration {
-        let pause =
-            self.settings.restart.backoff_max.saturating_mul(1 << self.futile_hangs.min(16));
-        let pause = pause.min(ABORTED_PAUSE_MAX);
-        self.futile_hangs += 1;
-        self.next_hang = self.next_hang.max(now.mono + pause);
-        self.escalate(now, incident, "a restart does not help");
-        pause
-    }
-
     /// The worker that is being replaced.
     pub(super) fn step_old(&self) -> Option<WorkerId> {
         self.step()?.old
@@ -140,7 +128,7 @@ impl Supervisor {
             Some(new) if old_lives && self.workers.get(&new).is_some_and(Worker::is_hung) => {
                 let incident = step.due.as_ref().and_then(|due| due.incident.clone());
                 let why = "fails its probes while the old one still serves";
-                self.abort_roll(now, &format!("the new worker of slot {slot} {why}"));
+                self.abort_roll(now, None, &format!("the new worker of slot {slot} {why}"));
                 self.retire(now, new, incident, Cause::Hang.as_str(), why);
                 false
             }
@@ -157,7 +145,8 @@ impl Supervisor {
                 }
                 Some(State::Starting { .. }) => false,
                 Some(State::Draining { .. } | State::Stopping { .. } | State::Exited) | None => {
-                    self.abort_roll(now, &format!("the new worker of slot {slot} was ended"));
+                    let why = format!("the new worker of slot {slot} was ended");
+                    self.abort_roll(now, None, &why);
                     false
                 }
             },
@@ -305,16 +294,19 @@ impl Supervisor {
         }
     }
 
-    /// Stops the roll, if there is one; the workers not yet replaced serve on.
-    pub(super) fn abort_roll(&mut self, now: Now, why: &str) {
+    /// Stops the roll, if there is one, `after` a failure that is known; the workers not yet replaced
+    /// serve on.
+    pub(super) fn abort_roll(&mut self, now: Now, after: Option<&IncidentId>, why: &str) {
         let Some(roll) = self.roll.take() else { return };
         let slot = roll.step.as_ref().map(|step| step.slot);
-        let incident = match slot {
-            Some(slot) if self.phase == Phase::Running || self.phase == Phase::Paused => {
-                let summary = format!("a roll stopped at slot {slot}: {why}");
-                Some(self.see(now, Topic::RollFailure, slot, &summary))
+        let worker = roll.step.as_ref().and_then(|step| step.new.or(step.old));
+        let incident = match worker {
+            Some(worker) if self.phase == Phase::Running || self.phase == Phase::Paused => {
+                let words = &format!("a roll stopped at slot {}: {why}", worker.slot);
+                let topic = Topic::RollFailure;
+                Some(self.see(now, &Sighting { topic, form: "", worker, after, words }))
             }
-            _ => None,
+            Some(_) | None => None,
         };
         let reason =
             format!("{why}; {} worker(s) had been replaced, the others serve on", roll.replaced);
@@ -337,10 +329,17 @@ impl Supervisor {
     }
 
     /// A worker was lost: was it the newcomer of the roll? Then the roll stops.
-    pub(super) fn roll_lost_newcomer(&mut self, now: Now, id: WorkerId, why: &str) -> bool {
+    pub(super) fn roll_lost_newcomer(
+        &mut self,
+        now: Now,
+        id: WorkerId,
+        incident: &IncidentId,
+        why: &str,
+    ) -> bool {
         let lost = self.step().is_some_and(|step| step.new == Some(id));
         if lost {
-            self.abort_roll(now, &format!("the new worker of slot {} {why}", id.slot));
+            let why = format!("the new worker of slot {} {why}", id.slot);
+            self.abort_roll(now, Some(incident), &why);
         }
         lost
     }

@@ -152,7 +152,7 @@ impl Supervisor {
             Phase::Stopping | Phase::Finished => "stopping",
             Phase::Paused => "paused",
             Phase::Running if missing.peek().is_none() => "running",
-            Phase::Running if missing.all(|entry| entry.generation.0 == 1) => "starting",
+            Phase::Running if missing.all(|entry| entry.restarts() == 0) => "starting",
             Phase::Running => "degraded",
         }
     }

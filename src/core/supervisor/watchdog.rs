@@ -66,13 +66,13 @@ impl Supervisor {
                     let reason = format!(
                         "said that it ends (STOPPING=1), and is still there after {after_s} s"
                     );
-                    ("said that it ends and does not", reason)
+                    (("stopping", "said that it ends and does not"), reason)
                 }
                 (None, pinged) => {
                     let limit = worker.watchdog.unwrap_or_default().as_secs_f64();
                     let ever = if pinged.is_some() { "" } else { ": it never did" };
                     let reason = format!("did not ping (WATCHDOG=1) within {limit} s{ever}");
-                    ("does not ping", reason)
+                    (("pings", "does not ping"), reason)
                 }
             };
             let silent_s = pinged.map(|at| now.mono.since(at).as_secs_f64());

@@ -65,6 +65,7 @@ fn incident(id: &str, summary: &str) -> Incident {
         seen: String::new(),
         last_intervention: None,
         handled_at: None,
+        causes: Vec::new(),
     }
 }
 

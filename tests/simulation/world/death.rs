@@ -91,14 +91,10 @@ impl World {
         let survivors: Vec<Survivor> = ids.iter().map(|id| self.survivor(*id, refused)).collect();
         self.invariants =
             Invariants::reborn(&self.invariants, &self.settings, ids.iter().copied(), past.rolling);
-        // A start that left no process and no record may have its number again; and after an orderly
-        // end they begin anew.
+        // A start that left no process and no record may have its number again.
         let named =
             |record: &Record| Some(WorkerId { slot: record.slot?, generation: record.generation? });
-        let since_the_end = self.log.past.iter().rev();
-        let since_the_end =
-            since_the_end.take_while(|record| record.kind != Kind::SupervisorStopped);
-        let known: BTreeSet<WorkerId> = since_the_end.filter_map(named).chain(ids).collect();
+        let known: BTreeSet<WorkerId> = self.log.past.iter().filter_map(named).chain(ids).collect();
         self.invariants.forget_others(&known);
         self.supervisor = Supervisor::new(self.settings.clone(), self.random.below(u64::MAX));
         let legacy = Legacy { past: Some(past), survivors: survivors.clone(), ..legacy() };

@@ -1,0 +1,109 @@
+//! Workers that do not answer, by their probes or by what they say of themselves (`watchdog`).
+
+use super::super::incidents::{Sighting, Topic};
+use super::super::worker::{Cause, Due, State};
+use super::super::{Figures, IncidentId, Kind, Now, WorkerId};
+use super::rolling::ABORTED_PAUSE_MAX;
+use super::{About, Supervisor, figures};
+use std::time::Duration;
+
+impl Supervisor {
+    pub(super) fn on_probed(&mut self, now: Now, id: WorkerId, outcome: Result<(), String>) {
+        let limit = self.settings.health.failures;
+        let Some(worker) = self.workers.get_mut(&id) else { return };
+        // One may be under way when probes are switched off.
+        if limit == 0 || !matches!(worker.state, State::Ready { .. }) {
+            return;
+        }
+        let error = match outcome {
+            Ok(()) => {
+                worker.failed_probes = 0;
+                worker.failing_since = None;
+                self.recovered(now, id, "answers its probes again");
+                return;
+            }
+            Err(error) => error,
+        };
+        worker.failed_probes += 1;
+        let failing = now.mono.since(*worker.failing_since.get_or_insert(now.mono));
+        if worker.failed_probes < limit || worker.is_hung() {
+            return;
+        }
+        let failures = worker.failed_probes;
+        let figures = figures([
+            ("failed_probes", failures.into()),
+            ("failing_s", failing.as_secs_f64().into()),
+        ]);
+        let reason = format!("{failures} probes in a row failed; the last: {error}");
+        let what = format!("fails its probes: {error}");
+        self.hung(now, id, ("probes", &what), reason, figures);
+    }
+
+    /// Takes a worker for hung, so that it is replaced; `form` is by what it is seen, in a word and in words.
+    pub(super) fn hung(
+        &mut self,
+        now: Now,
+        id: WorkerId,
+        (form, what): (&str, &str),
+        mut reason: String,
+        figures: Figures,
+    ) {
+        // Started because another one hung, and now it hangs itself.
+        let worker = self.workers.get(&id);
+        let started_in = worker.and_then(|worker| worker.incident.as_ref());
+        let futile = started_in.and_then(|id| self.book.topic_of(id)) == Some(Topic::Hang);
+        let failing_since = worker.and_then(|worker| worker.failing_since);
+        let words = &format!("worker {} {what}", id.slot);
+        let topic = Topic::Hang;
+        let sighting = Sighting { topic, form, worker: id, after: None, words };
+        let incident = self.see(now, &sighting);
+        self.book.takes(id.slot, &incident);
+        self.blame_for_refused(now, &incident, failing_since.unwrap_or(now.mono));
+        if futile {
+            let pause = self.restart_is_futile(now, &incident);
+            reason += &format!(
+                "; the worker that it replaced hung too: a restart does not help, and none for this \
+                 follows within {} s",
+                pause.as_secs()
+            );
+        }
+        let failed = self.workers.get(&id).map_or(0, |worker| worker.failed_probes);
+        if failed > 0 {
+            self.book.add_impact(now, &incident, "probes_failed", failed.into());
+        }
+        let about = About::Worker(id, None);
+        self.record(now, Kind::WorkerHung, about, Some(incident.clone()), &reason, figures);
+        let incident = Some(incident);
+        self.make_due(id, Due { cause: Cause::Hang, incident, reason });
+    }
+
+    /// A worker that was taken for hung gives a sign of life, and its replacement has not begun. It is
+    /// well again when nothing else makes it hung.
+    pub(super) fn recovered(&mut self, now: Now, id: WorkerId, reason: &str) {
+        let limit = self.settings.health.failures;
+        if self.step_old() == Some(id) {
+            return;
+        }
+        let Some(worker) = self.workers.get_mut(&id).filter(|worker| worker.is_hung()) else {
+            return;
+        };
+        if worker.silent || (limit > 0 && worker.failed_probes >= limit) {
+            return;
+        }
+        let incident = worker.due.take().and_then(|due| due.incident);
+        let about = About::Worker(id, None);
+        self.record(now, Kind::WorkerReady, about, incident, reason, Figures::new());
+    }
+
+    /// A worker was replaced because it failed its probes, and its replacement fails them too. Gives
+    /// the time until the next such replacement; it doubles.
+    pub(super) fn restart_is_futile(&mut self, now: Now, incident: &IncidentId) -> Duration {
+        let pause =
+            self.settings.restart.backoff_max.saturating_mul(1 << self.futile_hangs.min(16));
+        let pause = pause.min(ABORTED_PAUSE_MAX);
+        self.futile_hangs += 1;
+        self.next_hang = self.next_hang.max(now.mono + pause);
+        self.escalate(now, incident, "a restart does not help");
+        pause
+    }
+}
