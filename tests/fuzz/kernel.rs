@@ -122,8 +122,6 @@ fn read(procfs: &Procfs) {
     let _ = (memory_folders(procfs, pid), pids_max(procfs, pid));
     if let Some(leaf) = Leaf::adopt(procfs, pid, worker) {
         let _ = (leaf.procs(), leaf.populated());
-        // What it would do at its end it would do to a folder of this test.
-        std::mem::forget(leaf);
     }
     let tree = [ProcessId { pid, start_time_ticks: 5000 }];
     let look = Look::take(procfs, &tree, Budget::of(Duration::from_secs(5)));
