@@ -123,6 +123,8 @@ pub struct Detector {
     last: Option<Moment>,
     /// Mean time between samples, the last some fifty counting most.
     step_s: f64,
+    /// How many are in it.
+    steps: f64,
     /// The lowest level of its life, its birth included.
     lowest: f64,
     meter: Meter,
@@ -158,6 +160,7 @@ impl Detector {
             history: History::new(grid),
             last: None,
             step_s: 0.0,
+            steps: 0.0,
             lowest: f64::INFINITY,
             meter: Meter::default(),
             found: vec![[None; 2]; grid.scales].into(),
@@ -197,7 +200,8 @@ impl Detector {
         self.last = Some(at);
         self.lowest = self.lowest.min(level);
         if let Some(elapsed_s) = elapsed_s {
-            self.step_s += (elapsed_s - self.step_s) / STEPS_IN_MEAN;
+            self.steps = (self.steps + 1.0).min(STEPS_IN_MEAN);
+            self.step_s += (elapsed_s - self.step_s) / self.steps;
         }
         let age_s = at.since(self.born).as_secs_f64();
         let (work, unit_changed) = self.meter.read(sample, age_s, elapsed_s);
@@ -261,7 +265,8 @@ impl Detector {
                     *found.get_or_insert(Found { floor: floor as f32, age_s: floor_at_s as f32 });
                 let passed_s = floor_at_s - f64::from(first.age_s);
                 let gained = floor - f64::from(first.floor);
-                confirmed = passed_s > 0.0 && gained >= GOES_ON * finding.trend.slope * passed_s;
+                confirmed = passed_s > finding.proves_s
+                    && gained >= GOES_ON * finding.trend.slope * passed_s;
             }
         } else {
             *found = None;
