@@ -216,11 +216,9 @@ pub(super) fn look(history: &History, span: Span, frame: &Frame) -> Option<Findi
     let doubt = if patient || points.len() < FEW { DOUBT_OF_FEW } else { DOUBT };
     let slack = if patient { 1.0 } else { SLACK };
     let remaining = trend.remaining(doubt, slack);
-    // What slows down is judged by the way it has used, not by its time.
     let sure = trend.drift >= SURE_DRIFT
         && trend.comparable >= SURE_COMPARABLE
-        && span_s >= SURE_SAMPLES * frame.step_s
-        && trend.remaining(0.0, 1.0) >= left;
+        && span_s >= SURE_SAMPLES * frame.step_s;
     if sure {
         needed = needed.min(needed_if_sure);
     }
