@@ -50,8 +50,9 @@
 //! A bounded thing that fills in a straight line to a bound beyond those parts of the way is called a
 //! leak, and so is a large cache in its first tenths: early is traded for wrong there. The first day of
 //! a rhythm whose work is not told looks like a climb too. A leak of less than 2% of the way in the time
-//! it was watched is not told, one with the limit many hours away late or only as a suspect, nor one under collections whose floors jump by more than it gained, nor
-//! that of a JVM before half of the way or an hour.
+//! it was watched is not told, one with the limit many hours away is told late, nor is one under
+//! collections whose floors jump by more than it gained, nor that of a JVM before half of the way or an
+//! hour.
 //!
 //! # Cost
 //!
