@@ -97,7 +97,7 @@ fn generated_series_are_told_apart() {
     let score = score(generated::series(seed, number("STANCH_CORPUS_COUNT").unwrap_or(1)), |_| {});
     println!("{}\n{}", Score::HEAD, score.line());
     // Of the healthy ones some fill in a straight line for hours.
-    assert!(score.precision() >= 0.9, "{score:?}");
+    assert!(score.precision() >= 0.95, "{score:?}");
     assert!(score.recall() >= 0.9, "{score:?}");
     assert!(score.way(0.5) <= 0.25, "{score:?}");
 }
@@ -111,5 +111,6 @@ fn traps_and_slow_leaks_are_told_apart() {
     // Some of the traps are straight lines up to their end, which nobody can tell.
     let healthy = score.quiet + score.false_alarms;
     assert!(f64::from(score.false_alarms) <= 0.25 * f64::from(healthy), "{score:?}");
-    assert!(score.recall() >= 0.65, "{score:?}");
+    // Nor is it said of all slow leaks within their window: those far from the limit are suspects.
+    assert!(score.recall() >= 0.45, "{score:?}");
 }

@@ -28,11 +28,20 @@ const SURE_DRIFT: f64 = 3.0;
 /// The part of the pairs that work must not be able to explain for that.
 const SURE_COMPARABLE: f64 = 0.6;
 /// Samples that it takes.
-const SURE_SAMPLES: f64 = 50.0;
+const SURE_SAMPLES: f64 = 30.0;
 /// What has fewer than so many and would take longer than this from its beginning to the limit can wait
 /// for more.
 const MANY_SAMPLES: f64 = 200.0;
 const PATIENCE_S: f64 = 8.0 * 3600.0;
+/// What would take longer than this must have used more: that part where it is the way of just so long,
+/// less (as the root of the time) when it was watched for longer.
+const FAR_AWAY_S: f64 = 24.0 * 3600.0;
+const FAR_AWAY_PART: f64 = 0.05;
+/// While the limit is further than that patience and so many times the gain away, one finding is not
+/// enough: of many looks at a slow cache one will find it straight. It must be found for this part of its
+/// span without a break.
+const EARLY_LEFT: f64 = 7.0;
+const EARLY_PART: f64 = 0.2;
 /// A runtime that compiles itself (its beginning cost so many times the CPU time of now) touches its
 /// heap lazily, as straight as a leak and up to half of the way; a climb that began with it must have
 /// used more of the way by this factor, and takes so many times as long to be sure.
@@ -146,6 +155,8 @@ pub(super) struct Finding {
     pub plateau: Option<f64>,
     /// It is quiet for now only: it rises, and neither slowness nor slowing down has ended it yet.
     pub still_rises: bool,
+    /// How long it must be found again and again before it is confirmed.
+    pub proves_s: f64,
     /// Windows with a deep fall.
     pub falls: usize,
     pub points: usize,
@@ -180,6 +191,7 @@ pub(super) fn look(history: &History, span: Span, frame: &Frame) -> Option<Findi
         needed,
         plateau: None,
         still_rises: false,
+        proves_s: 0.0,
         falls: run.falls(headroom),
         points: points.len(),
     };
@@ -196,6 +208,9 @@ pub(super) fn look(history: &History, span: Span, frame: &Frame) -> Option<Findi
     let gain = (0.5 * (trend.early + trend.late) * trend.span_s).min(trend.rise);
     let left = frame.limit.map_or(headroom - gain, |limit| limit - last.y).max(0.0);
     let patient = span_s > PATIENT_FROM_S;
+    if left > EARLY_LEFT * gain && left > PATIENCE_S * trend.slope {
+        finding.proves_s = EARLY_PART * span_s;
+    }
     let far = if patient { LEFT_PART_PATIENT } else { LEFT_PART } * left;
     // What is few or can wait has to be straight beyond doubt.
     let doubt = if patient || points.len() < FEW { DOUBT_OF_FEW } else { DOUBT };
@@ -347,7 +362,13 @@ fn required_part(span_s: f64, warm_up_s: f64) -> f64 {
 /// The same where the trend is beyond chance.
 fn required_part_if_sure(span_s: f64, lazy: f64, frame: &Frame) -> f64 {
     let many = span_s >= MANY_SAMPLES * frame.step_s;
-    let waits = if many { 0.0 } else { span_s / PATIENCE_S };
+    let waits = if many {
+        // Of a whole way of FAR_AWAY_S, FAR_AWAY_PART takes so long.
+        let far_away_s = FAR_AWAY_PART * FAR_AWAY_S;
+        FAR_AWAY_PART * (span_s / far_away_s).min((far_away_s / span_s).sqrt())
+    } else {
+        span_s / PATIENCE_S
+    };
     let span_s = if lazy < LAZY_FACTOR { span_s } else { span_s / LAZY_LENGTHS };
     let sure_s = SURE_LENGTHS * frame.warm_up_s.max(SHORTEST_WARM_UP_S);
     let part = required_part(span_s.min(sure_s), frame.warm_up_s);

@@ -237,6 +237,42 @@ fn a_cache_that_fills_is_no_leak() {
 }
 
 #[test]
+fn noise_of_the_work_does_not_straighten_a_cache() {
+    // Requests that come in fits, and memory that has nothing to do with them.
+    let fits = |t: f64| ((t / 15.0).floor().sin() * 43_758.545).fract().abs();
+    let found = (0..40).filter(|shift| {
+        let fill = |t: f64| Sample {
+            load_rps: Some(6.0 + 4.0 * fits(t + 1000.0 * f64::from(*shift))),
+            ..mib(60.0 + 226.0 * (1.0 - (-t / 300.0).exp()))
+        };
+        confirmed(&mut detector(Some(512), 60), 1.0, 1800.0, fill).is_some()
+    });
+    // Now and then chance draws the very bend.
+    let found = found.count();
+    assert!(found <= 8, "{found} of 40");
+}
+
+#[test]
+fn twenty_samples_are_not_many_by_the_minute_either() {
+    // Six hours to the limit, read by the minute.
+    let climb = |t: f64| mib(60.0 + 75.0 * t / 3600.0);
+    let (t, _) = confirmed(&mut detector(Some(512), 60), 60.0, 7200.0, climb).unwrap();
+    assert!(t >= 30.0 * 60.0, "{t}");
+}
+
+#[test]
+fn a_far_limit_gives_time_to_be_sure() {
+    // The same climb, that would take two hours or two days: the part of the way, and the samples.
+    let found = |limit_mib: u64| {
+        let climb = |t: f64| mib(60.0 + 45.0 * t / 3600.0);
+        confirmed(&mut detector(Some(limit_mib), 60), 10.0, 200_000.0, climb).unwrap().0
+    };
+    let (near, far) = (found(60 + 90), found(60 + 48 * 45));
+    assert!(near < 0.25 * 7200.0, "{near}");
+    assert!(far > 2.0 * 3600.0 && far < 0.25 * 48.0 * 3600.0, "{far}");
+}
+
+#[test]
 fn a_leak_is_seen_across_gaps_and_changes_of_the_step() {
     let mut d = detector(Some(512), 60);
     let mut t = 0.0;

@@ -29,6 +29,8 @@ const VARIED_WORK: f64 = 2.0;
 const KNOWN_PART: f64 = 0.75;
 /// Work may explain this much more than in proportion: on a ramp a floor is older than its window's work.
 const WORK_SLACK: f64 = 1.1;
+/// Work is taken out if it leaves less than this part of what a trend does not explain.
+const UNEXPLAINED_PART: f64 = 0.5;
 /// Part of the mean work that is added before rates are compared: what happens near idle explains
 /// nothing.
 const IDLE_PART: f64 = 0.05;
@@ -388,6 +390,20 @@ impl Works {
         let mean = self.rates[..n].iter().sum::<f64>() / n as f64;
         let proportion = levels[..n].iter().sum::<f64>() / n as f64 / mean;
         let takes = per_work.median().unwrap_or(0.0).clamp(0.0, proportion.max(0.0));
+        if takes <= 0.0 {
+            return levels;
+        }
+        // Rates that happen to go with a bend would straighten it: work must explain much of what the
+        // trend leaves.
+        let (mut left, mut before) = (0.0, 0.0);
+        for (i, j) in pairs(n) {
+            let gain = points[j].y - points[i].y - slope * (points[j].t - points[i].t);
+            before += gain.abs();
+            left += (gain - takes * (self.rates[j] - self.rates[i])).abs();
+        }
+        if left > UNEXPLAINED_PART * before {
+            return levels;
+        }
         for (level, rate) in levels.iter_mut().zip(&self.rates[..n]) {
             *level -= takes * (rate - mean);
         }
