@@ -100,8 +100,8 @@ impl Holding {
             Some((0, Duration::ZERO))
         } else {
             growth.map(|factor| {
-                let rounds = (libm::log(1.0 / busy) / libm::log(factor)).ceil().min(1e6);
-                let time_s = period_s * (1.0 - libm::pow(factor, -rounds)) / (1.0 - 1.0 / factor);
+                let rounds = ((1.0 / busy).ln() / factor.ln()).ceil().min(1e6);
+                let time_s = period_s * (1.0 - factor.powf(-rounds)) / (1.0 - 1.0 / factor);
                 let time = Duration::try_from_secs_f64(time_s).unwrap_or(Duration::MAX);
                 (rounds as u32, time)
             })
@@ -123,7 +123,7 @@ impl Holding {
             (0..IN_A_ROW).map(|back| Some(slope(back)? / slope(back + 1)?)).collect();
         let factors = factors?;
         let grows = factors.iter().all(|factor| *factor >= GROWS);
-        grows.then(|| libm::pow(factors.iter().product(), 1.0 / IN_A_ROW as f64))
+        grows.then(|| factors.iter().product::<f64>().powf(1.0 / IN_A_ROW as f64))
     }
 }
 

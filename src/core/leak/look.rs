@@ -356,7 +356,7 @@ fn news(history: &History, span: Span, run: &Run, frame: &Frame) -> f64 {
 fn required_part(span_s: f64, warm_up_s: f64) -> f64 {
     let lengths = span_s / warm_up_s.max(SHORTEST_WARM_UP_S);
     let power = if lengths < 1.0 { PART_POWER_SHORT } else { PART_POWER };
-    (PART * libm::pow(lengths, power)).max(PART_LEAST)
+    (PART * lengths.powf(power)).max(PART_LEAST)
 }
 
 /// The same where the trend is beyond chance.
@@ -373,7 +373,7 @@ fn required_part_if_sure(span_s: f64, lazy: f64, frame: &Frame) -> f64 {
     let sure_s = SURE_LENGTHS * frame.warm_up_s.max(SHORTEST_WARM_UP_S);
     let part = required_part(span_s.min(sure_s), frame.warm_up_s);
     let least = frame.quantity.sure_part().max(waits);
-    (part * libm::pow((span_s / sure_s).max(1.0), SURE_POWER)).max(least)
+    (part * (span_s / sure_s).max(1.0).powf(SURE_POWER)).max(least)
 }
 
 /// What more of the way must have been used by a climb that began with the process.

@@ -257,7 +257,7 @@ fn ahead(early: f64, late: f64, apart_s: f64) -> f64 {
     if early <= 0.0 || rho >= 1.0 {
         return f64::INFINITY;
     }
-    late * rho.sqrt() * apart_s / -libm::log(rho)
+    late * rho.sqrt() * apart_s / -rho.ln()
 }
 
 /// How many standard errors the trend along an axis is above zero, whether what disturbs it wanders off
@@ -290,7 +290,7 @@ fn drift(axis: &[f64], levels: &[f64]) -> f64 {
 
 /// Student's t with d degrees of freedom as a standard normal: about √(d·ln(1 + t²/d)) (Wallace 1959).
 fn as_normal(t: f64, freedom: f64) -> f64 {
-    t.signum() * (freedom * libm::log1p(t * t / freedom)).sqrt()
+    t.signum() * (freedom * (t * t / freedom).ln_1p()).sqrt()
 }
 
 /// A line of least squares.

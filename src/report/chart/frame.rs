@@ -145,7 +145,7 @@ pub fn amounts(top_kib: f64) -> Vec<(f64, String)> {
 /// Round values from 0 up to `end`, some eight of them.
 pub fn ticks(end: f64) -> Vec<f64> {
     let rough = (end / 8.0).max(f64::MIN_POSITIVE);
-    let power = libm::pow(10.0, libm::log10(rough).floor());
+    let power = 10f64.powf(rough.log10().floor());
     let step = [1.0, 2.0, 5.0, 10.0].map(|step| step * power);
     let step = step.into_iter().find(|step| *step >= rough).unwrap_or(10.0 * power);
     let round = |value: f64| (value * 1e6).round() / 1e6;
