@@ -84,7 +84,8 @@ fn pagerduty(letter: &Letter, routing_key: &str) -> Value {
 }
 
 /// <https://github.com/prometheus/alertmanager/blob/main/api/v2/openapi.yaml>. Labels are an alert's
-/// name: with another severity it is another alert, so the one before is ended.
+/// name: with another severity it is another alert, so the one before is ended. The kind, which changes as a
+/// matter gets worse, is none of them.
 fn alertmanager(letter: &Letter) -> Value {
     let Alert { id, at, before, incident, forecast, why, .. } = &letter.alert;
     let over = incident.state == IncidentState::Resolved;
@@ -100,11 +101,11 @@ fn alertmanager(letter: &Letter) -> Value {
                 "app": letter.app,
                 "instance": letter.host,
                 "incident": incident.id,
-                "kind": incident.kind,
                 "severity": severity,
                 "to": id.to,
             },
             "annotations": {
+                "kind": incident.kind,
                 "summary": letter.subject(),
                 "description": letter.text(),
                 "why": why,

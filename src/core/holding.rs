@@ -140,6 +140,9 @@ impl Outlook {
             words += &format!(", and each generation leaks {growth:.1} times as fast as the last");
         }
         words += &match self.ends {
+            None if self.busy > TOO_BUSY => {
+                ": it can go on, but not if it gets much faster".to_owned()
+            }
             None => ": it can go on for ever".to_owned(),
             Some((0, _)) => ": it cannot be held".to_owned(),
             Some((rounds, time)) => {

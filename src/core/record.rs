@@ -351,8 +351,13 @@ const TENSES: [(&str, &str); 7] = [
 
 /// What was seen, told when it is not so any more; the evidence stays as it was given.
 pub(super) fn in_the_past(seen: &str) -> String {
-    let (head, evidence) = match seen.split_once(": ") {
-        Some((head, evidence)) => (head, format!(" (seen last: {evidence})")),
+    // Not within brackets: "(95%: 3.1 MiB)".
+    let outside = |at: usize| {
+        let before = &seen[..at];
+        before.matches('(').count() == before.matches(')').count()
+    };
+    let (head, evidence) = match seen.match_indices(": ").find(|(at, _)| outside(*at)) {
+        Some((at, colon)) => (&seen[..at], format!(" (seen last: {})", &seen[at + colon.len()..])),
         None => (seen, String::new()),
     };
     let tense = TENSES.iter().find(|(now, _)| head.contains(now));

@@ -251,7 +251,7 @@ fn resolution(dossier: &Dossier, replaced: &[Replacement]) -> Vec<Block> {
         told.push(format!("At {at} the growth had ended: {}.", cleared.reason));
     }
     if let Some(unsustainable) = own(dossier, Kind::LeakUnsustainable).last() {
-        told.push(format!("Holding it will not go on for ever: {}.", unsustainable.reason));
+        told.push(format!("Holding it will not do for long: {}.", unsustainable.reason));
     }
     let starts: Vec<f64> = replaced.iter().filter_map(|one| one.start_s).collect();
     if !starts.is_empty() {

@@ -136,7 +136,10 @@ impl Reader {
             "at <= ? AND seq <= (SELECT max(seq) FROM events WHERE at <= ?)",
             filter.until.map(text),
         );
-        query.restrict("seq > ?", filter.after.map(u64::cast_signed));
+        // What is retired is none any more, though it may be there for a while, and the chain does not
+        // cover it.
+        let begin = self.read(retired(&self.connection))?.unwrap_or_default().seq;
+        query.restrict("seq > ?", Some(begin.max(filter.after.unwrap_or(0)).cast_signed()));
         self.each(query.oldest_first("seq", filter.last), |row| visit(self.read(entry(row))?))
     }
 
@@ -145,9 +148,10 @@ impl Reader {
         &self,
         mut visit: impl FnMut(Entry) -> ControlFlow<()>,
     ) -> Result<(), StoreError> {
-        let query = "SELECT seq, body, hash FROM events ORDER BY seq DESC";
+        let begin = self.read(retired(&self.connection))?.unwrap_or_default().seq;
+        let query = "SELECT seq, body, hash FROM events WHERE seq > ?1 ORDER BY seq DESC";
         let mut statement = self.read(self.connection.prepare(query))?;
-        let mut rows = self.read(statement.query([]))?;
+        let mut rows = self.read(statement.query([begin.cast_signed()]))?;
         while let Some(row) = self.read(rows.next())? {
             if visit(self.read(entry(row))?).is_break() {
                 break;
@@ -258,6 +262,11 @@ impl Reader {
         let outcome = (|| {
             end = retired(&self.connection)?.unwrap_or_default();
             begin = end.seq;
+            let first = "SELECT min(seq) FROM events";
+            let first: Option<i64> = self.connection.query_row(first, [], |row| row.get(0))?;
+            if let Some(seq) = first.filter(|seq| *seq < 1) {
+                return Ok(Some(at(1, format!("an event {seq} stands before it"))));
+            }
             let mut statement = self
                 .connection
                 .prepare("SELECT seq, body, hash FROM events WHERE seq > ?1 ORDER BY seq")?;

@@ -67,12 +67,14 @@ pub(super) fn due(connection: &Connection, cutoff: Timestamp) -> rusqlite::Resul
     Ok(segment.filter(|_| !only_notes))
 }
 
-/// The last event that was retired, as the newest note of it says.
+/// The last event that was retired, as the newest note of it says. A note that stands where the chain does
+/// not begin after it is none of ours.
 pub(super) fn retired(connection: &Connection) -> rusqlite::Result<Option<Head>> {
     connection
         .prepare_cached(
             "SELECT json_extract(body, '$.figures.last_seq'), json_extract(body, '$.figures.last_hash')
-             FROM events WHERE kind = 'events_retired' ORDER BY seq DESC LIMIT 1",
+             FROM events WHERE kind = 'events_retired'
+             AND seq > json_extract(body, '$.figures.last_seq') ORDER BY seq DESC LIMIT 1",
         )?
         .query_row([], |row| {
             Ok(Head { seq: row.get::<_, i64>(0)?.unsigned_abs(), hash: row.get(1)? })

@@ -316,6 +316,10 @@ impl Book {
             entry.unseen &= entry.incident.slots.iter().any(|slot| down.contains(slot));
             let takes = self.taken.values().any(|id| *id == entry.incident.id);
             let handled = !takes && !active && !entry.unseen;
+            if takes {
+                // It is over a quiet time after it was handled: a slot may be held for longer than that.
+                entry.last_seen = now.mono;
+            }
             let state = match (handled, now.mono >= entry.over_at()) {
                 (false, _) => IncidentState::Open,
                 (true, false) => IncidentState::Mitigated,

@@ -298,3 +298,25 @@ fn who_keeps_most_slots_from_serving_bears_the_costs() {
     assert_eq!(book.holder(&down(&[0])).as_ref(), Some(&hang));
     assert_eq!(book.holder(&down(&[3])), None);
 }
+
+#[test]
+fn the_quiet_time_begins_when_it_is_handled() {
+    let mut book = Book::default();
+    let down = BTreeSet::from([Slot(0)]);
+    let id = book.see(now(1), &sighting(Topic::CrashLoop, 0), Duration::ZERO, None).id;
+    book.takes(Slot(0), &id);
+    book.review(now(2), &down, quiet);
+    // It is held for longer than a quiet time, and then tried again.
+    book.review(now(1200), &down, quiet);
+    let changed = book.review(now(1201), &all_serve(), quiet);
+    assert_eq!(changed[0].state, IncidentState::Mitigated);
+    let again = book.see(now(1202), &sighting(Topic::CrashLoop, 0), Duration::ZERO, None);
+    assert_eq!((again.id, again.turn), (id, Turn::Same));
+}
+
+#[test]
+fn brackets_stay_in_one_piece_in_the_past() {
+    let seen =
+        "worker 0 used 157 MiB, over the soft limit; grows 30 MiB/s (95%: 28 MiB–32 MiB), 127 MiB";
+    assert_eq!(super::super::record::in_the_past(seen), seen);
+}

@@ -72,6 +72,7 @@ pub use judgement::{Dial, Judgement, Kind, Quantity, Shape, Verdict};
 use super::{Moment, Sample};
 use history::{Grid, History, Reading};
 use look::{Finding, Frame, Outcome, Span, look};
+use std::num::NonZeroU32;
 use std::time::Duration;
 
 /// CPU below this is idling and explains no memory: half a percent of one processor.
@@ -83,7 +84,7 @@ const IDLE_RPS: f64 = 0.5;
 const BOOT_PART: f64 = 0.25;
 const BOOT_MOST_S: f64 = 5.0;
 /// Samples in the mean of the time between them.
-const STEPS_IN_MEAN: f64 = 50.0;
+const STEPS_IN_MEAN: u8 = 50;
 /// Windows of less than this part of the time between samples are passed over.
 const FINE_PART: f64 = 0.9;
 /// How much a climb may change for the forecast, and the most that it may slow down.
@@ -129,7 +130,7 @@ pub struct Detector {
     /// Mean time between samples, the last some fifty counting most.
     step_s: f64,
     /// How many are in it.
-    steps: f64,
+    steps: u8,
     /// The lowest level of its life, its birth included.
     lowest: f64,
     meter: Meter,
@@ -146,8 +147,19 @@ pub struct Detector {
 struct Found {
     floor: f32,
     age_s: f32,
-    /// When it has been found for long enough.
-    due_s: f32,
+    /// When it has been found for long enough: tenths of a second, and one more, so that none takes no room.
+    due_ds: NonZeroU32,
+}
+
+impl Found {
+    fn new(at_s: f64, floor: f64, proves_s: f64) -> Self {
+        let due_ds = NonZeroU32::MIN.saturating_add((10.0 * (at_s + proves_s)) as u32);
+        Self { floor: floor as f32, age_s: at_s as f32, due_ds }
+    }
+
+    fn is_proven(&self, at_s: f64) -> bool {
+        10.0 * at_s > f64::from(self.due_ds.get() - 1)
+    }
 }
 
 impl Detector {
@@ -167,7 +179,7 @@ impl Detector {
             history: History::new(grid),
             last: None,
             step_s: 0.0,
-            steps: 0.0,
+            steps: 0,
             lowest: f64::INFINITY,
             meter: Meter::default(),
             found: vec![[None; 2]; grid.scales].into(),
@@ -207,8 +219,8 @@ impl Detector {
         self.last = Some(at);
         self.lowest = self.lowest.min(level);
         if let Some(elapsed_s) = elapsed_s {
-            self.steps = (self.steps + 1.0).min(STEPS_IN_MEAN);
-            self.step_s += (elapsed_s - self.step_s) / self.steps;
+            self.steps = (self.steps + 1).min(STEPS_IN_MEAN);
+            self.step_s += (elapsed_s - self.step_s) / f64::from(self.steps);
         }
         let age_s = at.since(self.born).as_secs_f64();
         let (work, unit_changed) = self.meter.read(sample, age_s, elapsed_s);
@@ -237,7 +249,7 @@ impl Detector {
                 if before != Verdict::Leak
                     && wider < scales
                     && closed & (1 << wider) == 0
-                    && self.found[wider][half].is_some_and(|found| age_s > found.due_s.into())
+                    && self.found[wider][half].is_some_and(|found| found.is_proven(age_s))
                 {
                     self.look_at(at, age_s, Span { scale: wider, windows }, half);
                 }
@@ -268,15 +280,11 @@ impl Detector {
             // The newest floor is that of the next finer scale.
             let newest = self.history.scale(span.scale.saturating_sub(1)).newest_floor();
             if let Some((floor_at_s, floor)) = newest {
-                let first = *found.get_or_insert(Found {
-                    floor: floor as f32,
-                    age_s: floor_at_s as f32,
-                    due_s: (floor_at_s + finding.proves_s) as f32,
-                });
+                let first = *found.get_or_insert(Found::new(floor_at_s, floor, finding.proves_s));
                 let passed_s = floor_at_s - f64::from(first.age_s);
                 let gained = floor - f64::from(first.floor);
                 confirmed = passed_s > 0.0
-                    && floor_at_s > first.due_s.into()
+                    && first.is_proven(floor_at_s)
                     && gained >= GOES_ON * finding.trend.slope * passed_s;
             }
         } else {

@@ -89,10 +89,17 @@ impl Mappings {
 
     pub fn add(&mut self, mut smaps: impl BufRead, budget: Budget) -> io::Result<Option<u64>> {
         let (mut line, mut held_kib, mut key) = (Vec::new(), None, None);
+        let mut end = 0;
         while smaps.read_until(b'\n', &mut line)? > 0 {
             let text = String::from_utf8_lossy(&line);
             let text = text.trim_end_matches('\n');
-            if let Some((kind, name)) = header(text) {
+            if let Some((from, to, kind, name)) = header(text) {
+                // One that grows between two reads of the file is listed once more.
+                if std::mem::replace(&mut end, to) > from {
+                    key = None;
+                    line.clear();
+                    continue;
+                }
                 if budget.is_spent() {
                     return Err(io::Error::new(io::ErrorKind::TimedOut, "no time for all of them"));
                 }
@@ -164,14 +171,14 @@ impl Mapping {
 
 /// `55d0-55d4 rw-p 00000000 00:00 0    [heap]`: the name is what stands behind the five fields, which
 /// a single space separates.
-fn header(line: &str) -> Option<(Kind, String)> {
+fn header(line: &str) -> Option<(u64, u64, Kind, String)> {
     let mut fields = line.splitn(6, ' ');
     let (from, to) = fields.next()?.split_once('-')?;
-    u64::from_str_radix(from, 16).ok()?;
-    u64::from_str_radix(to, 16).ok()?;
+    let (from, to) = (u64::from_str_radix(from, 16).ok()?, u64::from_str_radix(to, 16).ok()?);
     let shared = fields.next()?.ends_with('s');
     let name = fields.nth(3).unwrap_or("").trim_start();
-    Some(kind_of(name, shared))
+    let (kind, name) = kind_of(name, shared);
+    Some((from, to, kind, name))
 }
 
 fn kind_of(name: &str, shared: bool) -> (Kind, String) {

@@ -284,3 +284,16 @@ proptest! {
         let _ = paper.look(budget());
     }
 }
+
+/// As the kernel lists it when it grows between two reads.
+#[test]
+fn a_mapping_that_is_listed_twice_counts_once() {
+    let text = "1000-2000 rw-p 00000000 00:00 0 [heap]\nPss: 4 kB\nAnonymous: 4 kB\n\
+                1000-4000 rw-p 00000000 00:00 0 [heap]\nPss: 12 kB\nAnonymous: 12 kB\n\
+                4000-5000 rw-p 00000000 00:00 0 \nPss: 4 kB\nAnonymous: 4 kB\n";
+    let mut mappings = mappings::Mappings::default();
+    let held = mappings.add(text.as_bytes(), Budget::of(Duration::from_secs(9))).unwrap();
+    assert_eq!(held, Some(8));
+    let (sums, _) = mappings.into_parts(9);
+    assert_eq!(sums["Anonymous"], 8);
+}

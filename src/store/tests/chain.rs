@@ -156,6 +156,40 @@ fn every_change_of_the_past_is_found_where_it_is() {
     });
 }
 
+/// What the walk does not come by is not shown, and a note of a removal counts only as a link of the chain.
+#[test]
+fn what_stands_outside_of_the_chain_is_found() {
+    let retired = |last_seq: u64, hash: &str| {
+        format!(
+            r#"{{"seq":0,"at":"2026-11-21T15:30:12.123Z","kind":"events_retired","figures":{{"last_seq":{last_seq},"last_hash":"{hash}"}}}}"#
+        )
+    };
+    for place in [-3, 0, 2] {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("s.db");
+        store_with(&path, EVENTS);
+        let genuine = entries(&path, &EventFilter::default());
+        let cut = &genuine[3];
+        let connection = Connection::open(&path).unwrap();
+        let triggers = TRIGGERS.map(|trigger| {
+            let text = "SELECT sql FROM sqlite_schema WHERE name = ?1";
+            let text: String = connection.query_row(text, [trigger], |row| row.get(0)).unwrap();
+            connection.execute_batch(&format!("DROP TRIGGER {trigger}")).unwrap();
+            text
+        });
+        let remove = "DELETE FROM events WHERE seq <= ?1";
+        connection.execute(remove, [cut.seq.cast_signed()]).unwrap();
+        let insert = "INSERT INTO events (seq, body, hash) VALUES (?1, ?2, '0')";
+        connection.execute(insert, rusqlite::params![place, retired(cut.seq, &cut.hash)]).unwrap();
+        triggers.iter().for_each(|text| connection.execute_batch(text).unwrap());
+        drop(connection);
+        let broken = verify(&path, None).unwrap_err();
+        assert_eq!(broken.seq, Some(1), "{broken:?}");
+        let shown = entries(&path, &EventFilter::default());
+        assert_eq!(shown.len(), 8 + usize::from(place > 0), "{shown:?}");
+    }
+}
+
 /// On the disk itself, beneath everything that SQLite or a trigger could say: a row's body and hash
 /// lie side by side in the file.
 #[test]
