@@ -14,6 +14,8 @@ expect 'it serves' serves 8000
 rm -r /run/systemd/system/stanch@.service.d
 systemctl daemon-reload
 # A running one is held to the old time still, and that is short for what follows on an emulated processor.
+workers=$(pids)
 before=$(property MainPID)
 kill -9 "$before"
 eventually 'systemd has started another' restarted "$before"
+eventually 'they are replaced' replaced "$workers"
