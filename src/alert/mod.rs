@@ -14,9 +14,8 @@
 //!    overtakes "opened", and a target that hangs keeps nobody else waiting (`courier`).
 //! 3. A try that failed is repeated after a pause that doubles from one second to five minutes, with
 //!    jitter, and is no shorter than what `Retry-After` asks for (an hour at most). An answer that says
-//!    that the letter itself is wrong (4xx but 408, 425 and 429, or a redirect for
-//!    ever, 301 and 308) ends it at once, else a
-//!    day does.
+//!    that the letter itself is wrong (4xx but 408, 425 and 429) or belongs elsewhere for ever (301, 308)
+//!    ends it at once, else a day does.
 //!
 //! The first failure of a letter and its end come back as [`Event::Alerted`](crate::core::Event::Alerted).
 //!

@@ -122,8 +122,8 @@ impl Locker {
         self.keep_bytes.store(bytes, Ordering::Relaxed);
     }
 
-    /// Begins a part. Of a worker that has the name of an earlier one in the same incident (generations begin
-    /// anew with each supervisor) it lies beside that one's: `1.1-2`.
+    /// Begins a part. Of a worker that has the name of an earlier one in the same incident (a log that was not
+    /// written at the end does not tell the last generations) it lies beside that one's: `1.1-2`.
     ///
     /// # Errors
     /// What the kernel said to the folder; and that there is such a part already.

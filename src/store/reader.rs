@@ -136,9 +136,7 @@ impl Reader {
             "at <= ? AND seq <= (SELECT max(seq) FROM events WHERE at <= ?)",
             filter.until.map(text),
         );
-        // What is retired is none any more, though it may be there for a while, and the chain does not
-        // cover it.
-        let begin = self.read(retired(&self.connection))?.unwrap_or_default().seq;
+        let begin = self.begin()?;
         query.restrict("seq > ?", Some(begin.max(filter.after.unwrap_or(0)).cast_signed()));
         self.each(query.oldest_first("seq", filter.last), |row| visit(self.read(entry(row))?))
     }
@@ -148,7 +146,7 @@ impl Reader {
         &self,
         mut visit: impl FnMut(Entry) -> ControlFlow<()>,
     ) -> Result<(), StoreError> {
-        let begin = self.read(retired(&self.connection))?.unwrap_or_default().seq;
+        let begin = self.begin()?;
         let query = "SELECT seq, body, hash FROM events WHERE seq > ?1 ORDER BY seq DESC";
         let mut statement = self.read(self.connection.prepare(query))?;
         let mut rows = self.read(statement.query([begin.cast_signed()]))?;
@@ -158,6 +156,12 @@ impl Reader {
             }
         }
         Ok(())
+    }
+
+    /// The last event that was retired. What comes before is none any more: it may be there for a while, but
+    /// the chain does not cover it.
+    fn begin(&self) -> Result<u64, StoreError> {
+        Ok(self.read(retired(&self.connection))?.unwrap_or_default().seq)
     }
 
     /// The last event; the default [`Head`] if there is none.

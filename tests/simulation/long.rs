@@ -3,8 +3,8 @@
 
 use crate::random::Random;
 use crate::world::World;
-use crate::{reload, seeds, settings};
-use stanch::core::{Command, Slot};
+use crate::{meddle, reload, seeds, settings};
+use stanch::core::Command;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
@@ -24,14 +24,8 @@ fn run(seed: u64) -> World {
     let mut operator = Random::new(seed ^ 0x0b5e);
     for _ in 0..30 {
         world.run_for(Duration::from_secs(operator.below(48 * 3600)));
-        let slot = Slot(operator.below(u64::from(workers) + 1) as u32);
-        match operator.below(16) {
-            0 => world.command(Command::Restart { slot: None }),
-            1 => world.command(Command::Restart { slot: Some(slot) }),
-            2 => world.command(Command::Drain { slot }),
-            3 => world.command(Command::Scale { workers: operator.below(8) as u32 }),
-            4 => world.command(Command::Pause),
-            5..=7 => world.command(Command::Resume),
+        match meddle(&mut world, &mut operator, workers) {
+            7 => world.command(Command::Resume),
             8 => world.command(Command::Acknowledge { incident: "last".to_owned(), by: None }),
             9 => world.command(Command::Upgrade { tried: Ok("2".to_owned()) }),
             10 => {

@@ -70,6 +70,23 @@ fn reload(random: &mut random::Random, alerts: &[AlertRule]) -> Reload {
     Reload { found, roll: random.chance(0.3) }
 }
 
+/// An operator comes by who may want something. Gives what was drawn, from 7 to 15 for what only some worlds
+/// know.
+fn meddle(world: &mut World, operator: &mut random::Random, workers: u32) -> u64 {
+    let slot = Slot(operator.below(u64::from(workers) + 1) as u32);
+    let drawn = operator.below(16);
+    match drawn {
+        0 => world.command(Command::Restart { slot: None }),
+        1 => world.command(Command::Restart { slot: Some(slot) }),
+        2 => world.command(Command::Drain { slot }),
+        3 => world.command(Command::Scale { workers: operator.below(8) as u32 }),
+        4 => world.command(Command::Pause),
+        5 | 6 => world.command(Command::Resume),
+        _ => {}
+    }
+    drawn
+}
+
 /// Runs a world for a quarter of an hour of its time, with an operator who meddles, then stops it.
 fn run(seed: u64) -> World {
     let settings = settings(seed);
@@ -80,19 +97,11 @@ fn run(seed: u64) -> World {
     let mut on_call = random::Random::new(seed ^ 0xca11);
     for _ in 0..15 {
         world.run_for(Duration::from_secs(60));
-        let slot = Slot(operator.below(u64::from(workers) + 1) as u32);
         if on_call.chance(0.2) {
             world.command(Command::Acknowledge { incident: "last".to_owned(), by: None });
         }
-        match operator.below(16) {
-            0 => world.command(Command::Restart { slot: None }),
-            1 => world.command(Command::Restart { slot: Some(slot) }),
-            2 => world.command(Command::Drain { slot }),
-            3 => world.command(Command::Scale { workers: operator.below(8) as u32 }),
-            4 => world.command(Command::Pause),
-            5 | 6 => world.command(Command::Resume),
-            7 | 8 => world.command(Command::Reload(reload(&mut operator, &alerts))),
-            _ => {}
+        if let 7 | 8 = meddle(&mut world, &mut operator, workers) {
+            world.command(Command::Reload(reload(&mut operator, &alerts)));
         }
     }
     world.command(Command::Stop);

@@ -309,15 +309,12 @@ impl Book {
         let mut changed = Vec::new();
         for entry in &mut self.entries {
             let active = active(entry.topic, entry.incident.release.as_deref());
-            if active {
-                // A worker that leaks may stay for days after that was seen first.
-                entry.last_seen = now.mono;
-            }
             entry.unseen &= entry.incident.slots.iter().any(|slot| down.contains(slot));
             let takes = self.taken.values().any(|id| *id == entry.incident.id);
             let handled = !takes && !active && !entry.unseen;
-            if takes {
-                // It is over a quiet time after it was handled: a slot may be held for longer than that.
+            if active || takes {
+                // It is over a quiet time after that: a worker that leaks may stay for days after it was seen
+                // first, and a slot may be held for longer than a quiet time.
                 entry.last_seen = now.mono;
             }
             let state = match (handled, now.mono >= entry.over_at()) {

@@ -119,6 +119,20 @@ fn apply(connection: &Connection, tamper: &Tamper) -> u64 {
     }
 }
 
+/// Has a hand that leaves the triggers as they were change the file.
+fn by_hand<T>(path: &Path, change: impl FnOnce(&Connection) -> T) -> T {
+    let connection = Connection::open(path).unwrap();
+    let triggers = TRIGGERS.map(|trigger| {
+        let text = "SELECT sql FROM sqlite_schema WHERE name = ?1";
+        let text: String = connection.query_row(text, [trigger], |row| row.get(0)).unwrap();
+        connection.execute_batch(&format!("DROP TRIGGER {trigger}")).unwrap();
+        text
+    });
+    let outcome = change(&connection);
+    triggers.iter().for_each(|text| connection.execute_batch(text).unwrap());
+    outcome
+}
+
 #[test]
 fn every_change_of_the_past_is_found_where_it_is() {
     let folder = tempfile::tempdir().unwrap();
@@ -136,16 +150,7 @@ fn every_change_of_the_past_is_found_where_it_is() {
     let config = ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(100) };
     proptest!(config, |(tamper in tamper())| {
         std::fs::copy(&original, &copy).unwrap();
-        let connection = Connection::open(&copy).unwrap();
-        let triggers = TRIGGERS.map(|trigger| {
-            let text = "SELECT sql FROM sqlite_schema WHERE name = ?1";
-            let text: String = connection.query_row(text, [trigger], |row| row.get(0)).unwrap();
-            connection.execute_batch(&format!("DROP TRIGGER {trigger}")).unwrap();
-            text
-        });
-        let first = apply(&connection, &tamper);
-        triggers.iter().for_each(|text| connection.execute_batch(text).unwrap());
-        drop(connection);
+        let first = by_hand(&copy, |connection| apply(connection, &tamper));
         if let Tamper::CutTail { from } = tamper {
             // All that a chain without its end can show:
             prop_assert_eq!(verify(&copy, None).unwrap().events, from - 1);
@@ -170,19 +175,13 @@ fn what_stands_outside_of_the_chain_is_found() {
         store_with(&path, EVENTS);
         let genuine = entries(&path, &EventFilter::default());
         let cut = &genuine[3];
-        let connection = Connection::open(&path).unwrap();
-        let triggers = TRIGGERS.map(|trigger| {
-            let text = "SELECT sql FROM sqlite_schema WHERE name = ?1";
-            let text: String = connection.query_row(text, [trigger], |row| row.get(0)).unwrap();
-            connection.execute_batch(&format!("DROP TRIGGER {trigger}")).unwrap();
-            text
+        by_hand(&path, |connection| {
+            let remove = "DELETE FROM events WHERE seq <= ?1";
+            connection.execute(remove, [cut.seq.cast_signed()]).unwrap();
+            let insert = "INSERT INTO events (seq, body, hash) VALUES (?1, ?2, '0')";
+            let note = retired(cut.seq, &cut.hash);
+            connection.execute(insert, rusqlite::params![place, note]).unwrap();
         });
-        let remove = "DELETE FROM events WHERE seq <= ?1";
-        connection.execute(remove, [cut.seq.cast_signed()]).unwrap();
-        let insert = "INSERT INTO events (seq, body, hash) VALUES (?1, ?2, '0')";
-        connection.execute(insert, rusqlite::params![place, retired(cut.seq, &cut.hash)]).unwrap();
-        triggers.iter().for_each(|text| connection.execute_batch(text).unwrap());
-        drop(connection);
         let broken = verify(&path, None).unwrap_err();
         assert_eq!(broken.seq, Some(1), "{broken:?}");
         let shown = entries(&path, &EventFilter::default());
