@@ -533,6 +533,18 @@ fn only_the_stop_signal_waits_for_the_look() {
 }
 
 #[test]
+fn a_look_that_came_too_late_says_what_is_left() {
+    let (mut paper, _, actions) = over_the_soft_limit(None);
+    let Inquiry { worker, incident, part, .. } = inquiries(&actions).remove(0);
+    let outcome = Ok(Captured { files: 2, too_late: true, ..Captured::default() });
+    let actions = paper.tell(Event::EvidenceCaptured { worker, incident, part, outcome });
+    let record = record(&actions, Kind::EvidenceCaptured).unwrap();
+    let reason = "it had ended before it could be looked at; its last output, readings and counters are saved";
+    assert_eq!(record.reason, reason);
+    assert_eq!((&record.figures["files"], &record.figures["complete"]), (&2.into(), &false.into()));
+}
+
+#[test]
 fn a_look_that_never_answers_does_not_keep_the_worker() {
     let (mut paper, old, _) = over_the_soft_limit(None);
     let before = paper.now;

@@ -39,3 +39,4 @@ mod spool;
 pub use courier::{Courier, Setup};
 pub use letter::Letter;
 pub use secret::{SecretError, read as read_secret};
+pub use spool::waiting;

@@ -4,6 +4,7 @@
 //! `rename`, `fsync` of the folder), so a kill or a power cut leaves no half letter.
 
 use super::letter::Letter;
+use crate::core::AlertId;
 use nix::unistd::getpid;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
@@ -70,6 +71,15 @@ impl Spool {
     }
 }
 
+/// What an earlier life has left untold in a folder, oldest first.
+///
+/// # Errors
+/// The folder cannot be read.
+pub fn waiting(folder: &Path) -> io::Result<Vec<AlertId>> {
+    let letters = Spool::new(folder.to_owned()).load()?;
+    Ok(letters.into_iter().map(|(_, letter)| letter.alert.id).collect())
+}
+
 /// Takes a letter out.
 pub(super) fn remove(path: &Path) {
     if let Err(error) = fs::remove_file(path) {
@@ -114,6 +124,8 @@ mod tests {
         let found = Spool::new(folder.clone()).load().unwrap();
         assert!(found.iter().map(|(_, letter)| letter).eq(&letters), "{found:?}");
         assert!(found.iter().map(|(path, _)| path).eq(&paths));
+        let ids = letters.each_ref().map(|letter| letter.alert.id.clone());
+        assert_eq!(waiting(&folder).unwrap(), ids);
         paths.iter().for_each(|path| remove(path));
         let left = fs::read_dir(&folder).unwrap();
         let mut left: Vec<_> = left.map(|entry| entry.unwrap().file_name()).collect();

@@ -9,7 +9,8 @@
 //!   answer awaited, just before the stop signal;
 //! - the *remains*: what can be had of a worker that crashed, or that is killed at its hard limit. A kill
 //!   waits for nothing, so they are what was known before: its last output, readings and counters, and
-//!   what grew until it was last looked at, which was when it was first suspected of a leak.
+//!   what grew until it was last looked at, which was when it was first suspected of a leak. A look that
+//!   comes too late, since the kill overtook it, saves the same.
 //!
 //! Only the stop signal waits for the first two, and not for longer than they were given.
 
@@ -100,6 +101,8 @@ pub struct Captured {
     pub baseline_age: Option<Duration>,
     /// How old the look is that was compared with it; `None` for one that was taken for this.
     pub look_age: Option<Duration>,
+    /// A look was asked for and the worker had ended, so that only its remains are saved.
+    pub too_late: bool,
     /// What is missing, and why.
     pub problem: Option<String>,
     /// Older evidence that had to go for it: how many parts, how many bytes.

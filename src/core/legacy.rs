@@ -183,7 +183,7 @@ pub struct Legacy {
     pub survivors: Vec<Survivor>,
     /// Incidents that are not resolved.
     pub incidents: Vec<Incident>,
-    /// Who was told of them, on what occasion, and whether they cannot be told.
+    /// Who was told of them or is about to be, on what occasion, and whether they cannot be told.
     pub told: Vec<(IncidentId, (String, Occasion, bool))>,
     /// The last name of an incident that is known.
     pub last_incident: Option<IncidentId>,

@@ -35,7 +35,8 @@ pub struct Dossier {
     /// All events of the store up to its end, or up to now while it lasts; oldest first. Those of other
     /// incidents too: what was *not* the cause stands there.
     pub records: Vec<Record>,
-    /// The memory of the workers that it touched, in order of their start.
+    /// The memory of the workers in its slots until it was over, in order of their start; those that served then
+    /// go on in the quiet time, where it shows whether it comes again.
     pub curves: Vec<Curve>,
     /// Every incident of the same kind before it, oldest first.
     pub earlier: Vec<Incident>,
@@ -95,10 +96,15 @@ impl Dossier {
         })
     }
 
-    /// When it was over: from then on it kept no slot from serving and nothing of it showed. The quiet time until that
-    /// is believed is no part of it, and while it lasts it may prove wrong.
+    /// When it was over: from then on it kept no slot from serving and nothing of it showed. The quiet time until
+    /// that is believed is no part of it, and while it lasts it may prove wrong.
     fn over_at(&self) -> Option<Timestamp> {
         self.incident.handled_at.or(self.incident.resolved_at)
+    }
+
+    /// The end of what is its own: when it was over, or as far as it is known.
+    pub fn over(&self) -> Timestamp {
+        self.over_at().unwrap_or_else(|| self.end())
     }
 
     /// The end of what is told: that of the incident, quiet time included, or of what is known of it.

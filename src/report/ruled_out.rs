@@ -6,6 +6,7 @@ use super::words::{between, both, count, size, span};
 use super::{Curve, Dossier};
 use crate::core::{Kind, Makeup, Record, Sample, WorkerId};
 use jiff::Timestamp;
+use std::collections::BTreeSet;
 
 /// Growth by less than this part is called flat.
 const FLAT: f64 = 0.15;
@@ -80,17 +81,30 @@ fn release(dossier: &Dossier) -> Option<Row> {
     Some(row("the release", "look at it", fact))
 }
 
-/// Whether it helped to restart: how fast a worker that leaked grew, and how fast its successor does. Others
-/// that were replaced, for whatever reason, say nothing of it.
-fn restart(dossier: &Dossier) -> Option<Row> {
+/// The workers that leaked; others in the slots say nothing of the leak, whatever they did.
+fn leaked(dossier: &Dossier) -> BTreeSet<WorkerId> {
     let confirmed = dossier.own().filter(|record| record.kind == Kind::LeakConfirmed);
-    let leaked: Vec<WorkerId> = confirmed.filter_map(worker).collect();
+    confirmed.filter_map(worker).collect()
+}
+
+fn release_of(dossier: &Dossier, one: WorkerId) -> Option<&str> {
+    let mut of_it = dossier.records.iter().filter(|record| worker(record) == Some(one));
+    of_it.find_map(|record| record.release.as_deref())
+}
+
+/// Whether it helped to restart: how fast a worker that leaked grew, and how fast its successor of the same
+/// release does.
+fn restart(dossier: &Dossier) -> Option<Row> {
+    let leaked = leaked(dossier);
     let pairs: Vec<(&Curve, f64, f64)> = dossier
         .curves
         .iter()
         .filter(|old| leaked.contains(&old.worker))
         .filter_map(|old| {
             let next = WorkerId { generation: old.worker.generation.next(), ..old.worker };
+            if release_of(dossier, next) != release_of(dossier, old.worker) {
+                return None;
+            }
             let new = dossier.curves.iter().find(|curve| curve.worker == next)?;
             Some((old, rate(old)?, rate(new)?))
         })
@@ -139,7 +153,7 @@ fn siblings(dossier: &Dossier) -> Row {
 }
 
 fn host(dossier: &Dossier) -> Row {
-    let (from, to) = (dossier.incident.opened_at, dossier.end());
+    let (from, to) = (dossier.incident.opened_at, dossier.over());
     let pressure = dossier.records.iter().filter(|record| {
         record.kind == Kind::HostMemoryPressure && (from..=to).contains(&record.at)
     });
@@ -151,15 +165,16 @@ fn host(dossier: &Dossier) -> Row {
     }
 }
 
-/// The curve that grew most.
+/// The worker that leaked most.
 pub(super) fn steepest(dossier: &Dossier) -> Option<&Curve> {
+    let leaked = leaked(dossier);
     let gain = |curve: &&Curve| {
         let level = |sample: Option<&(Timestamp, Sample)>| sample?.1.growth_kib();
         level(curve.samples.last())
             .zip(level(curve.samples.first()))
             .map(|(b, a)| b.saturating_sub(a))
     };
-    dossier.curves.iter().max_by_key(gain)
+    dossier.curves.iter().filter(|curve| leaked.contains(&curve.worker)).max_by_key(gain)
 }
 
 /// What else that worker did while it grew: the first third of its life beside the last.

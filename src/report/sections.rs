@@ -1,6 +1,6 @@
 //! The sections of a post-mortem, in the order in which people write them.
 
-use super::chart::{memory, serving};
+use super::chart::{memory, probes, serving};
 use super::condense::timeline;
 use super::evidence::rows;
 use super::replacements::{Replacement, replacements};
@@ -38,7 +38,7 @@ fn subject(dossier: &Dossier) -> String {
 fn summary(dossier: &Dossier, replaced: &[Replacement]) -> Vec<Block> {
     let incident = &dossier.incident;
     let say = |at| both(at, &dossier.zone);
-    let over = dossier.over_at().unwrap_or(dossier.end());
+    let over = dossier.over();
     let since = dossier.over_at().map_or(String::new(), |at| format!(" since {}", say(at)));
     let end = match (incident.state, dossier.stopped_at()) {
         (IncidentState::Resolved, _) => say(over),
@@ -147,6 +147,7 @@ fn impact(dossier: &Dossier) -> Vec<Block> {
     if below_s > 0.0 {
         blocks.extend(serving(dossier));
     }
+    blocks.extend(probes(dossier));
     blocks
 }
 

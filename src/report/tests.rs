@@ -160,6 +160,35 @@ fn what_came_before_a_leak_does_not_hide_that_a_restart_helped() {
     assert_eq!(lines(&text, fact), 1, "{text}");
 }
 
+/// The next release does not leak; then a worker crashes, and the one that follows grows more than any.
+#[test]
+fn what_follows_a_leak_says_nothing_of_it() {
+    let mut dossier = leak(1);
+    dossier.incident.state = IncidentState::Resolved;
+    dossier.incident.handled_at = Some(at(3.0));
+    dossier.incident.resolved_at = Some(at(603.0));
+    dossier.incident.impact.insert("below_capacity_ms".into(), 1000.into());
+    let next = Some(Generation(2));
+    for record in dossier.records.iter_mut().filter(|record| record.generation == next) {
+        record.release = Some("8".into());
+    }
+    let later = |offset_s, kind, worker| Record {
+        incident: None,
+        ..record(offset_s, kind, Some(worker), json!({}))
+    };
+    dossier.records.push(later(100.0, Kind::WorkerCrashed, WorkerId::new(0, 2)));
+    dossier.records.push(later(105.0, Kind::WorkerReady, WorkerId::new(0, 3)));
+    let mut steep = curve(3, 105.0);
+    steep.samples.iter_mut().for_each(|(_, sample)| sample.rss_shmem_kib = Some(1 << 22));
+    steep.samples[0].1.rss_shmem_kib = None;
+    dossier.curves.push(steep);
+    let text = markdown(&post_mortem(&dossier));
+    assert_eq!(lines(&text, "Worker 0.1 went from"), 1, "{text}");
+    assert_eq!(lines(&text, "in worker 0.3 over"), 0, "{text}");
+    assert_eq!(lines(&text, "a state that a restart clears"), 0, "{text}");
+    assert_eq!(lines(&text, "Slots of the incident that served"), 0, "{text}");
+}
+
 #[test]
 fn time_without_workers_is_what_the_supervisor_counted() {
     let mut dossier = leak(1);
@@ -404,6 +433,35 @@ fn a_hang_begins_with_the_first_probe_that_failed() {
     let who = Some(WorkerId::new(0, 1));
     dossier.records.push(record(0.0, Kind::WorkerHung, who, json!({ "failing_s": 20.0 })));
     assert!(markdown(&post_mortem(&dossier)).contains("2023-11-14 22:13:00 UTC"));
+}
+
+#[test]
+fn who_answered_the_probes_is_drawn() {
+    let mut dossier = leak(0);
+    dossier.incident.kind = "hang".into();
+    dossier.incident.impact.insert("below_capacity_ms".into(), 21_000.into());
+    let (old, new) = (Some(WorkerId::new(0, 1)), Some(WorkerId::new(0, 2)));
+    let text = |dossier: &Dossier| markdown(&post_mortem(dossier));
+    assert_eq!(lines(&text(&dossier), "Health probes"), 0);
+    let hung = json!({ "failed_probes": 3, "failing_s": 20.0 });
+    dossier.records.push(record(0.0, Kind::WorkerHung, old, hung));
+    dossier.records.push(record(1.0, Kind::WorkerReady, new, json!({})));
+    dossier.records.push(record(2.0, Kind::DrainStarted, old, json!({})));
+    dossier.records.push(record(3.0, Kind::WorkerRetired, old, json!({})));
+    dossier.made_at = at(60.0);
+    let text = text(&dossier);
+    let told = "worker 0.1    3 probes failed, from 2023-11-14 22:13:00 to 2023-11-14 22:13:22";
+    assert_eq!(lines(&text, told), 1, "{text}");
+    assert_eq!(lines(&text, "worker 0.2    answered"), 1, "{text}");
+    // Until it was found out, too.
+    assert_eq!(lines(&text, "2023-11-14 22:13:00  0"), 1, "{text}");
+    assert_eq!(lines(&text, "2023-11-14 22:13:21  1"), 1, "{text}");
+    let page = html(&post_mortem(&dossier));
+    assert_eq!(
+        (lines(&page, "class=\"fails\""), lines(&page, "class=\"answers\"")),
+        (1, 2),
+        "{page}"
+    );
 }
 
 #[test]

@@ -3,12 +3,13 @@
 use super::children::Children;
 use super::launch::Surroundings;
 use super::message::Message;
-use crate::alert::{Courier, Letter, Setup, read_secret};
+use crate::alert::{self, Courier, Letter, Setup, read_secret};
 use crate::core::words::chain;
-use crate::core::{Alert, AlertFailure, Event};
+use crate::core::{Alert, AlertFailure, AlertId, Event, IncidentId, Occasion};
 use crate::linux::launch::Environment;
 use crate::report::runbook;
 use crate::store::{self, Writer};
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -74,6 +75,21 @@ impl Alerts {
     }
 }
 
+/// Who an earlier supervisor was about to tell, in the form of [`Legacy::told`](crate::core::Legacy::told): the
+/// courier goes on with that, so they count as told.
+pub(super) fn waiting(store: &Path) -> Vec<(IncidentId, (String, Occasion, bool))> {
+    let waiting = alert::waiting(&spool(store)).unwrap_or_else(|error| {
+        tracing::warn!(%error, "who was about to be told of incidents is not known");
+        Vec::new()
+    });
+    let told = |AlertId { incident, what, to, .. }| (incident, (to, what, false));
+    waiting.into_iter().map(told).collect()
+}
+
+fn spool(store: &Path) -> PathBuf {
+    store::beside(store, ".alerts")
+}
+
 /// One that begins when its predecessor has ended; none without anybody to tell.
 fn courier(
     surroundings: &Surroundings,
@@ -99,7 +115,7 @@ fn courier(
     let setup = Setup {
         predecessor,
         targets,
-        spool: store::beside(&surroundings.store, ".alerts"),
+        spool: spool(&surroundings.store),
         environment: environment.collect(),
         start: Arc::new(move |command: &mut Command| children.spawn(command)),
         events,

@@ -44,6 +44,9 @@ use tokio::time::timeout;
 /// How long an action waits for its record to be on disk.
 const INTENT_PATIENCE: Duration = Duration::from_millis(50);
 
+/// How long the answer to an operator does: nothing else waits for that.
+const REPLY_PATIENCE: Duration = Duration::from_secs(1);
+
 /// The hands of the engine.
 pub(super) struct Executor {
     pub surroundings: Surroundings,
@@ -159,9 +162,8 @@ impl Executor {
                 }
                 Action::Reply { ticket, reply } => {
                     self.candidates.remove(&ticket);
-                    let reply = self.once_durable(reply).await;
                     if let Some(sender) = self.replies.remove(&ticket) {
-                        let _ = sender.send(reply);
+                        self.answer(sender, reply);
                     }
                 }
                 Action::Finish => {
@@ -252,23 +254,26 @@ impl Executor {
     /// not waited for.
     async fn until_durable(&mut self, intent: Intent) {
         let Some(durable) = self.durables.remove(&intent.number()) else { return };
-        if !self.is_durable(durable).await {
+        if self.store_problem.is_some() || !is_durable(durable, INTENT_PATIENCE).await {
             self.store.mark_late(intent.number());
         }
     }
 
-    async fn is_durable(&self, durable: Durable) -> bool {
-        self.store_problem.is_none() && matches!(timeout(INTENT_PATIENCE, durable).await, Ok(Ok(_)))
-    }
-
-    /// What an operator is told when what he asked for was done: that it is written down is part of it.
-    async fn once_durable(&mut self, reply: Reply) -> Reply {
+    /// Tells an operator that what he asked for was done. That it is written down is part of it, and only he
+    /// waits for that.
+    fn answer(&mut self, sender: oneshot::Sender<Reply>, reply: Reply) {
         // The last record of those that led to the answer; they reach the disk in their order.
-        let (Ok(done), Some((_, last))) = (&reply, self.durables.pop_last()) else { return reply };
-        match self.is_durable(last).await {
-            true => reply,
-            false => Ok(format!("{done}; taken, not yet on disk (`stanch status` tells why)")),
-        }
+        let last = self.durables.pop_last().filter(|_| reply.is_ok());
+        let degraded = self.store_problem.is_some();
+        tokio::spawn(async move {
+            let late = match last {
+                Some((_, last)) => degraded || !is_durable(last, REPLY_PATIENCE).await,
+                None => false,
+            };
+            let not_yet = "taken, not yet on disk (`stanch status` tells why)";
+            let reply = reply.map(|done| if late { format!("{done}; {not_yet}") } else { done });
+            let _ = sender.send(reply);
+        });
     }
 
     fn start(&mut self, worker: WorkerId) -> Result<(), LaunchFailure> {
@@ -505,6 +510,11 @@ fn without_leaf(worker: WorkerId, error: &CgroupError) {
 pub(super) fn without_limit(worker: WorkerId, error: &CgroupError) -> Option<MemoryGroup> {
     tracing::warn!(%worker, error = chain(error), "the kernel does not hold its limit; polling does");
     None
+}
+
+/// Whether a record is on disk by then.
+async fn is_durable(durable: Durable, patience: Duration) -> bool {
+    matches!(timeout(patience, durable).await, Ok(Ok(_)))
 }
 
 /// The log says what the audit log says.

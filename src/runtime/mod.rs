@@ -178,10 +178,11 @@ pub async fn run(begin: Begin) -> Result<End, RunError> {
     let log = log.ok();
     let beginning = begin.inheritance.map(|it| handover::begin(it, &procfs, &orphans, &mut plane));
     let mut beginning = beginning.transpose().map_err(RunError::Inheritance)?;
-    let (legacy, finds) = match &mut beginning {
+    let (mut legacy, finds) = match &mut beginning {
         Some(beginning) => beginning.look(&procfs, log.as_ref()),
         None => recovery::look(&config, &procfs, &orphans, &path, log.as_ref(), &mut plane),
     };
+    legacy.told.extend(alerts::waiting(&path));
     let succeeds = legacy.succession.is_some();
     let handover::Beginning { clock, inbox, workers_oom_score, reply, .. } =
         beginning.unwrap_or_else(|| handover::Beginning::anew(|| oom_scores(&procfs)));

@@ -105,8 +105,8 @@ pub(super) fn incidents(reader: &Reader) -> Result<Legacy, StoreError> {
     Ok(Legacy { incidents, told, last_incident, altered, ..Legacy::default() })
 }
 
-/// Who was told by an alert, on what occasion, and whether they cannot be. What was tried once is in the
-/// spool, so it counts as told.
+/// Who was told by an alert, on what occasion, and whether they cannot be. What was tried once and is not given
+/// up is in the spool, so it counts as told.
 fn told_in(record: &Record) -> Option<(String, Occasion, bool)> {
     if !matches!(record.kind, Kind::AlertSent | Kind::AlertFailed) {
         return None;

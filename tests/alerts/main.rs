@@ -247,6 +247,33 @@ fn an_alert_survives_a_kill_of_stanch() {
 }
 
 #[test]
+fn what_waits_when_stanch_is_killed_is_told_once() {
+    let receiver = Receiver::start(|_, nth| match nth {
+        0 => Reaction::Hang,
+        _ => Reaction::Answer(OK),
+    });
+    let to = format!("webhook = \"http://{}/\"", receiver.address);
+    let mut stanch = Stanch::start(&in_trouble(&alert("ops", &to)));
+    // The log knows of no outcome yet.
+    stanch.wait_until("the receiver is asked", |_| receiver.all().pop());
+    kill(stanch.pid(), Signal::SIGKILL);
+    stanch.wait_end();
+    assert_eq!(spool(stanch.place()).len(), 1);
+
+    stanch.restart();
+    stanch.wait_until("somebody looks at it", |stanch| {
+        (stanch.command(&["incidents", "ack", "last"]).code == Some(0)).then_some(())
+    });
+    // Of letters to one target none overtakes another: after this one no earlier one can come.
+    stanch.wait_until("the last letter is told", |_| {
+        receiver.all().into_iter().find(|told| told.body["what"] == "acknowledged")
+    });
+    let told: Vec<_> = receiver.all().into_iter().map(|told| told.body["what"].clone()).collect();
+    assert_eq!(told, ["opened", "opened", "acknowledged"]);
+    stanch.stop_clean();
+}
+
+#[test]
 fn who_acknowledges_is_named_and_others_are_left_alone() {
     let receiver = Receiver::start(|_, _| Reaction::Answer(OK));
     let url = |path: &str| format!("webhook = \"http://{}{path}\"", receiver.address);

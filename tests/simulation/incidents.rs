@@ -47,7 +47,14 @@ fn probes_that_failed_count_from_the_first_one_on() {
     let incident = only(&calm);
     assert_eq!(impact(incident, "probes_failed"), Some(failures.into()));
     let hung = &calm.of(Kind::WorkerHung)[0].1;
-    assert_eq!(hung.figures["failing_s"], 5.0 * f64::from(failures - 1));
+    let failing_s = 5 * u64::from(failures - 1);
+    assert_eq!(hung.figures["failing_s"], failing_s as f64);
+    // That it does not serve is known now, and was so since then.
+    calm.run_until(120.0);
+    let ready = calm.of(Kind::WorkerReady).last().unwrap().0;
+    let below_ms = ((ready - 60.0) * 1000.0) as u64;
+    let told = impact(only(&calm), "below_capacity_ms").unwrap();
+    assert!(told.abs_diff(below_ms) <= 2 && told > 1000 * failing_s, "{told} of {below_ms} ms");
 }
 
 #[test]

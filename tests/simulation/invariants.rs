@@ -25,6 +25,8 @@ pub struct Invariants {
     serving: BTreeSet<WorkerId>,
     /// Those that would serve, were they not known to be hung.
     hung: BTreeSet<WorkerId>,
+    /// Those that did not answer their last probe.
+    failing: BTreeSet<WorkerId>,
     /// Those that were told to end.
     leaving: BTreeSet<WorkerId>,
     /// Those that get new connections.
@@ -64,6 +66,7 @@ impl Invariants {
             started: BTreeSet::new(),
             serving: BTreeSet::new(),
             hung: BTreeSet::new(),
+            failing: BTreeSet::new(),
             leaving: BTreeSet::new(),
             admitted: BTreeSet::new(),
             held: BTreeMap::new(),
@@ -165,6 +168,13 @@ impl Invariants {
         self.serving.remove(&worker);
     }
 
+    pub fn probed(&mut self, worker: WorkerId, answers: bool) {
+        match answers {
+            true => self.failing.remove(&worker),
+            false => self.failing.insert(worker),
+        };
+    }
+
     pub fn captured(&mut self, worker: WorkerId, part: Part, incident: IncidentId) {
         self.awaited.remove(&(worker, part, incident));
     }
@@ -178,7 +188,8 @@ impl Invariants {
 
     /// Time passes.
     pub fn pass(&mut self, span: Duration) {
-        let serving: BTreeSet<Slot> = self.serving.iter().map(|worker| worker.slot).collect();
+        let serving = self.serving.difference(&self.failing).map(|worker| worker.slot);
+        let serving: BTreeSet<Slot> = serving.collect();
         let wanted = (0..self.settings.workers).map(Slot);
         if !self.stopping && wanted.into_iter().any(|slot| !serving.contains(&slot)) {
             self.ledger.below(span);

@@ -284,6 +284,7 @@ impl World {
         self.tell(Event::Sampled { worker, sample });
         if ready {
             let outcome = if hung { Err("timed out".to_owned()) } else { Ok(()) };
+            self.invariants.probed(worker, outcome.is_ok());
             self.tell(Event::Probed { worker, outcome });
         }
         if crash {

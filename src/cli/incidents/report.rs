@@ -52,18 +52,19 @@ fn dossier(reader: &Reader, incident: Incident) -> Result<Dossier, Failure> {
     earlier.retain(|other| other.kind == incident.kind && other.opened_at < opened);
     let zone = TimeZone::system();
     let mut dossier = Dossier { incident, records, curves: Vec::new(), earlier, made_at, zone };
-    dossier.curves = curves(reader, &dossier.incident, dossier.end())?;
+    dossier.curves = curves(reader, &dossier)?;
     Ok(dossier)
 }
 
-/// The memory of the workers in the slots of the incident, of those too that ended just before: the
-/// first one may have led to it.
-fn curves(reader: &Reader, incident: &Incident, end: Timestamp) -> Result<Vec<Curve>, Failure> {
+/// The memory of the workers that were in the slots of the incident before it was over, of those too that
+/// ended just before it: the first one may have led to it.
+fn curves(reader: &Reader, dossier: &Dossier) -> Result<Vec<Curve>, Failure> {
+    let (incident, over, end) = (&dossier.incident, dossier.over(), dossier.end());
     let since = incident.opened_at.checked_sub(JUST).unwrap_or(Timestamp::MIN);
     let mut lives: Vec<_> = reader
         .lives()?
         .into_iter()
-        .filter(|life| incident.slots.contains(&life.worker.slot) && life.started <= end)
+        .filter(|life| incident.slots.contains(&life.worker.slot) && life.started <= over)
         .map(Arc::new)
         .collect();
     lives.sort_by_key(|life| life.started);

@@ -1,5 +1,6 @@
 //! What an incident costs the users: time below capacity and connections that were refused, each counted
-//! in one incident at most ([`Book::holder`](super::super::incidents::Book::holder)).
+//! in one incident at most ([`Book::holder`](super::super::incidents::Book::holder)). A hang is found out
+//! after some probes; the time since the first of them counts then.
 //!
 //! What was refused while every slot served is first of all nobody's: a queue that is full says nothing of
 //! why. It counts in an incident that had kept a slot from serving until just before (the kernel's
@@ -27,6 +28,8 @@ pub(super) struct Outages {
     present: Option<(IncidentId, Moment)>,
     /// The one that did so last, and until when.
     last: Option<(IncidentId, Moment)>,
+    /// Time below capacity until then is counted, or was none.
+    counted: Moment,
     /// What was refused while every slot served, oldest first.
     refused: VecDeque<(Moment, u64)>,
 }
@@ -47,6 +50,7 @@ impl Supervisor {
             let below_ms = now.mono.since(since).as_millis() as u64;
             self.book.add_impact(now, &id, "below_capacity_ms", below_ms);
             self.outages.last = Some((id, now.mono));
+            self.outages.counted = now.mono;
         }
         match holder {
             Some(id) => {
@@ -72,7 +76,7 @@ impl Supervisor {
 
     /// Users were turned away.
     pub(super) fn on_connections_dropped(&mut self, now: Now, attempts: u64) {
-        let Outages { present, last, refused } = &mut self.outages;
+        let Outages { present, last, refused, counted: _ } = &mut self.outages;
         let just = last.as_ref().filter(|(_, until)| now.mono.since(*until) <= TOLD_WITHIN);
         match present.as_ref().or(just) {
             Some((id, _)) => self.book.add_impact(now, id, "connections_dropped", attempts),
@@ -86,8 +90,15 @@ impl Supervisor {
         }
     }
 
-    /// A worker has not answered since then, so what was refused meanwhile was refused for that.
-    pub(super) fn blame_for_refused(&mut self, now: Now, id: &IncidentId, since: Moment) {
+    /// A worker has not answered since then, as was found out now: it was the time below capacity, unless that
+    /// counts in another incident, and what was refused meanwhile was refused for that.
+    pub(super) fn blame_since(&mut self, now: Now, id: &IncidentId, since: Moment) {
+        let until = self.outages.present.as_ref().map_or(now.mono, |(_, since)| *since);
+        let below_ms = until.since(since.max(self.outages.counted)).as_millis() as u64;
+        if below_ms > 0 {
+            self.book.add_impact(now, id, "below_capacity_ms", below_ms);
+            self.outages.counted = until;
+        }
         let late = self.outages.refused.partition_point(|(at, _)| *at < since);
         let attempts = self.outages.refused.drain(late..).map(|(_, attempts)| attempts).sum();
         if attempts > 0 {

@@ -145,6 +145,13 @@ impl Supervisor {
 fn sentence(part: Part, captured: &Captured) -> String {
     let mut said = Vec::new();
     let since = captured.baseline_age.map(|age| format!("in the last {} s", age.as_secs()));
+    let part = match captured.too_late {
+        true => {
+            said.push("it had ended before it could be looked at".to_owned());
+            Part::Remains
+        }
+        false => part,
+    };
     match (part, since) {
         (Part::Look, Some(since)) if captured.grew.is_empty() => {
             said.push(format!("nothing grew {since}"));
@@ -198,7 +205,7 @@ fn told(captured: &Captured) -> Figures {
         note("descriptors_grew_most", growth.what.clone().into());
         note("descriptors_grew_most_by", growth.by.into());
     }
-    if captured.problem.is_some() {
+    if captured.problem.is_some() || captured.too_late {
         note("complete", false.into());
     }
     let (parts, bytes) = captured.removed;

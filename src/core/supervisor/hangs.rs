@@ -58,7 +58,7 @@ impl Supervisor {
         let sighting = Sighting { topic, form, worker: id, after: None, words };
         let incident = self.see(now, &sighting);
         self.book.takes(id.slot, &incident);
-        self.blame_for_refused(now, &incident, failing_since.unwrap_or(now.mono));
+        self.blame_since(now, &incident, failing_since.unwrap_or(now.mono));
         if futile {
             let pause = self.restart_is_futile(now, &incident);
             reason += &format!(

@@ -1,10 +1,13 @@
-//! The pictures of a report: memory by worker, and the slots that served.
+//! The pictures of a report: memory by worker, the slots that served, health probes.
 
 pub mod frame;
+mod probes;
+
+pub(super) use probes::probes;
 
 use super::replacements::{Replacement, worker};
 use super::words::{second, size};
-use super::{Block, Curve, Dossier};
+use super::{Block, Curve, Dossier, sign_of};
 use crate::core::{Kind, Record, Slot, WorkerId};
 use frame::{Frame, LEFT, WIDTH, amounts, stretches, ticks};
 use jiff::Timestamp;
@@ -102,32 +105,33 @@ fn shortened(mut lines: Vec<String>) -> Vec<String> {
 
 /// How many of its slots served at each moment of the incident; none if all did all the time.
 pub(super) fn serving(dossier: &Dossier) -> Option<Block> {
-    let (opened, end) = (dossier.incident.opened_at, dossier.end());
+    let end = dossier.over();
+    let hung = dossier.own().filter(|record| record.kind == Kind::WorkerHung);
+    let opened = hung.map(since).chain([dossier.incident.opened_at]).min()?;
     let full = dossier.incident.slots.len();
-    let of_it: Vec<(&Record, WorkerId)> = dossier
+    let mut of_it: Vec<(Timestamp, &Record, WorkerId)> = dossier
         .records
         .iter()
-        .filter_map(|record| Some((record, worker(record)?)))
-        .filter(|(record, worker)| {
-            record.at <= end && dossier.incident.slots.contains(&worker.slot)
-        })
+        .filter_map(|record| Some((since(record), record, worker(record)?)))
+        .filter(|(at, _, worker)| *at <= end && dossier.incident.slots.contains(&worker.slot))
         .collect();
+    of_it.sort_by_key(|(at, ..)| *at);
     let came_up = |one: WorkerId| {
-        of_it.iter().any(|(record, worker)| *worker == one && record.kind == Kind::WorkerReady)
+        of_it.iter().any(|(_, record, worker)| *worker == one && record.kind == Kind::WorkerReady)
     };
     // Who ended and did not come up in what the report reads had served since before.
-    let from_before = of_it.iter().filter(|(record, worker)| ends(record) && !came_up(*worker));
+    let from_before = of_it.iter().filter(|(_, record, worker)| ends(record) && !came_up(*worker));
     let mut serving: BTreeMap<Slot, u64> =
-        from_before.map(|(_, worker)| (worker.slot, worker.generation.0)).collect();
+        from_before.map(|(.., worker)| (worker.slot, worker.generation.0)).collect();
     let mut within: Vec<(Timestamp, usize)> = vec![(opened, serving.len())];
-    for (record, worker) in &of_it {
+    for (at, record, worker) in &of_it {
         if record.kind == Kind::WorkerReady {
             serving.insert(worker.slot, worker.generation.0);
         } else if ends(record) && serving.get(&worker.slot) == Some(&worker.generation.0) {
             serving.remove(&worker.slot);
         }
-        match record.at > opened {
-            true => within.push((record.at, serving.len())),
+        match *at > opened {
+            true => within.push((*at, serving.len())),
             false => within = vec![(opened, serving.len())],
         }
     }
@@ -158,6 +162,12 @@ pub(super) fn serving(dossier: &Dossier) -> Option<Block> {
 
 fn seconds(at: Timestamp) -> f64 {
     at.as_millisecond() as f64 / 1000.0
+}
+
+/// When it was: a hang began with the first probe that failed.
+fn since(record: &Record) -> Timestamp {
+    let hung = (record.kind == Kind::WorkerHung).then(|| sign_of(record)).flatten();
+    hung.unwrap_or(record.at)
 }
 
 /// What takes a worker out of service, unless it is an operator's wish.

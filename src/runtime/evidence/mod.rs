@@ -212,17 +212,18 @@ impl Collector {
     ) -> Result<Captured, String> {
         let baseline = lock(&subject.baseline).clone();
         let within = inquiry.within.saturating_sub(asked.elapsed());
-        let (look, look_age) = match inquiry.part {
-            Part::Look => (Some(self.look_at(subject, within - within / SAVING)), None),
-            Part::Command | Part::Remains => {
+        let fresh = (inquiry.part == Part::Look)
+            .then(|| self.look_at(subject, within - within / SAVING))
+            .filter(|look| !look.processes.is_empty());
+        let too_late = inquiry.part == Part::Look && fresh.is_none();
+        let (look, look_age) = match fresh {
+            Some(look) => (Some(look), None),
+            None => {
                 let before = lock(&subject.last_look).clone();
+                let before = before.filter(|(_, look)| !look.processes.is_empty());
                 before.map(|(at, look)| (look, at.elapsed())).unzip()
             }
         };
-        let look = look.filter(|look| !look.processes.is_empty());
-        if look.is_none() && inquiry.part == Part::Look {
-            return Err("nothing of the worker could be read any more".to_owned());
-        }
         let compared = look.as_ref().zip(baseline.as_ref());
         let grew = compared.map(|(now, (_, then))| growth(then, now)).unwrap_or_default();
         let baseline_age = compared.map(|(_, (at, _))| at.elapsed());
@@ -246,7 +247,8 @@ impl Collector {
         let problem = look.filter(|look| !look.incomplete.is_empty());
         let problem = problem.map(|look| format!("not all of it: {}", look.incomplete.join(", ")));
         let sealed = draft.seal().map_err(saving)?;
-        Ok(Captured { grew, baseline_age, look_age, ..captured(sealed, asked, problem) })
+        let captured = captured(sealed, asked, problem);
+        Ok(Captured { grew, baseline_age, look_age, too_late, ..captured })
     }
 }
 
@@ -267,4 +269,54 @@ fn saving(error: io::Error) -> String {
 
 fn thread(work: impl FnOnce() + Send + 'static) -> io::Result<()> {
     std::thread::Builder::new().name("stanch-evidence".into()).spawn(work).map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::IncidentId;
+    use crate::linux::procfs::ProcessId;
+    use crate::linux::tree::Orphans;
+    use crate::runtime::output::Stream;
+    use crate::store::kept;
+
+    /// The kill at the hard limit overtook the look for the soft one.
+    #[tokio::test]
+    async fn a_look_that_comes_too_late_saves_what_is_left() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = folder.path().join("shop.db");
+        let procfs = Procfs::default();
+        // Its pid is somebody else's by now.
+        let gone = ProcessId { pid: nix::unistd::getpid(), start_time_ticks: 1 };
+        let orphans = Orphans::default();
+        let tree = Tree::new(procfs.clone(), orphans, gone, "STANCH_TEST=gone".to_owned(), None);
+        let tail = Tail::new(3);
+        tail.writer().push(Stream::Stderr, b"cannot allocate");
+        let subject = Subject {
+            pid: gone.pid.as_raw(),
+            tree: Arc::new(Mutex::new(tree)),
+            tail,
+            baseline: Arc::default(),
+            last_look: Arc::default(),
+        };
+        let (events, mut answers) = mpsc::channel(1);
+        let collector = Collector::new(Locker::new(&store, 1 << 20), procfs, events);
+        let inquiry = Inquiry {
+            worker: WorkerId::new(0, 1),
+            incident: IncidentId("X".to_owned()),
+            part: Part::Look,
+            within: Duration::from_secs(60),
+            scene: Scene::default(),
+        };
+        collector.take(inquiry, subject);
+        let Some(Message::Event(Event::EvidenceCaptured { outcome, .. })) = answers.recv().await
+        else {
+            panic!("no answer");
+        };
+        let captured = outcome.unwrap();
+        assert!(captured.too_late && captured.baseline_age.is_none(), "{captured:?}");
+        let kept = kept(&store).unwrap();
+        let files: Vec<&str> = kept[0].files.iter().map(|file| file.name.as_str()).collect();
+        assert_eq!(files, ["look.json", "output.log"]);
+    }
 }
