@@ -101,6 +101,11 @@ impl Invariants {
         self.alerts = Alerts::new(self.seed, &self.settings);
     }
 
+    /// What was last reloaded.
+    pub fn in_force(&self) -> Settings {
+        self.settings.clone()
+    }
+
     /// Nothing is left of other workers.
     pub fn forget_others(&mut self, known: &BTreeSet<WorkerId>) {
         self.started.retain(|worker| known.contains(worker));

@@ -58,7 +58,8 @@ fn no_month_breaks_an_invariant() {
     }
 }
 
-/// `cargo test --release --test simulation -- --ignored --nocapture`; `STANCH_HOURS=N` runs fewer.
+/// `cargo test --test simulation -- --ignored --nocapture` (with the overflow checks of a debug build);
+/// `STANCH_HOURS=N` runs fewer.
 #[test]
 #[ignore = "a long run"]
 fn no_month_of_a_million_hours_breaks_an_invariant() {

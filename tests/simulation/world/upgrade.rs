@@ -1,7 +1,7 @@
 //! Another program takes the supervisor's place, with what it was handed.
 
 use super::{Due, World, death};
-use stanch::core::{Action, Handover, Legacy, Succession, Supervisor, Ticket, WorkerId};
+use stanch::core::{Action, Handover, Legacy, Settings, Succession, Supervisor, Ticket, WorkerId};
 use std::time::Duration;
 
 impl World {
@@ -15,7 +15,9 @@ impl World {
         self.invariants.succeeded();
         // Each adopted one gets a new pulse.
         self.agenda.retain(|_, due| !matches!(due, Due::Tick(_)));
-        self.supervisor = Supervisor::new(self.settings.clone(), self.random.below(u64::MAX));
+        // The file says what it said when it was last read; how many workers there are is handed over.
+        let settings = Settings { workers: self.settings.workers, ..self.invariants.in_force() };
+        self.supervisor = Supervisor::new(settings, self.random.below(u64::MAX));
         let failure = self.random.chance(0.2).then(|| "no such file".to_owned());
         let succession = Succession {
             handover,
