@@ -1,9 +1,10 @@
-//! Small manners of `stanch run`: a dry run, and the limit of open files.
+//! Small manners of `stanch run`: a dry run, the limit of open files, and what is read of a program.
 
 mod common;
 
 use common::*;
 use serde_json::Value;
+use std::collections::BTreeSet;
 use std::fs;
 use std::net::SocketAddr;
 use std::process::Child;
@@ -86,4 +87,30 @@ fn stanch_may_open_more_files_than_its_workers() {
     let both = |soft: &str, hard: &str| (soft.to_owned(), hard.to_owned());
     assert_eq!(limits(&running.0.id().to_string()), both("900", "900"));
     assert_eq!(limits(&worker["pid"].to_string()), both("512", "900"));
+}
+
+#[test]
+fn a_program_is_read_once_however_many_workers_start_from_it() {
+    const WORKERS: u64 = 8;
+    const SIZE: u64 = 64 * 1024 * 1024;
+    let place = Place::new();
+    let program = place.file("shell");
+    fs::copy("/bin/sh", &program).expect("can be copied");
+    // What lies beyond the program in its file is nothing to the kernel.
+    fs::File::options().write(true).open(&program).unwrap().set_len(SIZE).unwrap();
+    let app =
+        App::new([program.to_str().unwrap(), "-c", "sleep 1000"]).toml("manners", WORKERS as u32);
+    let mut stanch =
+        Stanch::start_in(place, &format!("{app}\n[listen]\nmode = \"none\"\n"), Output::Log);
+    stanch.wait_until("all are hashed", |stanch| {
+        let hashed = |event: &Value| event["figures"]["program_hash"].is_string();
+        let slots = stanch.events().into_iter().filter(hashed);
+        let slots: BTreeSet<u64> = slots.filter_map(|event| event["slot"].as_u64()).collect();
+        (slots.len() as u64 == WORKERS).then_some(())
+    });
+    let counts = fs::read_to_string(format!("/proc/{}/io", stanch.pid())).expect("it lives");
+    let read: u64 =
+        counts.lines().find_map(|line| line.strip_prefix("rchar: ")).unwrap().parse().unwrap();
+    assert!((SIZE..2 * SIZE).contains(&read), "{read} bytes were read");
+    stanch.stop_clean();
 }

@@ -308,18 +308,20 @@ fn destination(config: &Config) -> Result<Destination, Failure> {
 /// The log goes the same way as the workers' output: a standard error that nobody reads must not
 /// stop the engine.
 fn start_tracing(format: LogFormat, output: Output) {
-    use tracing_subscriber::EnvFilter;
-    let filter = EnvFilter::try_from_env("STANCH_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    use tracing_subscriber::filter::{LevelFilter, Targets};
+    use tracing_subscriber::prelude::*;
+    let asked = std::env::var("STANCH_LOG").ok().and_then(|text| text.parse().ok());
+    let filter = asked.unwrap_or_else(|| Targets::new().with_default(LevelFilter::INFO));
     let colours = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
     let builder = tracing_subscriber::fmt()
-        .with_env_filter(filter)
+        .with_max_level(LevelFilter::TRACE)
         .with_writer(move || output.log())
         .with_target(false)
         .with_ansi(colours);
     // An error here means that a subscriber is set already, and then that one is right.
     let _ = match format {
-        LogFormat::Human => builder.try_init(),
-        LogFormat::Json => builder.json().flatten_event(true).try_init(),
+        LogFormat::Human => builder.finish().with(filter).try_init(),
+        LogFormat::Json => builder.json().flatten_event(true).finish().with(filter).try_init(),
     };
 }
 

@@ -22,7 +22,6 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::sync::{mpsc, watch};
-use tokio::task::spawn_blocking;
 use tokio::time::{Instant, timeout};
 
 /// How long a worker's start waits for the hashes of its files. They are kept, so it is only the first one
@@ -146,8 +145,12 @@ impl Surroundings {
         plan: Plan,
         tail: Arc<Tail>,
     ) {
-        let hasher = Arc::clone(&self.hasher);
-        let mut makeup = spawn_blocking(move || hasher.of(&plan));
+        let (hasher, events) = (Arc::clone(&self.hasher), self.events.clone());
+        let hashed = tokio::spawn(async move {
+            if let Some(makeup) = hasher.in_turn(plan).await {
+                let _ = events.send(Event::MadeOf { worker, makeup }.into()).await;
+            }
+        });
         if let Some(pipes) = launching.take_pipes() {
             self.output.attach(worker, Stream::Stdout, pipes.stdout, tail.writer());
             self.output.attach(worker, Stream::Stderr, pipes.stderr, tail.writer());
@@ -174,20 +177,7 @@ impl Surroundings {
             }
         };
         drop(said);
-        match timeout(MAKEUP_PATIENCE, &mut makeup).await {
-            Ok(Ok(makeup)) => {
-                let _ = self.events.send(Event::MadeOf { worker, makeup }.into()).await;
-            }
-            Ok(Err(_)) => {}
-            Err(_) => {
-                let events = self.events.clone();
-                tokio::spawn(async move {
-                    if let Ok(makeup) = makeup.await {
-                        let _ = events.send(Event::MadeOf { worker, makeup }.into()).await;
-                    }
-                });
-            }
-        }
+        let _ = timeout(MAKEUP_PATIENCE, hashed).await;
         let runs = outcome.is_ok();
         let _ = self.events.send(Message::Launched { worker, outcome }).await;
         if runs {

@@ -27,7 +27,9 @@ use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
+use tokio::sync::Mutex as Turn;
+use tokio::task::spawn_blocking;
 
 /// Larger files are not read: 256 MiB take a fifth of a second.
 const WHOLE: u64 = 256 * 1024 * 1024;
@@ -57,6 +59,7 @@ pub(super) struct Hasher {
     host: String,
     port_mode: bool,
     files: Mutex<HashMap<PathBuf, (State, [u8; 32])>>,
+    turn: Turn<()>,
 }
 
 /// What tells whether a file may have changed.
@@ -74,6 +77,7 @@ impl Hasher {
             host: String::new(),
             port_mode: config.listen.mode == ListenMode::Port,
             files: Mutex::default(),
+            turn: Turn::default(),
         };
         hasher.configuration = hasher.short([format!("{config:?}").as_bytes()]);
         hasher.host =
@@ -87,8 +91,16 @@ impl Hasher {
         Self { files: Mutex::new(files), ..Self::new(config, self.salt.clone()) }
     }
 
-    /// Of a worker that is started so. Reads the files of its command: not for an async task.
-    pub fn of(&self, plan: &Plan) -> Makeup {
+    /// Of a worker that is started so; `None` when the runtime ends. One after the other: workers that are
+    /// started together have the same files, and who comes second finds them hashed.
+    pub async fn in_turn(self: Arc<Self>, plan: Plan) -> Option<Makeup> {
+        let _turn = self.turn.lock().await;
+        let this = Arc::clone(&self);
+        spawn_blocking(move || this.of(&plan)).await.ok()
+    }
+
+    /// Reads the files of its command: not for an async task.
+    fn of(&self, plan: &Plan) -> Makeup {
         Makeup {
             configuration: Some(self.configuration.clone()),
             program: self.program(plan),
