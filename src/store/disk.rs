@@ -207,7 +207,7 @@ impl Disk {
                     None => write_life(transaction, life)?,
                 };
                 lives.insert((life.worker, life.started), id);
-                let (expires, displaced) = keeper.place(id, Row { rowid, at: *at }, stored);
+                let (expires, displaced) = keeper.place(Row { rowid, at: *at }, stored);
                 insert.execute(params![
                     id,
                     at.as_millisecond(),
@@ -317,10 +317,13 @@ impl Disk {
                 .execute([])?;
             Ok(())
         })?;
+        let more = deleted.max(retired) as i64 == PRUNE_ROWS;
         // A life that goes on is written again.
         self.lives.clear();
-        self.keeper.forget(now);
-        Ok(deleted.max(retired) as i64 == PRUNE_ROWS)
+        if !more {
+            self.keeper.forget();
+        }
+        Ok(more)
     }
 
     fn transaction(

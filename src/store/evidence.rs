@@ -8,7 +8,8 @@
 //!
 //! A part comes into being as a *draft*, a folder of its own, and gets its name when all of it is on
 //! disk: what has a name is whole. Drafts that a dead supervisor left are removed at the next start.
-//! When all takes more than `keep`, the oldest parts go.
+//! When all takes more than `keep`, the oldest parts go, and a sixteenth more than must, because finding them
+//! takes a look at all.
 
 use crate::core::evidence::Part;
 use crate::core::{IncidentId, WorkerId};
@@ -16,6 +17,8 @@ use flate2::Compression;
 use flate2::read::MultiGzDecoder;
 use flate2::write::GzEncoder;
 use jiff::Timestamp;
+use std::collections::BinaryHeap;
+use std::ffi::OsStr;
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, BufWriter, ErrorKind, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
@@ -29,6 +32,10 @@ const DRAFT: &str = ".draft-";
 const NAMESAKES: u32 = 1000;
 /// No kernel's is longer.
 const TICK: Duration = Duration::from_millis(10);
+/// What is removed beyond what must be, as a part of all that is kept.
+const SPARE: u64 = 16;
+/// Removed after one look at all parts: there may be tens of thousands, and only so many are remembered.
+const OLDEST: usize = 64;
 
 /// Heaps of text shrink to a tenth at the fastest level, at some 100 MB/s; the slower ones gain little.
 const LEVEL: Compression = Compression::fast();
@@ -44,8 +51,9 @@ pub struct Locker {
     folder: PathBuf,
     keep_bytes: AtomicU64,
     drafts: AtomicU64,
-    /// One at a time makes room.
-    sweep: Mutex<()>,
+    /// What all parts take, once they were counted: not less than that, and more where somebody else
+    /// removed some. One at a time makes room.
+    taken: Mutex<Option<u64>>,
     /// When this life of the supervisor began.
     pub(super) since: SystemTime,
 }
@@ -114,7 +122,7 @@ impl Locker {
         let keep_bytes = AtomicU64::new(keep_bytes);
         // The file system's clock may be a tick behind.
         let since = SystemTime::now().checked_sub(TICK).unwrap_or(SystemTime::UNIX_EPOCH);
-        Self { folder, keep_bytes, drafts: AtomicU64::default(), sweep: Mutex::default(), since }
+        Self { folder, keep_bytes, drafts: AtomicU64::default(), taken: Mutex::default(), since }
     }
 
     /// Keeps so many bytes from the next part on.
@@ -157,33 +165,52 @@ impl Locker {
         }
     }
 
-    /// Removes the oldest parts until the rest is small enough; how many, and what they took.
-    fn make_room(&self) -> (u64, u64) {
-        let _one = self.sweep.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut parts: Vec<(i64, i64, u64, PathBuf)> = parts(&self.folder)
-            .into_iter()
-            .filter_map(|path| {
-                let made = fs::metadata(&path).ok()?;
-                Some((made.mtime(), made.mtime_nsec(), size(&path), path))
-            })
-            .collect();
-        parts.sort();
-        let mut total: u64 = parts.iter().map(|(.., bytes, _)| bytes).sum();
+    /// Removes the oldest parts if all take too much with one more of so many bytes; how many, and what they
+    /// took.
+    fn make_room(&self, added: u64) -> (u64, u64) {
+        let keep = self.keep_bytes.load(Ordering::Relaxed);
+        let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        *taken = taken.map(|known| known + added);
         let mut removed = (0, 0);
-        for (.., bytes, path) in parts {
-            if total <= self.keep_bytes.load(Ordering::Relaxed) {
+        while taken.is_none_or(|known| known > keep) {
+            let (mut total, oldest) = self.count();
+            let target = if total > keep { keep - keep / SPARE } else { total };
+            let before = removed;
+            for (.., bytes, path) in oldest {
+                if total <= target {
+                    break;
+                }
+                if fs::remove_dir_all(&path).is_ok() {
+                    total -= bytes;
+                    removed = (removed.0 + 1, removed.1 + bytes);
+                }
+                // Those that are empty now.
+                for above in path.ancestors().skip(1).take(2) {
+                    let _ = fs::remove_dir(above);
+                }
+            }
+            *taken = Some(total);
+            if removed == before {
                 break;
-            }
-            if fs::remove_dir_all(&path).is_ok() {
-                total -= bytes;
-                removed = (removed.0 + 1, removed.1 + bytes);
-            }
-            // Those that are empty now.
-            for above in path.ancestors().skip(1).take(2) {
-                let _ = fs::remove_dir(above);
             }
         }
         removed
+    }
+
+    /// What all parts take; the oldest, with their age and what each takes.
+    fn count(&self) -> (u64, Vec<(i64, i64, u64, PathBuf)>) {
+        let mut total = 0;
+        let mut oldest = BinaryHeap::new();
+        for path in parts(&self.folder) {
+            let Ok(made) = fs::metadata(&path) else { continue };
+            let bytes = size(&path);
+            total += bytes;
+            oldest.push((made.mtime(), made.mtime_nsec(), bytes, path));
+            if oldest.len() > OLDEST {
+                oldest.pop();
+            }
+        }
+        (total, oldest.into_sorted_vec())
     }
 }
 
@@ -215,7 +242,7 @@ impl Draft<'_> {
         }
         fs::rename(&self.folder, &self.target)?;
         let bytes = size(&self.target);
-        let removed = self.locker.make_room();
+        let removed = self.locker.make_room(bytes);
         Ok(Sealed { files: self.files, bytes, removed })
     }
 }
@@ -256,7 +283,7 @@ pub fn kept(store: &Path) -> io::Result<Vec<Kept>> {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
         other => drop(other?),
     }
-    let mut found: Vec<Kept> = parts(&folder).into_iter().filter_map(Kept::of).collect();
+    let mut found: Vec<Kept> = parts(&folder).filter_map(Kept::of).collect();
     found.sort_by(|a, b| (a.at, &a.path).cmp(&(b.at, &b.path)));
     Ok(found)
 }
@@ -326,17 +353,17 @@ fn is_left_behind(name: &str) -> bool {
     })
 }
 
-/// The folders of all parts.
-fn parts(folder: &Path) -> Vec<PathBuf> {
-    let below = |folder: PathBuf| {
-        let entries = fs::read_dir(folder).into_iter().flatten().flatten();
-        let visible = |path: &PathBuf| {
-            let hidden = |name: &std::ffi::OsStr| name.to_string_lossy().starts_with('.');
-            path.is_dir() && !path.file_name().is_some_and(hidden)
-        };
-        entries.map(|entry| entry.path()).filter(visible).collect::<Vec<_>>()
-    };
-    below(folder.to_owned()).into_iter().flat_map(below).flat_map(below).collect()
+/// The folders of all parts, as they are found.
+fn parts(folder: &Path) -> impl Iterator<Item = PathBuf> {
+    below(folder.to_owned()).flat_map(below).flat_map(below)
+}
+
+/// The folders in one, but hidden ones.
+fn below(folder: PathBuf) -> impl Iterator<Item = PathBuf> {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    let hidden = |name: &OsStr| name.to_string_lossy().starts_with('.');
+    let visible = move |path: &PathBuf| path.is_dir() && !path.file_name().is_some_and(hidden);
+    entries.map(|entry| entry.path()).filter(visible)
 }
 
 /// What a part takes on disk; a file takes whole blocks.

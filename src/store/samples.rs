@@ -8,7 +8,7 @@
 
 use crate::core::{Sample, WorkerId};
 use jiff::{SignedDuration, Timestamp};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,8 +20,6 @@ const ALL: SignedDuration = SignedDuration::from_hours(1);
 const MINUTES: SignedDuration = SignedDuration::from_hours(24);
 const MINUTE_MS: i64 = 60_000;
 const TEN_MINUTES_MS: i64 = 600_000;
-/// How late a sample may come: twice the longest stretch, and more than fits into the queue.
-const LATEST: SignedDuration = SignedDuration::from_mins(20);
 /// How long after an event of an incident its worker's samples are all kept.
 const AFTER_EVENT: SignedDuration = SignedDuration::from_mins(10);
 
@@ -53,16 +51,23 @@ pub struct StoredSample {
 #[derive(Debug)]
 pub(super) struct Keeper {
     retention: SignedDuration,
-    /// Floors of the running minute and ten minutes of each life.
-    floors: HashMap<i64, [Option<Floor>; 2]>,
-    /// Workers of incidents, all of whose samples are kept from and until then.
-    kept: BTreeMap<WorkerId, (Timestamp, Timestamp)>,
+    workers: BTreeMap<WorkerId, Known>,
+}
+
+/// What is remembered of a worker.
+#[derive(Debug, Default)]
+struct Known {
+    /// Nothing of it came since the last time that somebody was forgotten.
+    silent: bool,
+    /// Of the running minute and ten minutes.
+    floors: [Option<Floor>; 2],
+    /// If it is in an incident: from and until when all its samples are kept.
+    kept: Option<(Timestamp, Timestamp)>,
 }
 
 /// The lowest row of a stretch of time.
 #[derive(Clone, Copy, Debug)]
 struct Floor {
-    stretch: i64,
     level: u64,
     row: Row,
 }
@@ -77,33 +82,30 @@ pub(super) struct Row {
 impl Keeper {
     pub fn new(retention: Duration) -> Self {
         let retention = SignedDuration::try_from(retention).unwrap_or(SignedDuration::MAX);
-        Self { retention, floors: HashMap::new(), kept: BTreeMap::new() }
+        Self { retention, workers: BTreeMap::new() }
     }
 
     /// The row was written: when it may go, and which rows are floors no more and may go when.
-    pub fn place(
-        &mut self,
-        life: i64,
-        row: Row,
-        stored: &StoredSample,
-    ) -> (Timestamp, Vec<(Row, Timestamp)>) {
-        let kept = self.kept.get(&stored.life.worker);
-        if kept.is_some_and(|(since, until)| (*since..=*until).contains(&row.at)) {
-            return (self.after(row, SignedDuration::MAX), Vec::new());
+    pub fn place(&mut self, row: Row, stored: &StoredSample) -> (Timestamp, Vec<(Row, Timestamp)>) {
+        let retention = self.retention;
+        let after = |row: Row, keep: SignedDuration| plus(row.at, keep.min(retention));
+        let Known { silent, floors, kept } = self.workers.entry(stored.life.worker).or_default();
+        *silent = false;
+        if kept.is_some_and(|(since, until)| (since..=until).contains(&row.at)) {
+            return (after(row, SignedDuration::MAX), Vec::new());
         }
         // What is not known is no floor.
         let level = stored.sample.growth_kib().unwrap_or(u64::MAX);
-        let floors = self.floors.entry(life).or_default();
         let mut displaced = Vec::new();
         let mut lowest = [false; 2];
         for (place, width_ms) in [MINUTE_MS, TEN_MINUTES_MS].into_iter().enumerate() {
-            let stretch = row.at.as_millisecond().div_euclid(width_ms);
+            let stretch = |row: Row| row.at.as_millisecond().div_euclid(width_ms);
             let floor = &mut floors[place];
-            let old = floor.filter(|old| old.stretch == stretch);
+            let old = floor.filter(|old| stretch(old.row) == stretch(row));
             if old.is_some_and(|old| old.level <= level) {
                 continue;
             }
-            *floor = Some(Floor { stretch, level, row });
+            *floor = Some(Floor { level, row });
             lowest[place] = true;
             displaced.extend(old.map(|old| (place, old.row)));
         }
@@ -113,37 +115,38 @@ impl Keeper {
             .into_iter()
             .rev()
             .filter(|(_, old)| Some(*old) != ten)
-            .map(|(place, old)| (old, self.after(old, [ALL, MINUTES][place])))
+            .map(|(place, old)| (old, after(old, [ALL, MINUTES][place])))
             .collect();
         let keep = match lowest {
             [_, true] => SignedDuration::MAX,
             [true, false] => MINUTES,
             [false, false] => ALL,
         };
-        (self.after(row, keep), displaced)
+        (after(row, keep), displaced)
     }
 
     /// An incident has an event of this worker: since when all of its samples are kept, and until
     /// when those stay.
     pub fn keep(&mut self, worker: WorkerId, at: Timestamp) -> (Timestamp, Timestamp) {
-        let plus = |span| at.checked_add(span).unwrap_or(Timestamp::MAX);
         let since = at.checked_sub(ALL).unwrap_or(Timestamp::MIN);
-        let begun = self.kept.get(&worker).map_or(since, |(begun, _)| since.min(*begun));
-        self.kept.insert(worker, (begun, plus(AFTER_EVENT)));
-        (since, plus(self.retention))
+        let known = self.workers.entry(worker).or_default();
+        let begun = known.kept.map_or(since, |(begun, _)| since.min(begun));
+        known.kept = Some((begun, plus(at, AFTER_EVENT)));
+        known.silent = false;
+        (since, plus(at, self.retention))
     }
 
-    /// Forgets what was over a while ago, else each restart would leave something behind. A sample that
-    /// comes even later, because the store could not be written, is taken for a floor: kept for longer.
-    pub fn forget(&mut self, now: Timestamp) {
-        let past = now.checked_sub(LATEST).unwrap_or(Timestamp::MIN);
-        self.kept.retain(|_, (_, until)| *until >= past);
-        self.floors.retain(|_, [_, ten]| ten.is_some_and(|ten| ten.row.at >= past));
+    /// Forgets the workers of which nothing came since the last time but one, else each restart would leave
+    /// something behind. By no clock: what comes late, because the store could not be written, is not what is
+    /// gone. Called each minute, and who serves has a sample in ten seconds; one that is looked at less often
+    /// loses its floors, so that more of its few rows are kept.
+    pub fn forget(&mut self) {
+        self.workers.retain(|_, known| !std::mem::replace(&mut known.silent, true));
     }
+}
 
-    fn after(&self, row: Row, keep: SignedDuration) -> Timestamp {
-        row.at.checked_add(keep.min(self.retention)).unwrap_or(Timestamp::MAX)
-    }
+fn plus(at: Timestamp, span: SignedDuration) -> Timestamp {
+    at.checked_add(span).unwrap_or(Timestamp::MAX)
 }
 
 #[cfg(test)]
@@ -170,7 +173,7 @@ mod tests {
             }
             let sample = Sample { rss_anon_kib: Some(*level), ..Sample::default() };
             let stored = StoredSample { life: Arc::clone(&life), at, sample };
-            let (expires, displaced) = keeper.place(1, Row { rowid: s, at }, &stored);
+            let (expires, displaced) = keeper.place(Row { rowid: s, at }, &stored);
             rows.insert(s, expires);
             rows.extend(displaced.into_iter().map(|(row, expires)| (row.rowid, expires)));
         }
@@ -216,10 +219,11 @@ mod tests {
         let (life, sample) = (Arc::new(life), Sample::default());
         keeper.keep(life.worker, at);
         let stored = StoredSample { life, at, sample };
-        keeper.place(1, Row { rowid: 1, at: at + SignedDuration::from_hours(1) }, &stored);
-        keeper.forget(at + SignedDuration::from_mins(75));
-        assert_eq!((keeper.kept.len(), keeper.floors.len()), (0, 1));
-        keeper.forget(at + SignedDuration::from_mins(81));
-        assert_eq!(keeper.floors.len(), 0);
+        keeper.forget();
+        keeper.place(Row { rowid: 1, at }, &stored);
+        keeper.forget();
+        assert_eq!(keeper.workers.len(), 1);
+        keeper.forget();
+        assert_eq!(keeper.workers.len(), 0);
     }
 }

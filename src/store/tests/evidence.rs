@@ -72,6 +72,33 @@ fn the_oldest_make_room() {
 }
 
 #[test]
+fn however_many_there_are_the_oldest_make_room() {
+    let (_folder, store) = place();
+    let locker = Locker::new(&store, 1 << 20);
+    for generation in 1..=150 {
+        assert_eq!(put(&locker, generation, b"x").0, 0);
+    }
+    locker.set_keep(40_000);
+    // A block each, and a sixteenth is to be free.
+    assert_eq!(put(&locker, 151, b"x").0, 142);
+    let left: Vec<String> = kept(&store).unwrap().into_iter().map(|part| part.worker).collect();
+    assert_eq!(left.first().map(String::as_str), Some("0.143"));
+    assert_eq!(left.len(), 9);
+}
+
+#[test]
+fn what_others_removed_is_not_counted() {
+    let (_folder, store) = place();
+    let locker = Locker::new(&store, 100_000);
+    for generation in 1..=2 {
+        put(&locker, generation, &noise(40_000));
+    }
+    fs::remove_dir_all(evidence_folder(&store).join(INCIDENT).join("0.1")).unwrap();
+    assert_eq!(put(&locker, 3, &noise(40_000)).0, 0);
+    assert_eq!(put(&locker, 4, &noise(40_000)).0, 1);
+}
+
+#[test]
 fn a_draft_that_is_not_sealed_is_nothing() {
     let (_folder, store) = place();
     let locker = Locker::new(&store, 1 << 20);
