@@ -110,11 +110,12 @@ fn a_roll_replaces_all_under_load_and_shows_no_secret() {
     let before = pids(&stanch);
     let load = Load::start(address, Style::Connect, 3);
     load.wait_for(50);
+    let store = format!("[store]\npath = {:?}\nretention = \"9d\"", stanch.place().store());
     stanch.place().write_config(&config(
         address,
         2,
         "TOKEN = \"hunter3\"",
-        "[leak]\nlead_time = \"20m\"\n[log]\nformat = \"json\"",
+        &format!("[leak]\nlead_time = \"20m\"\n{store}"),
     ));
     let answer = stanch.command(&["reload"]);
     assert_eq!(answer.code, Some(0), "{answer:?}");
@@ -123,7 +124,7 @@ fn a_roll_replaces_all_under_load_and_shows_no_secret() {
     assert!(
         answer
             .stdout
-            .contains("needs a restart of stanch, and stays as it was until then:\n  log."),
+            .contains("needs a restart of stanch, and stays as it was until then:\n  store."),
         "{answer:?}"
     );
     assert_eq!(pids(&stanch), before, "nobody was replaced");
@@ -149,6 +150,108 @@ fn a_roll_replaces_all_under_load_and_shows_no_secret() {
     let events = stanch.events();
     let all = format!("{events:?}{}{}", stanch.place().log(), answer.stdout);
     assert!(!all.contains("hunter"), "a secret is shown");
+    stanch.stop_clean();
+}
+
+/// A worker that counts, and is not started again.
+fn counting(log: &str) -> String {
+    let count = "i=0; while :; do i=$((i+1)); echo counts $i; sleep 0.005; done";
+    let app = App::new(["sh", "-c", count]).toml("reload", 1);
+    format!("{app}\n[listen]\nmode = \"none\"\n[log]\n{log}\n")
+}
+
+/// The numbers in a text, each of which is expected behind these words.
+fn numbers(text: &str, before: &str) -> Vec<u64> {
+    let digits = |rest: &str| rest.chars().take_while(char::is_ascii_digit).collect::<String>();
+    text.split(before).skip(1).filter_map(|rest| digits(rest).parse().ok()).collect()
+}
+
+#[test]
+fn what_is_printed_goes_elsewhere_without_a_gap() {
+    let mut stanch = Stanch::start(&counting("format = \"human\""));
+    stanch.wait_ready(1);
+    let file = |stanch: &Stanch, name: &str| {
+        std::fs::read_to_string(stanch.place().file(name)).unwrap_or_default()
+    };
+    let await_line = |stanch: &mut Stanch, name: &str, line: &str| {
+        stanch.wait_until(line, |stanch| file(stanch, name).contains(line).then_some(()));
+    };
+    let reload = |stanch: &mut Stanch, log: &str| {
+        stanch.place().write_config(&counting(log));
+        let answer = stanch.command(&["reload"]);
+        assert_eq!(answer.code, Some(0), "{answer:?}");
+        assert!(answer.stdout.starts_with("in force:\n  log."), "{answer:?}");
+        assert!(!answer.stdout.contains("restart"), "{answer:?}");
+    };
+    await_line(&mut stanch, "log", "[0] counts 3\n");
+    reload(&mut stanch, "worker_output = \"files\"\npath = \"a.log\"");
+    await_line(&mut stanch, "a.log", " [0] counts ");
+    reload(&mut stanch, "worker_output = \"files\"\npath = \"a.log\"\nformat = \"json\"");
+    await_line(&mut stanch, "a.log", "\"stream\":\"stdout\"");
+    reload(&mut stanch, "worker_output = \"files\"\npath = \"b.log\"");
+    // stanch's own log has followed: this is the first that it said after the last reload.
+    await_line(&mut stanch, "log", "\"message\":\"operator_command: ");
+    await_line(&mut stanch, "b.log", " [0] counts ");
+    reload(&mut stanch, "");
+    let (log, mut seen) = (file(&stanch, "log"), Vec::new());
+    let last = numbers(&log, "[0] counts ").into_iter().max().expect("it has counted");
+    stanch.wait_until("what comes goes to the log again", |stanch| {
+        numbers(&file(stanch, "log"), "[0] counts ")
+            .last()
+            .filter(|number| **number > last + 3)
+            .copied()
+    });
+    assert_eq!(stanch.workers()[0]["restarts"], 0);
+    stanch.stop_clean();
+    for (name, before) in [
+        ("log", "[0] counts "),
+        ("a.log", "[0] counts "),
+        ("a.log", "\"counts "),
+        ("b.log", "[0] counts "),
+    ] {
+        let found = numbers(&file(&stanch, name), before);
+        assert!(!found.is_empty(), "{before} in {name}");
+        seen.extend(found);
+    }
+    seen.sort_unstable();
+    assert!(seen.iter().zip(1..).all(|(seen, number)| *seen == number), "{seen:?}");
+}
+
+#[test]
+fn rotation_and_flood_limit_hold_for_what_is_written_already() {
+    let line = "x".repeat(500);
+    let shout =
+        format!("while :; do for i in 1 2 3 4 5 6 7 8 9; do echo {line}; done; sleep 0.01; done");
+    let config = |log: &str| {
+        let app = App::new(["sh", "-c", &shout]).toml("reload", 1);
+        let log = format!("[log]\nworker_output = \"files\"\npath = \"shout.log\"\n{log}");
+        format!("{app}\n[listen]\nmode = \"none\"\n{log}\n")
+    };
+    let mut stanch = Stanch::start(&config(""));
+    stanch.wait_ready(1);
+    stanch.place().write_config(&config("rotate = { size = \"64KiB\", keep = 2 }"));
+    assert_eq!(stanch.command(&["reload"]).code, Some(0));
+    let names = |stanch: &Stanch| {
+        let folder = std::fs::read_dir(stanch.place().path()).expect("it is there");
+        let names = folder.map(|entry| entry.expect("it is there").file_name());
+        names.filter(|name| name.to_string_lossy().starts_with("shout.log.")).count()
+    };
+    stanch.wait_until("a file set aside", |stanch| (names(stanch) > 0).then_some(()));
+    let live = |stanch: &Stanch| {
+        std::fs::read_to_string(stanch.place().file("shout.log")).unwrap_or_default()
+    };
+    assert!(!live(&stanch).contains("were dropped"));
+    stanch.place().write_config(&config("flood_limit = 20"));
+    assert_eq!(stanch.command(&["reload"]).code, Some(0));
+    stanch.wait_until("what was dropped is said", |stanch| {
+        live(stanch).contains("lines of this worker were dropped").then_some(())
+    });
+
+    let store = stanch.place().store();
+    stanch.place().write_config(&config("").replace("\"shout.log\"", &format!("{store:?}")));
+    let answer = stanch.command(&["reload"]);
+    assert_eq!(answer.code, Some(2), "{answer:?}");
+    assert!(answer.stderr.contains("is the audit log"), "{answer:?}");
     stanch.stop_clean();
 }
 

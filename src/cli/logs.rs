@@ -3,7 +3,7 @@
 
 use super::output::print;
 use super::{Failure, incidents, place};
-use crate::config::WorkerOutput;
+use crate::config::{Log, WorkerOutput};
 use crate::runtime::{open_aside, set_aside};
 use clap::Args as ClapArgs;
 use std::collections::{BTreeSet, VecDeque};
@@ -86,11 +86,11 @@ fn path_of(file: Option<PathBuf>, config: Option<&Path>) -> Result<PathBuf, Fail
                          with --config FILE or --file FILE";
             Failure::Usage(which.to_owned())
         });
-        return Ok(place::log_beside(&store?));
+        return Ok(Log::default().file(&store?));
     };
     let config = place::config_of(source)?;
     match config.log.worker_output {
-        WorkerOutput::Files => Ok(place::log_path(&config)),
+        WorkerOutput::Files => Ok(config.log.file(&place::store_path(&config))),
         WorkerOutput::Journal => Err(Failure::Usage(format!(
             "what the workers of {0} print is in systemd's journal: journalctl STANCH_APP={0}",
             config.app.name

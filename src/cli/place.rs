@@ -24,16 +24,6 @@ pub fn store_path(config: &Config) -> PathBuf {
     config.store.path.clone().unwrap_or_else(default)
 }
 
-/// Where the workers' output is kept: what the configuration says, or beside the audit log.
-pub fn log_path(config: &Config) -> PathBuf {
-    config.log.path.clone().unwrap_or_else(|| log_beside(&store_path(config)))
-}
-
-/// Where the workers' output is kept when the configuration does not say.
-pub fn log_beside(store: &Path) -> PathBuf {
-    store.with_extension("log")
-}
-
 /// Where control sockets stand on this host, for this user.
 pub fn sockets() -> Places {
     Places::of(nix::unistd::geteuid(), std::env::var_os("XDG_RUNTIME_DIR"))

@@ -2,7 +2,7 @@
 
 use super::succession::{self, Leaves, Start};
 use super::{Failure, place};
-use crate::config::{self, Config, LogFormat, Overrides, WorkerOutput};
+use crate::config::{self, Config, Overrides};
 use crate::core::Command;
 use crate::core::words::chain;
 use crate::http::{self, Closing, Control, SocketError};
@@ -11,7 +11,6 @@ use crate::runtime::{
     self, Begin, Departure, Destination, End, Handle, Origin, Output, ReadConfig,
 };
 use crate::store::{Store, StoreError};
-use std::io::IsTerminal;
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -98,9 +97,11 @@ pub fn run(args: Args) -> Result<(), Failure> {
     let received = succession::received()?;
     let source = Source::of(args)?;
     let mut config = source.config()?;
-    let output = Output::start(&config.log, destination(&config)?)
+    let destination =
+        Destination::of(&config, &place::store_path(&config)).map_err(Failure::Usage)?;
+    let output = Output::start(&config.log, destination)
         .map_err(|error| Failure::Fault(format!("cannot start the output thread: {error}")))?;
-    start_tracing(config.log.format, output.clone());
+    runtime::trace(output.clone());
     let mut start = match received {
         Some(received) => received.start()?,
         None => {
@@ -288,41 +289,6 @@ fn plain(path: &Path) -> PathBuf {
         }
     }
     plain
-}
-
-/// Where the workers' output goes.
-fn destination(config: &Config) -> Result<Destination, Failure> {
-    match config.log.worker_output {
-        WorkerOutput::Pass => Ok(Destination::Pass),
-        WorkerOutput::Journal => Ok(Destination::Journal { app: config.app.name.clone() }),
-        WorkerOutput::Files => match place::log_path(config) {
-            path if path == place::store_path(config) => Err(Failure::Usage(format!(
-                "{} is the audit log; the workers' output needs another file: set log.path",
-                path.display()
-            ))),
-            path => Ok(Destination::File(path)),
-        },
-    }
-}
-
-/// The log goes the same way as the workers' output: a standard error that nobody reads must not
-/// stop the engine.
-fn start_tracing(format: LogFormat, output: Output) {
-    use tracing_subscriber::filter::{LevelFilter, Targets};
-    use tracing_subscriber::prelude::*;
-    let asked = std::env::var("STANCH_LOG").ok().and_then(|text| text.parse().ok());
-    let filter = asked.unwrap_or_else(|| Targets::new().with_default(LevelFilter::INFO));
-    let colours = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
-    let builder = tracing_subscriber::fmt()
-        .with_max_level(LevelFilter::TRACE)
-        .with_writer(move || output.log())
-        .with_target(false)
-        .with_ansi(colours);
-    // An error here means that a subscriber is set already, and then that one is right.
-    let _ = match format {
-        LogFormat::Human => builder.finish().with(filter).try_init(),
-        LogFormat::Json => builder.json().flatten_event(true).finish().with(filter).try_init(),
-    };
 }
 
 /// Supervision goes on without a control socket, unless another stanch has it or the operator named

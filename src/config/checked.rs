@@ -12,7 +12,7 @@ use nix::sys::signal::Signal;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// A checked configuration. A relative path of the file was made relative to the file's folder.
@@ -51,8 +51,8 @@ impl Config {
     pub fn in_place_of(self, old: &Config) -> Self {
         let old = old.clone();
         let app = App { name: old.app.name, ..self.app };
-        let Config { listen, log, store, control, .. } = old;
-        Config { app, listen, log, store, control, ..self }
+        let Config { listen, store, control, .. } = old;
+        Config { app, listen, store, control, ..self }
     }
 
     /// The same without what only follows from another `listen.mode`: that holds after a restart.
@@ -349,6 +349,13 @@ impl Default for Log {
             rotate: Rotate::default(),
             flood_limit: 10_000,
         }
+    }
+}
+
+impl Log {
+    /// The file for the workers' output, where the audit log is in this one.
+    pub fn file(&self, store: &Path) -> PathBuf {
+        self.path.clone().unwrap_or_else(|| store.with_extension("log"))
     }
 }
 

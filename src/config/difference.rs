@@ -72,16 +72,16 @@ pub fn difference(old: &Config, new: &Config) -> Difference {
     found.key("hooks.on_drain", Now, on_drain, &other.on_drain, |words| program(words));
     found.key("hooks.on_retired", Now, on_retired, &other.on_retired, |words| program(words));
     let Log { format, worker_output, path, rotate, flood_limit } = log;
-    found.key("log.format", AfterRestart, format, &new.log.format, |format| format.as_str().into());
+    found.key("log.format", Now, format, &new.log.format, |format| format.as_str().into());
     let output = &new.log.worker_output;
-    found.key("log.worker_output", AfterRestart, worker_output, output, |to| to.as_str().into());
-    found.key("log.path", AfterRestart, path, &new.log.path, |path| file(path.as_deref()));
-    found.key("log.rotate", AfterRestart, rotate, &new.log.rotate, |rotate| {
+    found.key("log.worker_output", Now, worker_output, output, |to| to.as_str().into());
+    found.key("log.path", Now, path, &new.log.path, |path| file(path.as_deref()));
+    found.key("log.rotate", Now, rotate, &new.log.rotate, |rotate| {
         let Rotate { size, age, keep } = rotate;
         format!("{size} or {}, keep {keep}", period(age))
     });
     let limit = &new.log.flood_limit;
-    found.key("log.flood_limit", AfterRestart, flood_limit, limit, |n| n.to_string());
+    found.key("log.flood_limit", Now, flood_limit, limit, |n| n.to_string());
     let Store { path, retention } = store;
     found.key("store.path", AfterRestart, path, &new.store.path, |path| file(path.as_deref()));
     found.key("store.retention", AfterRestart, retention, &new.store.retention, period);

@@ -11,6 +11,7 @@ use super::host::OomKills;
 use super::launch::Surroundings;
 use super::lock::lock;
 use super::message::{LaunchFailure, Message};
+use super::output::Destination;
 use super::recovery::Finds;
 use super::roster::{Live, Roster};
 use super::sampler::{Holds, Sampler};
@@ -73,7 +74,7 @@ pub(super) struct Executor {
     pub durables: BTreeMap<u64, Durable>,
     pub alerts: Alerts,
     /// The configuration that the core is being asked about.
-    pub candidate: Option<Config>,
+    pub candidate: Option<(Config, Destination)>,
     /// Tells tasks of each configuration that comes into force.
     pub news: watch::Sender<Arc<Config>>,
     /// Programs that were tried, until the core says what becomes of them.

@@ -41,7 +41,7 @@ pub use early::EarlySignals;
 pub use engine::End;
 pub use handle::{Ended, Handle, Request};
 pub use handover::{Departure, Estate, Inheritance};
-pub use output::{Destination, Output, open_aside, set_aside};
+pub use output::{Destination, Output, open_aside, set_aside, trace};
 pub use reload::ReadConfig;
 pub use upgrade::{Fit, Origin};
 

@@ -5,7 +5,9 @@
 
 use super::engine::Engine;
 use super::executor::{Executor, without_limit};
+use super::launch::Surroundings;
 use super::message::Message;
+use super::output::Destination;
 use super::sampler::{Holds, Pace};
 use crate::config::{Config, difference};
 use crate::core::reload::{Reconfiguration, Reload};
@@ -53,17 +55,18 @@ impl Engine {
     /// Has the core decide; what it takes is in force when this returns.
     pub async fn on_reread(&mut self, reread: Reread) {
         let Reread { by, roll, reply, found } = reread;
-        let found = found.map(|mut new| {
-            let old = &self.executor.surroundings.config;
+        let found = found.and_then(|mut new| {
+            let Surroundings { config: old, store, .. } = &self.executor.surroundings;
             new.settings.memory.host_kib = old.settings.memory.host_kib;
             let new = new.in_mode_of(old);
             let difference = difference(old, &new);
             let config = new.in_place_of(old);
+            let destination = Destination::of(&config, store).map_err(Refusal::Wrong)?;
             let (was, is) = (old.settings.workers, config.settings.workers);
             let workers = (was != is).then_some(is);
             let settings = config.settings.clone();
-            self.executor.candidate = Some(config);
-            Box::new(Reconfiguration { settings, workers, difference })
+            self.executor.candidate = Some((config, destination));
+            Ok(Box::new(Reconfiguration { settings, workers, difference }))
         });
         self.command(by, Command::Reload(Reload { found, roll }), reply).await;
         self.executor.candidate = None;
@@ -74,12 +77,16 @@ impl Engine {
 impl Executor {
     /// Puts the candidate into force.
     pub fn reconfigure(&mut self) -> Vec<Event> {
-        let Some(new) = self.candidate.take().map(Arc::new) else { return Vec::new() };
+        let Some((new, destination)) = self.candidate.take() else { return Vec::new() };
+        let new = Arc::new(new);
         let old = std::mem::replace(&mut self.surroundings.config, Arc::clone(&new));
         self.surroundings.hasher = Arc::new(self.surroundings.hasher.reconfigured(&new));
         self.news.send_replace(Arc::clone(&new));
         self.sampler.set_pace(Pace::of(&new));
         self.evidence.set_keep(new.evidence.keep.0);
+        if old.log != new.log {
+            self.surroundings.output.follow(&new.log, destination);
+        }
         if old.settings.alerts != new.settings.alerts {
             self.alerts.follow(&self.surroundings);
         }

@@ -90,15 +90,15 @@ fn what_needs_a_restart_is_kept_as_it_was() {
          [store]\npath = \"/s\"\nretention = \"9d\"\n[control]\nsocket = \"/c\"\n",
     );
     let told = difference(&old, &new);
-    assert_eq!(told.count(Holds::AfterRestart), 12, "{told:?}");
+    assert_eq!(told.count(Holds::AfterRestart), 7, "{told:?}");
     let taken = new.clone().in_place_of(&old);
     let left = |holds| difference(&old, &taken).count(holds);
     assert_eq!(left(Holds::AfterRestart), 0);
     assert_eq!(left(Holds::InNewWorkers), told.count(Holds::InNewWorkers));
     assert_eq!(left(Holds::Now), told.count(Holds::Now));
     let still = difference(&taken, &new);
-    assert_eq!(still.count(Holds::AfterRestart), 12, "the next reload says it again");
-    assert_eq!(still.0.len(), 12, "{still:?}");
+    assert_eq!(still.count(Holds::AfterRestart), 7, "the next reload says it again");
+    assert_eq!(still.0.len(), 7, "{still:?}");
 }
 
 /// What a mode brings with it comes with the mode.

@@ -72,6 +72,25 @@ impl LogFile {
         file
     }
 
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Lines that are missing in it, and not yet told of.
+    pub fn lost(&self) -> u64 {
+        self.lost
+    }
+
+    /// Goes on with other rules.
+    pub fn follow(&mut self, rotate: Rotate, missing: fn(u64) -> String) {
+        (self.rotate, self.missing) = (rotate, missing);
+        if let Some(open) = &mut self.open {
+            open.rotate_at = rotate.size.0;
+        }
+        self.tidy();
+    }
+
     /// The next line opens it anew.
     pub fn close(&mut self) {
         self.open = None;

@@ -37,6 +37,11 @@ impl Journal {
         Ok(Some(Self { socket, path: path.to_owned(), app: app.to_owned(), lost: 0 }))
     }
 
+    /// Lines that were lost, and not yet told of.
+    pub fn lost(&self) -> u64 {
+        self.lost
+    }
+
     /// Sends a line, or counts it as lost.
     pub fn append(&mut self, source: Source, text: &[u8]) {
         if self.lost > 0 {

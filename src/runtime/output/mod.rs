@@ -1,6 +1,6 @@
 //! What goes to the supervisor's standard output and error: the workers' output, line by line and
 //! tagged with the slot, and the supervisor's own log. The workers' output goes to a file or the journal
-//! instead where the configuration says so.
+//! instead where the configuration says so, and elsewhere as soon as that says something else.
 //!
 //! Nothing here can grow or block for ever. Lines wait in one bounded queue for one writer thread. When
 //! it is full (the terminal, the pipe or the disk behind it is slower than the workers) a reader waits
@@ -11,20 +11,20 @@
 
 mod file;
 mod journal;
+mod own;
+mod writer;
 
 use super::lock::lock;
 use super::tail::TailWriter;
-use crate::config::{Log as LogConfig, LogFormat};
+use crate::config::Log as LogConfig;
 use crate::core::WorkerId;
-use file::LogFile;
 pub use file::{open_aside, set_aside};
 use jiff::Timestamp;
-use journal::Journal;
+pub use own::trace;
 use std::future::pending;
 use std::io::{self, Write};
 use std::os::fd::OwnedFd;
-use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 use tokio::io::{AsyncBufReadExt, BufReader};
@@ -33,6 +33,8 @@ use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout};
+pub use writer::Destination;
+use writer::{Rules, Writer};
 
 /// The longest line passed on whole, in bytes.
 const LINE_MAX: usize = 16 * 1024;
@@ -90,21 +92,9 @@ enum Item {
         text: Vec<u8>,
         dropped: u64,
     },
+    /// The rules have changed.
+    Orders,
     Flush(std::sync::mpsc::SyncSender<()>),
-}
-
-/// Where to with the workers' output.
-#[derive(Clone, Debug)]
-pub enum Destination {
-    /// Where the supervisor's own goes.
-    Pass,
-    /// This file.
-    File(PathBuf),
-    /// systemd's journal, under the name of the application; where there is none, as `Pass`.
-    Journal {
-        /// The name.
-        app: String,
-    },
 }
 
 /// Where everybody puts their lines.
@@ -112,9 +102,7 @@ pub enum Destination {
 pub struct Output {
     queue: mpsc::Sender<Item>,
     log_dropped: Arc<AtomicU64>,
-    flood_limit: u32,
-    /// Whether the file is to be opened anew; absent without a file.
-    reopen: Option<Arc<AtomicBool>>,
+    rules: Arc<Rules>,
     /// Those that read a worker's pipe, and what has them stop.
     relays: Arc<Mutex<Vec<JoinHandle<Option<Remainder>>>>>,
     halted: Arc<watch::Sender<bool>>,
@@ -136,25 +124,8 @@ impl Output {
     /// Starts the writer thread, which ends when the last clone is dropped.
     pub fn start(config: &LogConfig, destination: Destination) -> io::Result<Self> {
         let (queue, mut items) = mpsc::channel(QUEUE);
-        let missing = match config.format {
-            LogFormat::Human => |lines: u64| format!("stanch: {lines} lines are missing here\n"),
-            LogFormat::Json => |lines: u64| {
-                let at = format!("{:.3}", Timestamp::now());
-                let line = format!("stanch: {lines} lines are missing here");
-                format!("{}\n", serde_json::json!({ "at": at, "line": line }))
-            },
-        };
-        let mut reopen = None;
-        let sink = match destination {
-            Destination::Pass => Sink::Pass,
-            Destination::File(path) => {
-                let asked = Arc::<AtomicBool>::default();
-                reopen = Some(Arc::clone(&asked));
-                Sink::File(Box::new(LogFile::new(path, config.rotate, missing)), asked)
-            }
-            Destination::Journal { app } => Journal::open(&app)?.map_or(Sink::Pass, Sink::Journal),
-        };
-        let mut writer = Writer { format: config.format, sink };
+        let rules = Rules::of(config, destination);
+        let mut writer = Writer::new(Arc::clone(&rules));
         std::thread::Builder::new().name("stanch-output".into()).spawn(move || {
             while let Some(item) = items.blocking_recv() {
                 // There is nobody to tell when the standard error is gone.
@@ -164,20 +135,23 @@ impl Output {
         Ok(Self {
             queue,
             log_dropped: Arc::default(),
-            flood_limit: config.flood_limit,
-            reopen,
+            rules,
             relays: Arc::default(),
             halted: Arc::new(watch::Sender::new(false)),
         })
     }
 
+    /// Has lines that come from now on written as this says.
+    pub(super) fn follow(&self, config: &LogConfig, destination: Destination) {
+        self.rules.set(config, destination);
+        // So that a file is let go of though nobody prints. If there is no room, lines wait that do it.
+        let _ = self.queue.try_send(Item::Orders);
+    }
+
     /// Has the file of the workers' output opened anew, which somebody has moved away; false without
     /// one.
     pub(super) fn reopen(&self) -> bool {
-        self.reopen.as_ref().is_some_and(|reopen| {
-            reopen.store(true, Ordering::Relaxed);
-            true
-        })
+        self.rules.reopen()
     }
 
     /// A writer for the supervisor's own log; never blocks, each `write` is one entry.
@@ -202,10 +176,10 @@ impl Output {
     pub(super) fn read_on(&self, remainder: Remainder, tail: TailWriter) {
         let Remainder { worker, stream, pipe, text, dropped } = remainder;
         let source = Source { worker, stream };
-        let second = Second { limit: self.flood_limit, begun: Instant::now(), lines: 0 };
+        let second = Second { begun: Instant::now(), lines: 0 };
+        let (queue, rules) = (self.queue.clone(), Arc::clone(&self.rules));
         let halted = self.halted.subscribe();
-        let relay =
-            Relay { source, queue: self.queue.clone(), text, dropped, second, tail, halted };
+        let relay = Relay { source, queue, rules, text, dropped, second, tail, halted };
         match pipe::Receiver::from_owned_fd(pipe) {
             Ok(pipe) => {
                 let mut relays = self.relays();
@@ -256,6 +230,7 @@ impl Write for Log {
 struct Relay {
     source: Source,
     queue: mpsc::Sender<Item>,
+    rules: Arc<Rules>,
     /// The beginning of a line.
     text: Vec<u8>,
     /// Lines dropped and not yet told.
@@ -267,21 +242,19 @@ struct Relay {
 
 /// How many lines have come within a second.
 struct Second {
-    /// 0: any number may.
-    limit: u32,
     begun: Instant,
     lines: u32,
 }
 
 impl Second {
-    /// Counts a line; whether it is one too many.
-    fn is_over(&mut self) -> bool {
+    /// Counts a line; whether it is one too many. With a limit of 0 none is.
+    fn is_over(&mut self, limit: u32) -> bool {
         let now = Instant::now();
         if now.duration_since(self.begun) >= Duration::from_secs(1) {
             (self.begun, self.lines) = (now, 0);
         }
         self.lines = self.lines.saturating_add(1);
-        self.limit > 0 && self.lines > self.limit
+        limit > 0 && self.lines > limit
     }
 }
 
@@ -341,7 +314,7 @@ impl Relay {
 
     async fn pass_on(&mut self, text: Vec<u8>) {
         self.tail.push(self.source.stream, &text);
-        if self.second.is_over() {
+        if self.second.is_over(self.rules.flood_limit()) {
             self.dropped += 1;
             return;
         }
@@ -366,75 +339,5 @@ impl Relay {
         if self.queue.try_send(item).is_ok() {
             self.dropped = 0;
         }
-    }
-}
-
-/// What the writer thread has.
-struct Writer {
-    format: LogFormat,
-    sink: Sink,
-}
-
-/// Where the workers' lines go.
-enum Sink {
-    Pass,
-    /// And whether it is to be opened anew.
-    File(Box<LogFile>, Arc<AtomicBool>),
-    Journal(Journal),
-}
-
-impl Writer {
-    fn write(&mut self, item: Item) -> io::Result<()> {
-        match item {
-            Item::Line { at, source, text } => {
-                self.write_line(at, source, &String::from_utf8_lossy(&text))
-            }
-            Item::Dropped { source, lines } => {
-                let text = format!("stanch: {lines} lines of this worker were dropped");
-                self.write_line(Timestamp::now(), source, &text)
-            }
-            Item::Log { text, dropped } => {
-                if dropped > 0 {
-                    let note = format!("stanch: {dropped} entries of this log were dropped\n");
-                    Stream::Stderr.write(note.as_bytes())?;
-                }
-                Stream::Stderr.write(&text)
-            }
-            Item::Flush(done) => {
-                let _ = done.try_send(());
-                Ok(())
-            }
-        }
-    }
-
-    fn write_line(&mut self, at: Timestamp, source: Source, text: &str) -> io::Result<()> {
-        if let Sink::Journal(journal) = &mut self.sink {
-            journal.append(source, text.as_bytes());
-            return Ok(());
-        }
-        let line = match self.format {
-            LogFormat::Human => format!("[{}] {text}\n", source.worker.slot),
-            LogFormat::Json => {
-                let object = serde_json::json!({
-                    "at": format!("{at:.3}"),
-                    "slot": source.worker.slot,
-                    "generation": source.worker.generation,
-                    "stream": source.stream.as_str(),
-                    "line": text,
-                });
-                format!("{object}\n")
-            }
-        };
-        let Sink::File(file, reopen) = &mut self.sink else {
-            return source.stream.write(line.as_bytes());
-        };
-        if reopen.swap(false, Ordering::Relaxed) {
-            file.close();
-        }
-        match self.format {
-            LogFormat::Human => file.append(format!("{at:.3} {line}").as_bytes()),
-            LogFormat::Json => file.append(line.as_bytes()),
-        }
-        Ok(())
     }
 }
