@@ -6,7 +6,7 @@ use crate::config::{self, Config, Overrides};
 use crate::core::Command;
 use crate::core::words::chain;
 use crate::http::{self, Closing, Control, SocketError};
-use crate::linux::nofile;
+use crate::linux::{fdstore, nofile};
 use crate::runtime::{
     self, Begin, Departure, Destination, End, Handle, Origin, Output, ReadConfig,
 };
@@ -95,6 +95,7 @@ pub fn run(args: Args) -> Result<(), Failure> {
     let origin = Origin::of_process();
     // While there is one thread only.
     let received = succession::received()?;
+    let kept = fdstore::received();
     let source = Source::of(args)?;
     let mut config = source.config()?;
     let destination =
@@ -108,7 +109,7 @@ pub fn run(args: Args) -> Result<(), Failure> {
             if let Err(error) = nofile::raise() {
                 tracing::debug!(%error, "the limit of open files stays as it is");
             }
-            Start { control: control_socket(&config)?, dry_run, ..Start::default() }
+            Start { control: control_socket(&config)?, dry_run, kept, ..Start::default() }
         }
     };
     loop {
@@ -190,6 +191,7 @@ async fn supervise(setting: Setting<'_>, start: Start) -> Result<(End, Option<Co
         origin: origin.clone(),
         inheritance: start.inheritance,
         early: start.early,
+        kept: start.kept,
     };
     let inherited = start.connection.zip(start.answer);
     if let Some((connection, reply)) = inherited {

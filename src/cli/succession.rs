@@ -5,6 +5,7 @@ use super::Failure;
 use crate::core::Reply;
 use crate::core::words::chain;
 use crate::http::{Control, ControlFile};
+use crate::linux::fdstore::Kept;
 use crate::linux::handover::{self, Luggage, Parcel, Place, Program};
 use crate::linux::nofile;
 use crate::runtime::{EarlySignals, Estate, Inheritance};
@@ -25,6 +26,8 @@ pub struct Start {
     pub connection: Option<OwnedFd>,
     pub answer: Option<oneshot::Receiver<Reply>>,
     pub early: Option<EarlySignals>,
+    /// What the service manager has kept.
+    pub kept: Vec<Kept>,
 }
 
 impl Start {
@@ -131,5 +134,5 @@ fn start(
     let connection = faces.connection.map(take).transpose()?;
     let (reply, answer) = connection.as_ref().map(|_| oneshot::channel()).unzip();
     let inheritance = Some(Inheritance { estate, luggage, reply, failure });
-    Ok(Start { dry_run: false, control, inheritance, connection, answer, early })
+    Ok(Start { dry_run: false, control, inheritance, connection, answer, early, kept: Vec::new() })
 }

@@ -200,7 +200,7 @@ fn again(document: &OwnedFd) -> io::Result<File> {
 }
 
 /// Makes a descriptor that was inherited this process's own, close-on-exec.
-fn claim(number: RawFd) -> io::Result<OwnedFd> {
+pub(super) fn claim(number: RawFd) -> io::Result<OwnedFd> {
     // SAFETY: the number is one that the process was started with, and named once; if nothing is open
     // there the next call says so, and nothing is closed.
     let fd = unsafe { std::os::fd::BorrowedFd::borrow_raw(number) };

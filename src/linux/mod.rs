@@ -3,6 +3,7 @@
 pub mod bounds;
 pub mod cgroup;
 pub mod evidence;
+pub mod fdstore;
 pub mod handover;
 pub mod launch;
 pub mod mark;

@@ -16,18 +16,17 @@ use nix::errno::Errno;
 use nix::libc;
 use nix::sys::socket::sockopt::PassCred;
 use nix::sys::socket::{
-    AddressFamily, MsgFlags, SockFlag, SockType, UnixAddr, bind, getsockname, recv, setsockopt,
-    socket,
+    AddressFamily, ControlMessage, MsgFlags, SockFlag, SockType, UnixAddr, bind, getsockname, recv,
+    sendmsg, setsockopt, socket,
 };
 use nix::time::{ClockId, clock_gettime};
 use nix::unistd::Pid;
 use std::ffi::{OsStr, OsString};
-use std::io;
+use std::io::{self, IoSlice};
 use std::mem;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
-use std::os::linux::net::SocketAddrExt;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::os::unix::net::{SocketAddr, UnixDatagram};
+use std::os::unix::net::UnixDatagram;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::Interest;
@@ -218,7 +217,7 @@ fn sender(header: &libc::msghdr) -> Option<Pid> {
 #[derive(Debug)]
 pub struct Manager {
     socket: UnixDatagram,
-    address: SocketAddr,
+    address: UnixAddr,
 }
 
 impl Manager {
@@ -228,8 +227,8 @@ impl Manager {
     /// It is no such name, or there is no socket to be had.
     pub fn at(name: &OsStr) -> io::Result<Self> {
         let address = match name.as_bytes() {
-            [b'@', abstract_name @ ..] => SocketAddr::from_abstract_name(abstract_name)?,
-            [b'/', ..] => SocketAddr::from_pathname(name)?,
+            [b'@', abstract_name @ ..] => UnixAddr::new_abstract(abstract_name)?,
+            [b'/', ..] => UnixAddr::new(name)?,
             _ => return Err(io::Error::from(io::ErrorKind::InvalidInput)),
         };
         let socket = UnixDatagram::unbound()?;
@@ -242,7 +241,31 @@ impl Manager {
     /// # Errors
     /// It does not listen, or does not come to read (`WouldBlock`): this never waits.
     pub fn tell(&self, lines: &str) -> io::Result<()> {
-        self.socket.send_to_addr(lines.as_bytes(), &self.address).map(drop)
+        self.send(lines, &[])
+    }
+
+    /// Has it keep this open file under this name, and pass it to the next process of the service: see
+    /// [`fdstore`](super::fdstore). What it has already is not kept twice.
+    ///
+    /// # Errors
+    /// As of [`tell`](Self::tell). That it keeps none, or not so many, is not told.
+    pub fn keep(&self, name: &str, fd: BorrowedFd<'_>) -> io::Result<()> {
+        let fds = [fd.as_raw_fd()];
+        self.send(&format!("FDSTORE=1\nFDNAME={name}"), &[ControlMessage::ScmRights(&fds)])
+    }
+
+    /// Has it close what it keeps under this name.
+    ///
+    /// # Errors
+    /// As of [`tell`](Self::tell).
+    pub fn forget(&self, name: &str) -> io::Result<()> {
+        self.tell(&format!("FDSTOREREMOVE=1\nFDNAME={name}"))
+    }
+
+    fn send(&self, lines: &str, passed: &[ControlMessage<'_>]) -> io::Result<()> {
+        let (lines, flags) = ([IoSlice::new(lines.as_bytes())], MsgFlags::MSG_NOSIGNAL);
+        sendmsg(self.socket.as_raw_fd(), &lines, passed, flags, Some(&self.address))?;
+        Ok(())
     }
 }
 
@@ -266,9 +289,8 @@ pub fn watchdog(usec: Option<&str>, pid: Option<&str>) -> Option<Duration> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use nix::sys::socket::{ControlMessage, sendmsg};
     use proptest::prelude::*;
-    use std::io::{IoSlice, Read};
+    use std::io::Read;
     use std::os::fd::AsFd;
 
     fn client(inbox: &Inbox) -> Manager {

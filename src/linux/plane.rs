@@ -75,7 +75,9 @@
 //! - A signal may make a worker ask twice ([`seccomp`]). To bind a member again is to get the same
 //!   member once more, so the second answer is the first.
 //! - When the supervisor dies, a later `bind`, `listen` or `shutdown` (but `SHUT_WR`) in a worker fails
-//!   with ENOSYS: the kernel has nobody to ask. The next one takes the sockets back (`plane::adopt`).
+//!   with ENOSYS: the kernel has nobody to ask. The next one takes the sockets back (`plane::adopt`), also
+//!   those of workers that died meanwhile where a service manager has kept them (`plane::kept`).
+//! - Somebody else may have a descriptor of a member that nobody holds. One that is given up is shut down.
 //!
 //! # What it cannot do
 //! A descriptor that the server duplicated *before* bind stays with its old socket when a kept member
@@ -92,6 +94,7 @@ mod caller;
 mod calls;
 mod group;
 mod handover;
+mod kept;
 mod order;
 mod owner;
 mod path;
@@ -511,8 +514,13 @@ impl Plane {
             })
             .map(|group| group.key.address.port())
             .collect();
-        self.groups
-            .retain(|group| !(group.is_abandoned() && served.contains(&group.key.address.port())));
+        self.groups.retain_mut(|group| {
+            let misleads = group.is_abandoned() && served.contains(&group.key.address.port());
+            if misleads {
+                group.close(|_| true);
+            }
+            !misleads
+        });
         for group in &self.groups {
             let address = group.key.address;
             group

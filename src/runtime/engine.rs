@@ -74,7 +74,7 @@ impl Engine {
         let actions = self.supervisor.recover(self.clock.now(), legacy);
         self.follow(actions).await;
         if succeeds {
-            self.service.follow(&self.supervisor);
+            self.service.follow(&self.supervisor, &self.executor.surroundings.plane);
             self.executor.remember();
         }
         for signal in std::mem::take(&mut self.early) {
@@ -108,9 +108,10 @@ impl Engine {
                 }
                 () = self.service.tick(), if self.service.is_managed() => {
                     self.service.beat(&self.supervisor.view(self.clock.now()));
+                    self.service.keep(&lock(&self.executor.surroundings.plane));
                 }
             }
-            self.service.follow(&self.supervisor);
+            self.service.follow(&self.supervisor, &self.executor.surroundings.plane);
             if self.executor.leaving.is_some()
                 && let Some((estate, luggage, Candidate { program, connection })) =
                     self.depart().await

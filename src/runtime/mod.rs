@@ -49,6 +49,7 @@ use crate::config::{Config, ListenAddress, ListenMode};
 use crate::core::words::chain;
 use crate::core::{Kind, Makeup, Supervisor};
 use crate::linux::cgroup::{Around, Enforcement, Leaves, Limits, Unavailable};
+use crate::linux::fdstore::Kept;
 use crate::linux::launch::Takeover;
 use crate::linux::plane::{Address, Plane};
 use crate::linux::pressure;
@@ -120,6 +121,8 @@ pub struct Begin {
     pub inheritance: Option<Inheritance>,
     /// Signals that came until now.
     pub early: Option<EarlySignals>,
+    /// What the service manager has kept for this process.
+    pub kept: Vec<Kept>,
 }
 
 /// Supervises until a signal or a command says stop, and returns when every worker has ended; or until
@@ -176,6 +179,10 @@ pub async fn run(begin: Begin) -> Result<End, RunError> {
         }
     });
     let log = log.ok();
+    let service = Service::of_environment(&begin.kept);
+    if matches!(config.listen.mode, ListenMode::Takeover | ListenMode::Inherit) {
+        plane.take_kept(begin.kept);
+    }
     let beginning = begin.inheritance.map(|it| handover::begin(it, &procfs, &orphans, &mut plane));
     let mut beginning = beginning.transpose().map_err(RunError::Inheritance)?;
     let (mut legacy, finds) = match &mut beginning {
@@ -249,7 +256,6 @@ pub async fn run(begin: Begin) -> Result<End, RunError> {
         close_faces: Some(close_faces),
         finished: false,
     };
-    let service = Service::of_environment();
     let engine = Engine {
         clock,
         supervisor,

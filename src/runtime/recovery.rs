@@ -221,8 +221,8 @@ impl Search<'_> {
             };
             holds.insert(*worker, hold);
         }
-        let lost = self.listening.as_ref().map(|listening| self.plane.settle_adopted(listening));
-        holds.extend(lost.into_iter().flatten().map(|worker| (worker, Hold::Refused)));
+        let lost = self.plane.settle_adopted(self.listening.as_ref());
+        holds.extend(lost.into_iter().map(|worker| (worker, Hold::Refused)));
         let survivor = |(worker, found): (&WorkerId, &Remnant)| {
             let trace = past.and_then(|past| past.workers.get(worker));
             let release = |leader: ProcessId| {

@@ -1,11 +1,18 @@
-//! stanch as a service of systemd, where `NOTIFY_SOCKET` says that it is one: ready, alive, what it does.
+//! stanch as a service of systemd, where `NOTIFY_SOCKET` says that it is one: ready, alive, what it does; and
+//! what is to outlive it.
 //!
 //! All is said by the engine task itself, in its turn: a heart that beats in a task of its own would go
 //! on when the engine is stuck. What could not be said is said again with the next beat.
 
+use super::lock::lock;
 use crate::core::{Supervisor, View};
+use crate::linux::fdstore::Kept;
 use crate::linux::notify::{self, Manager};
+use crate::linux::plane::Plane;
+use std::collections::{BTreeMap, BTreeSet};
 use std::env;
+use std::io;
+use std::sync::Mutex;
 use std::time::Duration;
 use tokio::time::{Interval, MissedTickBehavior, interval};
 
@@ -21,11 +28,13 @@ pub(super) struct Service {
     ready: bool,
     stopping: bool,
     status: String,
+    /// The names of what it keeps.
+    kept: BTreeSet<String>,
 }
 
 impl Service {
-    /// As the environment says.
-    pub fn of_environment() -> Self {
+    /// As the environment says; with what the manager kept.
+    pub fn of_environment(kept: &[Kept]) -> Self {
         let variable = |name| env::var(name).ok();
         let manager = env::var_os("NOTIFY_SOCKET").and_then(|name| {
             let manager = Manager::at(&name);
@@ -45,6 +54,7 @@ impl Service {
             ready: false,
             stopping: false,
             status: String::new(),
+            kept: kept.iter().map(|kept| kept.name.clone()).collect(),
         };
         // The engine has the first turn later; after an upgrade the program before has said it last.
         service.alive();
@@ -70,8 +80,24 @@ impl Service {
         }
     }
 
+    /// Has the manager keep what listens, as long as this is not about to end, and nothing else.
+    pub fn keep(&mut self, plane: &Plane) {
+        let Some(manager) = &self.manager else { return };
+        let worth = if self.stopping { BTreeMap::new() } else { plane.worth_keeping() };
+        let told = |name: &str, outcome: io::Result<()>| {
+            outcome.inspect_err(|error| tracing::debug!(%error, name, "not kept, or not forgotten"))
+        };
+        self.kept
+            .retain(|name| worth.contains_key(name) || told(name, manager.forget(name)).is_err());
+        for (name, socket) in worth {
+            if !self.kept.contains(&name) && told(&name, manager.keep(&name, socket)).is_ok() {
+                self.kept.insert(name);
+            }
+        }
+    }
+
     /// Says what happens once: that all workers have come to be ready, and that they are told to end.
-    pub fn follow(&mut self, supervisor: &Supervisor) {
+    pub fn follow(&mut self, supervisor: &Supervisor, plane: &Mutex<Plane>) {
         if !self.is_managed() {
             return;
         }
@@ -80,6 +106,8 @@ impl Service {
         }
         if !self.stopping && supervisor.is_stopping() {
             self.stopping = self.tell("STOPPING=1");
+            // Else who connects after the end of the workers would wait for nobody.
+            self.keep(&lock(plane));
         }
     }
 

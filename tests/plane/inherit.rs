@@ -3,10 +3,11 @@
 use crate::stage::{PATIENCE, free_port, heard, through};
 use crate::{id, local};
 use stanch::core::{Weight, WorkerId};
-use stanch::linux::plane::{Address, Plane, PlaneError};
+use stanch::linux::fdstore::Kept;
+use stanch::linux::plane::{Address, Listening, Plane, PlaneError};
 use std::io;
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::time::Instant;
 
@@ -147,6 +148,53 @@ fn a_member_that_nobody_holds_gets_nothing_while_another_is_admitted() {
     plane.release(id(1)).unwrap();
     let _clients = connect(address, 100);
     assert_eq!(accepted([&a, &b]), [0, 100]);
+}
+
+/// What a service manager would have of it.
+fn kept(plane: &Plane) -> Vec<Kept> {
+    let again = |(name, fd): (String, BorrowedFd<'_>)| Kept {
+        name,
+        fd: fd.try_clone_to_owned().expect("a descriptor is free"),
+    };
+    plane.worth_keeping().into_iter().map(again).collect()
+}
+
+#[test]
+fn what_was_kept_has_its_queue_and_its_place() {
+    let address = local(free_port());
+    let mut dying = plane(&[address]);
+    let [a, b] = [1, 2].map(|generation| inherit(&mut dying, id(generation)));
+    dying.admit(id(2), Weight::FULL).unwrap();
+    let _clients = connect(address, 5);
+    let (mut kept, second) = (kept(&dying), inode(&b));
+    drop((dying, a, b));
+    // As of a unit of the type socket.
+    let stranger = TcpListener::bind(local(free_port())).unwrap();
+    kept.push(Kept { name: "app.socket".into(), fd: stranger.into() });
+
+    let mut next = plane(&[address]);
+    next.take_kept(kept);
+    assert_eq!(next.worth_keeping().len(), 2);
+    assert_eq!(next.settle_adopted(Some(&Listening::now().unwrap())), []);
+    let first = inherit(&mut next, id(3));
+    assert_eq!((inode(&first), accepted([&first])), (second, [5]), "the longest queue first");
+    let other = inherit(&mut next, id(4));
+    next.admit(id(4), Weight::FULL).unwrap();
+    let _clients = connect(address, 20);
+    assert_eq!(accepted([&first, &other]), [0, 20]);
+}
+
+#[test]
+fn one_that_is_given_up_ends_though_somebody_has_a_descriptor_of_it() {
+    let address = local(free_port());
+    let mut plane = plane(&[address]);
+    drop(inherit(&mut plane, id(1)));
+    plane.release(id(1)).unwrap();
+    let _kept = kept(&plane);
+    drop(connect(address, 1));
+    plane.close().unwrap();
+    let refused = TcpStream::connect(address).expect_err("nobody would ever accept it");
+    assert_eq!(refused.kind(), io::ErrorKind::ConnectionRefused);
 }
 
 #[test]

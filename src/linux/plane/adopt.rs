@@ -5,26 +5,22 @@
 //! of the dead supervisor (it belongs to the group, `reuseport_attach_prog`), so new connections went
 //! where it had steered them. Members that no live worker had were closed with the supervisor: what
 //! waited in their queues was reset, and where an index of the program is out of range by that, the
-//! kernel hashed over all members.
+//! kernel hashed over all members; unless a service manager kept them (`plane::kept`).
 //!
 //! `pidfd_getfd` needs the right to trace the worker, which is not a descendant of this supervisor. With
 //! `kernel.yama.ptrace_scope` = 1 that takes `CAP_SYS_PTRACE`.
 
-use super::group::{Group, Member};
-use super::path::{self, PathListener};
-use super::socket::{self, Key};
-use super::{Address, Plane, order};
+use super::group::Standing;
+use super::kept::address_of;
+use super::{Address, Plane, order, path, socket};
 use crate::core::{Hold, WorkerId};
 use crate::linux::pidfd;
 use crate::linux::procfs::{ProcessId, Procfs};
 use crate::linux::sockdiag;
 use nix::errno::Errno;
-use nix::libc;
-use nix::sys::socket::{SockaddrStorage, getsockname};
 use std::collections::{HashMap, HashSet};
 use std::io;
-use std::net::{SocketAddr, SocketAddrV4, SocketAddrV6};
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::net::SocketAddr;
 
 /// Who listens on what, at one moment before the first is taken back.
 #[derive(Debug)]
@@ -90,7 +86,7 @@ impl Plane {
                 if !seen.insert(inode) || hold == Hold::Refused {
                     continue;
                 }
-                hold = match self.take_back(worker, procfs, *id, fd, inode, &address) {
+                hold = match self.take_back(worker, procfs, *id, fd, inode) {
                     Ok(()) => Hold::Kept,
                     Err(errno) => {
                         let why = errno.desc();
@@ -110,9 +106,9 @@ impl Plane {
         id: ProcessId,
         fd: i32,
         inode: u64,
-        address: &Address,
     ) -> Result<(), Errno> {
         if self.keeps(inode) {
+            self.hold(inode, worker);
             return Ok(());
         }
         let pidfd = pidfd::of(procfs, id).ok_or(Errno::ESRCH)?;
@@ -121,58 +117,40 @@ impl Plane {
         if socket::inode(&taken)? != inode {
             return Err(Errno::EBADF);
         }
-        if let Address::Unix(path) = address {
-            self.paths.push(PathListener { path: path.clone(), socket: taken, inode });
-            return Ok(());
-        }
-        let key = key_of(&taken)?;
-        let option = |name| socket::option(&taken, libc::SOL_SOCKET, name);
-        let ours =
-            option(libc::SO_PROTOCOL)? == libc::IPPROTO_TCP && option(libc::SO_REUSEPORT)? != 0;
-        if !ours {
-            // The kernel bound it for the worker alone.
-            return Err(Errno::EOPNOTSUPP);
-        }
-        let member = Member { socket: taken, inode, holder: Some(worker) };
-        match self.groups.iter_mut().find(|group| group.key == key) {
-            Some(group) => group.members.push(member),
-            None => self.groups.push(Group { key, members: vec![member] }),
-        }
-        Ok(())
+        let address = address_of(&taken)?;
+        self.put_back(taken, address, Some(worker))
     }
 
-    /// Finds the order of each group of which all was taken back, and gives up the others; gives the
-    /// workers that had a part in those.
-    pub fn settle_adopted(&mut self, listening: &Listening) -> Vec<WorkerId> {
+    /// Finds the order of each group of which all was taken back, and gives up the others, all of them
+    /// where it is not known who listens; gives the workers that had a part in those.
+    pub fn settle_adopted(&mut self, listening: Option<&Listening>) -> Vec<WorkerId> {
         let mut refused = Vec::new();
         for mut group in std::mem::take(&mut self.groups) {
             let address = group.key.address;
-            let all = listening.inodes.values().filter(|other| **other == address).count();
-            let ordered = match all <= group.members.len() {
-                true => order::restore(&mut group, self.ipv4_bound(address.port())),
-                false => Err(Errno::ENOTUNIQ),
+            let all = listening.map(|listening| {
+                listening.inodes.values().filter(|other| **other == address).count()
+            });
+            let ordered = match all {
+                Some(all) if all <= group.members.len() => {
+                    order::restore(&mut group, self.ipv4_bound(address.port()))
+                }
+                _ => Err(Errno::ENOTUNIQ),
             };
-            match ordered {
+            let settled = ordered.and_then(|()| match group.is_abandoned() {
+                // The program that is in force may choose several, and there may not be as many workers.
+                true => group.steer(|_| Standing::Starting),
+                false => Ok(()),
+            });
+            match settled {
                 Ok(()) => self.groups.push(group),
                 Err(errno) => {
                     let why = errno.desc();
                     tracing::warn!(%address, why, "connections there cannot be steered");
                     refused.extend(group.members.iter().filter_map(|member| member.holder));
+                    group.close(|_| true);
                 }
             }
         }
         refused
     }
-}
-
-fn key_of(socket: &OwnedFd) -> Result<Key, Errno> {
-    let name: SockaddrStorage = getsockname(socket.as_raw_fd())?;
-    let address: SocketAddr = match (name.as_sockaddr_in(), name.as_sockaddr_in6()) {
-        (Some(v4), _) => SocketAddrV4::from(*v4).into(),
-        (None, Some(v6)) => SocketAddrV6::from(*v6).into(),
-        (None, None) => return Err(Errno::EAFNOSUPPORT),
-    };
-    let v6only = address.is_ipv6()
-        && socket::option(socket, libc::IPPROTO_IPV6, libc::IPV6_V6ONLY).is_ok_and(|on| on != 0);
-    Ok(Key { address, v6only })
 }

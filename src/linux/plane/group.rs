@@ -90,18 +90,19 @@ impl Group {
         }
         // First those where nothing waits, that nothing is moved there.
         self.close(|member| member.holder.is_none() && queued(member) == 0);
-        while let Some(index) = self.members.iter().position(|member| member.holder.is_none()) {
-            // A hung worker may hold the socket as well: it must stop listening, not only be closed here.
-            let member = self.members.swap_remove(index);
-            let _ = shutdown(member.socket.as_raw_fd(), Shutdown::Both);
-        }
+        self.close(|member| member.holder.is_none());
     }
 
     /// Closes these members; the kernel moves the last one into each gap too. To be steered anew right
     /// behind.
     pub fn close(&mut self, which: impl Fn(&Member) -> bool) {
         while let Some(index) = self.members.iter().position(&which) {
-            self.members.swap_remove(index);
+            let member = self.members.swap_remove(index);
+            if member.holder.is_none() {
+                // A hung worker may have the socket as well, or a service manager: it must stop listening,
+                // not only be closed here.
+                let _ = shutdown(member.socket.as_raw_fd(), Shutdown::Both);
+            }
         }
     }
 
