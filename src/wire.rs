@@ -1,6 +1,7 @@
 //! Versioned JSON types of the control API: the keys of `status --json` are a contract.
 
 use serde::{Deserialize, Serialize};
+use std::path::PathBuf;
 
 fn yes() -> bool {
     true
@@ -86,6 +87,9 @@ pub struct Answer {
 pub struct Status {
     /// The application's name.
     pub app: String,
+    /// The file that its configuration is read from, if it was started with one.
+    #[serde(default)]
+    pub config: Option<PathBuf>,
     /// The release that new workers get.
     pub release: Option<String>,
     /// `starting`, `running`, `paused`, `degraded` (a slot without a ready worker), `stopping`.

@@ -1,6 +1,7 @@
 //! The control API on a real Unix socket, with a fake engine behind the handle.
 
 use std::io::{Read, Write};
+use std::net::Shutdown;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
@@ -39,6 +40,7 @@ fn status() -> Status {
     };
     Status {
         app: "shop".into(),
+        config: None,
         release: None,
         state: "running".into(),
         uptime_s: 5.0,
@@ -219,6 +221,15 @@ fn code(output: &Output) -> i32 {
 
 fn text(bytes: &[u8]) -> &str {
     std::str::from_utf8(bytes).unwrap()
+}
+
+#[test]
+fn who_closes_the_sending_side_still_hears_the_answer() {
+    let rig = Rig::new();
+    let mut stream = rig.connect();
+    send(&mut stream, "POST", "/v1/restart", "{\"slot\": 3}");
+    stream.shutdown(Shutdown::Write).unwrap();
+    assert_eq!(receive(stream).0, 200);
 }
 
 #[test]

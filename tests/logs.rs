@@ -126,6 +126,25 @@ fn a_flood_is_cut_and_counted() {
 }
 
 #[test]
+fn what_was_printed_while_no_stanch_ran_is_no_flood() {
+    let script = "until [ -e go ]; do sleep 0.01; done; seq 1 20000; touch done; sleep 600";
+    let mut stanch = start(script, 1, "flood_limit = 1000");
+    kill(stanch.pid(), Signal::SIGKILL);
+    stanch.wait_end();
+    fs::write(stanch.place().file("go"), "").expect("the folder can be written");
+    let done = stanch.place().file("done");
+    wait_until(PATIENCE, "all is printed", || done.exists().then_some(()));
+    stanch.restart();
+    let file = stanch.place().store().with_extension("log");
+    stanch.wait_until("the last line", |stanch| {
+        let last = file.exists().then(|| logs(stanch, &["-n", "1"]))?;
+        last.first()?.ends_with(" 20000").then_some(())
+    });
+    assert_eq!(logs(&stanch, &["-n", "30000"]).len(), 20_000, "and all before it");
+    stanch.stop_clean();
+}
+
+#[test]
 fn what_is_not_kept_is_said() {
     let place = Place::new();
     place.write_config("[app]\ncommand = [\"sleep\", \"600\"]\n[listen]\nmode = \"none\"\n");

@@ -255,6 +255,36 @@ fn rotation_and_flood_limit_hold_for_what_is_written_already() {
     stanch.stop_clean();
 }
 
+/// In the folder where sockets of that kind stand on this host: a custom one would only be found by its path.
+#[test]
+fn a_supervisor_is_found_by_its_file_whatever_that_says_now() {
+    let config = |name: &str, socket: &str| {
+        let app = App::new(["sleep", "600"]).toml(name, 1);
+        format!("{app}\n[listen]\nmode = \"none\"\n[control]\n{socket}\n")
+    };
+    let place = Place::new();
+    let name = format!("renamed-{}", std::process::id());
+    let file = place.write_config(&config(&name, ""));
+    let (mut run, _) = place.run(&file, Output::Log);
+    let mut child = run.spawn().expect("it starts");
+    let status = || {
+        let mut status = place.stanch(&["status", "--json", "--config", "stanch.toml"]);
+        let answer = answer(status.current_dir(place.path()));
+        serde_json::from_str::<Value>(&answer.stdout).map_err(|_| answer.stderr)
+    };
+    wait_until(PATIENCE, "an answer", || status().ok());
+    for other in [config("another", ""), config(&name, "socket = \"elsewhere.sock\"")] {
+        place.write_config(&other);
+        let status = status().expect("it is found");
+        assert_eq!(status["app"], *name, "{status}");
+        assert_eq!(status["config"].as_str(), file.to_str(), "{status}");
+    }
+    let reload = answer(place.stanch(&["reload", "--config"]).arg(&file));
+    assert!(reload.stdout.contains("control.socket: not set → "), "{reload:?}");
+    kill(i32::try_from(child.id()).unwrap(), Signal::SIGTERM);
+    assert!(child.wait().expect("it is ours").success());
+}
+
 #[test]
 fn without_a_file_there_is_nothing_to_reload() {
     let place = Place::new();

@@ -5,7 +5,7 @@ use crate::config::{self, Config};
 use crate::core::words::chain;
 use crate::http::Places;
 use crate::store;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 /// The text of a config file.
 pub fn read_config(path: &Path) -> Result<String, Failure> {
@@ -27,4 +27,37 @@ pub fn store_path(config: &Config) -> PathBuf {
 /// Where control sockets stand on this host, for this user.
 pub fn sockets() -> Places {
     Places::of(nix::unistd::geteuid(), std::env::var_os("XDG_RUNTIME_DIR"))
+}
+
+/// The absolute path without the way that it was come by: the paths that a configuration gives begin at its
+/// folder, and are to be the same from wherever stanch is started. What is reached through a symbolic link
+/// stays so, it may lead elsewhere tomorrow.
+pub fn lasting(path: &Path) -> Result<PathBuf, Failure> {
+    let absolute = std::path::absolute(path).map_err(|error| {
+        Failure::Usage(format!("cannot find {} again: {error}", path.display()))
+    })?;
+    let mut plain = PathBuf::new();
+    for part in absolute.components() {
+        match part {
+            Component::ParentDir if !plain.is_symlink() => drop(plain.pop()),
+            part => plain.push(part),
+        }
+    }
+    Ok(plain)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_is_the_same_from_wherever_it_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |rest: &str| folder.path().join(rest);
+        let lasting = |rest: &str| lasting(&path(rest)).ok().unwrap();
+        std::fs::create_dir(path("here")).unwrap();
+        std::os::unix::fs::symlink("/usr/bin", path("link")).unwrap();
+        assert_eq!(lasting("here/../app.toml"), path("app.toml"));
+        assert_eq!(lasting("link/../app.toml"), path("link/../app.toml"));
+    }
 }

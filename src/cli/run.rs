@@ -11,7 +11,7 @@ use crate::runtime::{
     self, Begin, Departure, Destination, End, Handle, Origin, Output, ReadConfig,
 };
 use crate::store::{Store, StoreError};
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
@@ -92,11 +92,11 @@ pub struct Args {
 /// Runs `stanch run`, until all workers have ended.
 pub fn run(args: Args) -> Result<(), Failure> {
     let dry_run = args.dry_run;
-    let origin = Origin::of_process();
     // While there is one thread only.
     let received = succession::received()?;
     let kept = fdstore::received();
     let source = Source::of(args)?;
+    let origin = Origin::of_process(source.file.clone());
     let mut config = source.config()?;
     let destination =
         Destination::of(&config, &place::store_path(&config)).map_err(Failure::Usage)?;
@@ -232,12 +232,7 @@ pub(super) struct Source {
 
 impl Source {
     pub fn of(args: Args) -> Result<Self, Failure> {
-        let absolute = |file: PathBuf| {
-            std::path::absolute(&file).map(|file| plain(&file)).map_err(|error| {
-                Failure::Usage(format!("cannot find {} again: {error}", file.display()))
-            })
-        };
-        let file = args.config.map(absolute).transpose()?;
+        let file = args.config.as_deref().map(place::lasting).transpose()?;
         let flags = Overrides {
             command: (!args.command.is_empty()).then_some(args.command),
             name: args.name,
@@ -277,20 +272,6 @@ impl Source {
             Arc::new(read) as ReadConfig
         })
     }
-}
-
-/// The absolute path without the way that it was come by: the paths that a configuration gives begin at its
-/// folder, and are to be the same from wherever stanch is started. What is reached through a symbolic link
-/// stays so, it may lead elsewhere tomorrow.
-fn plain(path: &Path) -> PathBuf {
-    let mut plain = PathBuf::new();
-    for part in path.components() {
-        match part {
-            Component::ParentDir if !plain.is_symlink() => drop(plain.pop()),
-            part => plain.push(part),
-        }
-    }
-    plain
 }
 
 /// Supervision goes on without a control socket, unless another stanch has it or the operator named
@@ -348,20 +329,5 @@ fn patiently<T, E>(taken: impl Fn(&E) -> bool, attempt: impl Fn() -> Result<T, E
             Err(error) if taken(&error) && Instant::now() < until => std::thread::sleep(PAUSE),
             outcome => return outcome,
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_path_is_the_same_from_wherever_it_is_named() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = |rest: &str| folder.path().join(rest);
-        std::fs::create_dir(path("here")).unwrap();
-        std::os::unix::fs::symlink("/usr/bin", path("link")).unwrap();
-        assert_eq!(plain(&path("here/../app.toml")), path("app.toml"));
-        assert_eq!(plain(&path("link/../app.toml")), path("link/../app.toml"));
     }
 }

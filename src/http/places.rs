@@ -66,7 +66,8 @@ impl Places {
     }
 }
 
-fn lives(path: &Path) -> bool {
+/// Whether somebody listens there, or may.
+pub fn lives(path: &Path) -> bool {
     matches!(socket::presence(path), Ok(Presence::Live { .. }) | Ok(Presence::Forbidden))
 }
 

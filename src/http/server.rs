@@ -219,6 +219,8 @@ async fn converse(
         .timer(TokioTimer::new())
         .header_read_timeout(PATIENCE)
         .max_buf_size(MAX_BYTES)
+        // Who has said all may close their side, as `nc` does at the end of its input, and still hear.
+        .half_close(true)
         .serve_connection(TokioIo::new(stream), service);
     let mut connection = pin!(connection);
     let conversation = async {

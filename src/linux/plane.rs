@@ -380,7 +380,8 @@ impl Plane {
         let groups = self.groups.iter().filter(|group| group.key.address == *address);
         let queues = groups.flat_map(|group| &group.members).filter_map(|member| {
             // One that cannot be read is left out: the others still tell.
-            socket::queue(&member.socket).ok()
+            let queue = socket::queue(&member.socket).ok()?;
+            Some(Queue { dropped: queue.dropped.saturating_sub(member.own_probes), ..queue })
         });
         queues.reduce(|sum, one| Queue {
             queued: sum.queued + one.queued,

@@ -24,7 +24,7 @@
 mod fork;
 mod pipes;
 
-pub use pipes::reopen;
+pub use pipes::{reopen, waiting};
 
 use super::launch::control::{self, Report};
 use super::launch::{Plan, Stage};

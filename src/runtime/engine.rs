@@ -251,6 +251,7 @@ impl Engine {
         };
         let frame = Frame {
             app: config.app.name.clone(),
+            config: self.origin.config.clone(),
             enforcement: self.executor.limits.enforcement(),
             store: status::store(self.executor.store_problem.as_deref(), &self.executor.store),
             uptime_s: now.mono.as_secs_f64(),

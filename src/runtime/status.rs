@@ -5,10 +5,12 @@ use crate::linux::cgroup::Enforcement;
 use crate::linux::plane::{Address, Queue};
 use crate::store::Writer;
 use crate::wire;
+use std::path::PathBuf;
 
 /// What the core does not know of itself.
 pub(super) struct Frame {
     pub app: String,
+    pub config: Option<PathBuf>,
     pub enforcement: Enforcement,
     pub store: wire::Store,
     pub uptime_s: f64,
@@ -18,6 +20,7 @@ pub(super) struct Frame {
 pub(super) fn status(view: View, frame: Frame) -> wire::Status {
     wire::Status {
         app: frame.app,
+        config: frame.config,
         release: view.release,
         state: view.state.to_owned(),
         uptime_s: milli(frame.uptime_s),

@@ -51,12 +51,14 @@ pub struct Origin {
     pub program: Option<PathBuf>,
     /// What it was called with, beginning with its own name and `run`.
     pub arguments: Vec<OsString>,
+    /// The file that its configuration is read from.
+    pub config: Option<PathBuf>,
 }
 
 impl Origin {
-    /// As this process was.
-    pub fn of_process() -> Self {
-        Self { program: own_path(), arguments: std::env::args_os().collect() }
+    /// As this process was, with this configuration.
+    pub fn of_process(config: Option<PathBuf>) -> Self {
+        Self { program: own_path(), arguments: std::env::args_os().collect(), config }
     }
 }
 

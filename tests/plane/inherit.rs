@@ -176,6 +176,8 @@ fn what_was_kept_has_its_queue_and_its_place() {
     next.take_kept(kept);
     assert_eq!(next.worth_keeping().len(), 2);
     assert_eq!(next.settle_adopted(Some(&Listening::now().unwrap())), []);
+    let queue = next.queue(&Address::Inet(address)).unwrap();
+    assert_eq!((queue.queued, queue.dropped), (5, 0), "own probes turn nobody away");
     let first = inherit(&mut next, id(3));
     assert_eq!((inode(&first), accepted([&first])), (second, [5]), "the longest queue first");
     let other = inherit(&mut next, id(4));

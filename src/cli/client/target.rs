@@ -1,7 +1,9 @@
 //! Which supervisor a command means.
 
+use super::call;
 use crate::cli::{Failure, place};
 use crate::http::Places;
+use crate::http::places::lives;
 use std::path::{Path, PathBuf};
 
 /// The options that choose a supervisor.
@@ -54,9 +56,17 @@ fn none(places: &Places) -> Failure {
 }
 
 /// The control socket of the application that a config file describes: `control.socket`, else the
-/// live socket named after `app.name`.
+/// live socket named after `app.name`. What runs may have been started before the file came to say that, and
+/// keeps its place until it is started again: then it is known by the file.
 fn socket_of_config(file: &Path, places: &Places) -> Result<PathBuf, Failure> {
     let config = place::config_of(file)?;
     let named = config.control.socket.or_else(|| places.find(&config.app.name));
-    named.ok_or_else(|| none(places))
+    if let Some(live) = named.as_ref().filter(|path| lives(path)) {
+        return Ok(live.clone());
+    }
+    let file = place::lasting(file)?;
+    let is_of_file = |socket: &PathBuf| {
+        call::status(socket).is_ok_and(|status| status.config.as_ref() == Some(&file))
+    };
+    places.discover().into_iter().find(is_of_file).or(named).ok_or_else(|| none(places))
 }

@@ -55,6 +55,7 @@ fn full_status() -> Status {
     };
     Status {
         app: "shop".into(),
+        config: None,
         release: Some("1.4.2".into()),
         state: "degraded".into(),
         uptime_s: 187_301.5,

@@ -133,6 +133,7 @@ fn worker(slot: u32, state: &str, anon_mib: u64, verdict: &str) -> Worker {
 fn status(workers: Vec<Worker>) -> Status {
     Status {
         app: "shop".to_owned(),
+        config: None,
         release: None,
         state: "running".to_owned(),
         uptime_s: 60.0,

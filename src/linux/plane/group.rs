@@ -55,6 +55,8 @@ pub(super) struct Member {
     pub inode: u64,
     /// The live worker that has it; free without one.
     pub holder: Option<WorkerId>,
+    /// Of what its socket turned away, what was stanch's own ([`order`](super::order)).
+    pub own_probes: u64,
 }
 
 /// The members stand in the order in which they began to listen, which is the kernel's order: an
@@ -114,7 +116,7 @@ impl Group {
     /// Takes in a socket that has just begun to listen. Returns its index.
     pub fn join(&mut self, socket: OwnedFd, holder: Option<WorkerId>) -> Result<usize, Errno> {
         let inode = socket::inode(&socket)?;
-        self.members.push(Member { socket, inode, holder });
+        self.members.push(Member { socket, inode, holder, own_probes: 0 });
         Ok(self.members.len() - 1)
     }
 

@@ -72,7 +72,7 @@ impl Plane {
             for (place, holder) in members {
                 let socket = luggage.take(place)?;
                 let inode = socket::inode(&socket)?;
-                group.members.push(Member { socket, inode, holder });
+                group.members.push(Member { socket, inode, holder, own_probes: 0 });
             }
             self.groups.push(group);
         }

@@ -51,14 +51,19 @@ impl Plane {
     /// [`settle_adopted`](Self::settle_adopted).
     pub fn take_kept(&mut self, kept: Vec<Kept>) {
         for Kept { name, fd } in kept {
-            let outcome = match name.starts_with(PREFIX) {
-                true => self.take_one(fd),
-                // What becomes of it is up to its unit.
-                false => Err(Errno::EOPNOTSUPP),
-            };
-            if let Err(errno) = outcome {
+            if !name.starts_with(PREFIX) {
+                tracing::warn!(
+                    name,
+                    "a descriptor that stanch did not send to be kept is not taken: it makes its sockets \
+                     itself, and can use none of a .socket unit"
+                );
+            } else if let Err(errno) = self.take_one(fd) {
                 let why = errno.desc();
-                tracing::warn!(name, why, "a socket from the service manager is not taken");
+                tracing::warn!(
+                    name,
+                    why,
+                    "a socket that the service manager kept is not taken back"
+                );
             }
         }
     }
@@ -100,7 +105,7 @@ impl Plane {
         let v6only = address.is_ipv6()
             && option(libc::IPPROTO_IPV6, libc::IPV6_V6ONLY).is_ok_and(|on| on != 0);
         let key = Key { address, v6only };
-        let member = Member { socket, inode, holder };
+        let member = Member { socket, inode, holder, own_probes: 0 };
         match self.groups.iter_mut().find(|group| group.key == key) {
             Some(group) => group.members.push(member),
             None => self.groups.push(Group { key, members: vec![member] }),

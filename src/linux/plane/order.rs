@@ -41,6 +41,7 @@ pub(super) fn restore(group: &mut Group, ipv4_elsewhere: bool) -> Result<(), Err
     }
     let filter = steering::probe_filter();
     let filtered = group.members.iter().try_for_each(|m| socket::attach_filter(&m.socket, &filter));
+    let before = drops(group);
     let order = filtered.and_then(|()| {
         order(group, ipv4_elsewhere).or_else(|_| {
             let all: Vec<_> = (0..group.members.len() as u16).map(|i| (i, Weight::FULL)).collect();
@@ -48,6 +49,12 @@ pub(super) fn restore(group: &mut Group, ipv4_elsewhere: bool) -> Result<(), Err
             order(group, ipv4_elsewhere)
         })
     });
+    if let (Ok(before), Ok(after)) = (before, drops(group)) {
+        for (member, (before, after)) in group.members.iter_mut().zip(before.into_iter().zip(after))
+        {
+            member.own_probes += after.saturating_sub(before);
+        }
+    }
     for member in &group.members {
         // One that could not be attached cannot be detached.
         let _ = socket::detach_filter(&member.socket);

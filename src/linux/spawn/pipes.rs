@@ -6,6 +6,7 @@
 //! has a reader as long as it has a writer, and its end is seen as before, when the last of the worker's
 //! descriptors is closed. While nobody reads, lines wait in the pipe, and a worker that fills it waits;
 //! the next supervisor opens it anew ([`reopen`]) and loses none.
+#![allow(unsafe_code)]
 
 use crate::linux::procfs::{ProcessId, Procfs};
 use nix::fcntl::{FcntlArg, OFlag, fcntl, open};
@@ -13,7 +14,7 @@ use nix::sys::stat::Mode;
 use nix::unistd::pipe2;
 use std::fs;
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 
 /// What waits while nobody reads. The kernel's usual 64 KiB are soon full; more than this would soon
 /// be over what one user may have in all pipes (`fs.pipe-user-pages-soft`, 64 MiB).
@@ -47,6 +48,15 @@ pub fn reopen(procfs: &Procfs, leader: ProcessId, number: RawFd) -> Option<Owned
     (procfs.identify(leader.pid) == Some(leader)).then_some(end)
 }
 
+/// How many bytes wait in a pipe; 0 where that cannot be told.
+pub fn waiting(pipe: impl AsFd) -> usize {
+    nix::ioctl_read_bad!(readable, nix::libc::FIONREAD, nix::libc::c_int);
+    let mut bytes = 0;
+    // SAFETY: the kernel writes an int, to a local that outlives the call.
+    let told = unsafe { readable(pipe.as_fd().as_raw_fd(), &raw mut bytes) };
+    told.ok().and_then(|_| usize::try_from(bytes).ok()).unwrap_or(0)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -61,6 +71,7 @@ mod tests {
         let (procfs, us) = (Procfs::default(), getpid());
         let us = procfs.identify(us).unwrap();
         let reader = reopen(&procfs, us, worker.as_raw_fd()).expect("it is a pipe of ours");
+        assert_eq!(waiting(&reader), 14);
         let mut text = [0; 64];
         assert_eq!(read(&reader, &mut text), Ok(14));
         assert_eq!(&text[..14], b"said meanwhile");

@@ -18,6 +18,7 @@ use super::lock::lock;
 use super::tail::TailWriter;
 use crate::config::Log as LogConfig;
 use crate::core::WorkerId;
+use crate::linux::spawn;
 pub use file::{open_aside, set_aside};
 use jiff::Timestamp;
 pub use own::trace;
@@ -177,9 +178,10 @@ impl Output {
         let Remainder { worker, stream, pipe, text, dropped } = remainder;
         let source = Source { worker, stream };
         let second = Second { begun: Instant::now(), lines: 0 };
+        let waiting = spawn::waiting(&pipe);
         let (queue, rules) = (self.queue.clone(), Arc::clone(&self.rules));
         let halted = self.halted.subscribe();
-        let relay = Relay { source, queue, rules, text, dropped, second, tail, halted };
+        let relay = Relay { source, queue, rules, text, dropped, second, waiting, tail, halted };
         match pipe::Receiver::from_owned_fd(pipe) {
             Ok(pipe) => {
                 let mut relays = self.relays();
@@ -236,6 +238,8 @@ struct Relay {
     /// Lines dropped and not yet told.
     dropped: u64,
     second: Second,
+    /// Bytes that were printed before anybody read, at whatever rate.
+    waiting: usize,
     tail: TailWriter,
     halted: watch::Receiver<bool>,
 }
@@ -295,6 +299,7 @@ impl Relay {
                 }
                 self.pass_on(std::mem::take(&mut text)).await;
             }
+            self.waiting = self.waiting.saturating_sub(taken);
             if ended {
                 break;
             }
@@ -314,7 +319,7 @@ impl Relay {
 
     async fn pass_on(&mut self, text: Vec<u8>) {
         self.tail.push(self.source.stream, &text);
-        if self.second.is_over(self.rules.flood_limit()) {
+        if self.waiting == 0 && self.second.is_over(self.rules.flood_limit()) {
             self.dropped += 1;
             return;
         }
