@@ -324,6 +324,28 @@ fn new_events_are_followed() {
     }
 }
 
+/// Nothing new can come of it, and who waits for that shall know.
+#[test]
+fn a_store_that_goes_is_not_followed_in_silence() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = store(folder.path());
+    let mut child = Command::new(env!("CARGO_BIN_EXE_stanch"))
+        .args(["incidents", "--store"])
+        .arg(&path)
+        .args(["events", "--json", "--follow", "--last", "1"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut first = String::new();
+    BufReader::new(child.stdout.take().unwrap()).read_line(&mut first).unwrap();
+    std::fs::rename(&path, folder.path().join("old.db")).unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(said.contains("is not at its place any more"), "{said}");
+}
+
 #[test]
 fn verify_names_the_break() {
     let folder = tempfile::tempdir().unwrap();

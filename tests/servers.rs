@@ -206,3 +206,66 @@ scenarios! {
     go: Server::Go,
     python_http: Server::PythonHttp,
 }
+
+/// A worker hangs for a while, and no other can be started meanwhile: it is not given up for well, and has its
+/// connections again when it answers.
+fn comes_back(workers: usize) {
+    let (place, address) = (Place::new(), free_address());
+    let broken = place.file("broken");
+    let server = Server::PythonHttp.app(address).command.join(" ");
+    let script = format!("test ! -e {} || exit 3; exec {server}", broken.display());
+    let app = App::new(["sh", "-c", &script]).toml("scene", workers as u32);
+    let config = format!(
+        r#"{app}
+        [listen]
+        address = ["{address}"]
+        mode = "takeover"
+        [health]
+        path = "/"
+        interval = "100ms"
+        timeout = "500ms"
+        failures = 2
+        [restart]
+        backoff_max = "100ms"
+        "#
+    );
+    let mut stanch = Stanch::start_in(place, &config, Output::Log);
+    stanch.wait_ready(workers);
+    let pid = stanch.workers()[0]["pid"].as_i64().expect("it has a pid") as i32;
+    std::fs::write(&broken, "").expect("can be written");
+    kill(pid, Signal::SIGSTOP);
+    let of = |stanch: &Stanch, kind: &str| {
+        stanch.events().into_iter().filter(|event| event["kind"] == kind).count()
+    };
+    // The probes between two tries find it as it is.
+    stanch.wait_until("it is tried three times", |stanch| {
+        (of(stanch, "roll_aborted") >= 3).then_some(())
+    });
+    assert_eq!(of(&stanch, "worker_ready"), workers, "nobody is well");
+
+    kill(pid, Signal::SIGCONT);
+    stanch.wait_until("it is well", |stanch| {
+        stanch.event(&["worker_ready"], |event| {
+            event["pid"] == pid && event["reason"] == "answers its probes again"
+        })
+    });
+    stanch.wait_until("it serves", |_| {
+        let response = get(address, "/", REQUEST).ok()?;
+        (response.pid() == pid).then_some(())
+    });
+    std::fs::remove_file(&broken).expect("it is there");
+    let restarted = stanch.command(&["restart"]);
+    assert_eq!(restarted.code, Some(0), "{restarted:?}");
+    assert_ne!(get(address, "/", REQUEST).expect("it answers").pid(), pid);
+    stanch.stop_clean();
+}
+
+#[test]
+fn the_only_one_that_hangs_comes_back() {
+    comes_back(1);
+}
+
+#[test]
+fn one_of_two_that_hangs_comes_back() {
+    comes_back(2);
+}

@@ -46,6 +46,11 @@ pub enum Action {
         /// Which worker.
         worker: WorkerId,
     },
+    /// It answers again, and nobody came in its place: give it its queues back.
+    Reclaim {
+        /// Which worker.
+        worker: WorkerId,
+    },
     /// Send the stop signal to the tree.
     Stop {
         /// Which worker.

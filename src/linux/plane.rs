@@ -114,7 +114,7 @@ use super::seccomp::NotifyFd;
 #[cfg(doc)]
 use super::{seccomp, steering};
 use crate::core::{Weight, WorkerId};
-use group::{Group, Standing};
+use group::{Group, Member, Standing};
 use nix::errno::Errno;
 use path::PathListener;
 use socket::Key;
@@ -323,16 +323,35 @@ impl Plane {
     /// The worker hangs and is to be replaced: what waits in its queues goes to the admitted ones where
     /// the kernel can do that (see `plane::group`); else its members become those of the next worker, queues
     /// included. For once two live workers share an open file then; this one does not accept, and would
-    /// only do the same with it if it did.
+    /// only do the same with it if it did. If nobody comes it may have them [back](Self::reclaim).
     ///
     /// # Errors
     /// [`PlaneError::Steer`].
     pub fn abandon(&mut self, worker: WorkerId) -> Result<(), PlaneError> {
+        self.give_up(worker, Some(worker))
+    }
+
+    /// The worker answers again before anybody came in its place: members that it gave up and that are free are
+    /// its own once more. (A queue that the kernel has moved took the socket with it: that one stays deaf.)
+    ///
+    /// # Errors
+    /// [`PlaneError::Steer`].
+    pub fn reclaim(&mut self, worker: WorkerId) -> Result<(), PlaneError> {
+        for member in self.groups.iter_mut().flat_map(|group| &mut group.members) {
+            if member.holder.is_none() && member.lender == Some(worker) {
+                member.holder = member.lender.take();
+            }
+        }
+        self.steer()
+    }
+
+    fn give_up(&mut self, worker: WorkerId, lender: Option<WorkerId>) -> Result<(), PlaneError> {
         let standing = &self.standing;
         let admitted = |holder| standing.get(&holder).is_some_and(|s| s.weight().is_some());
         for group in &mut self.groups {
             let Some(index) = group.held_by(worker) else { continue };
-            group.members[index].holder = None;
+            let member = &mut group.members[index];
+            (member.holder, member.lender) = (None, lender.or(member.lender));
             if group.members.iter().any(|member| member.holder.is_some_and(admitted)) {
                 group.hand_queues_on();
             }
@@ -350,15 +369,18 @@ impl Plane {
     pub fn release(&mut self, worker: WorkerId) -> Result<(), PlaneError> {
         self.standing.remove(&worker);
         self.calls.remove(&worker);
-        if self.closing { self.let_go(worker) } else { self.abandon(worker) }
+        for member in self.groups.iter_mut().flat_map(|group| &mut group.members) {
+            member.lender.take_if(|lender| *lender == worker);
+        }
+        if self.closing { self.let_go(worker) } else { self.give_up(worker, None) }
     }
 
     /// How to connect to this worker and no other, admitted or not; `None` before it has bound a TCP
-    /// address.
+    /// address, and when another has what it gave up.
     pub fn probe_target(&self, worker: WorkerId) -> Option<ProbeTarget> {
         self.groups.iter().find_map(|group| {
             let ipv4_elsewhere = self.ipv4_bound(group.key.address.port());
-            ProbeTarget::new(group, group.held_by(worker)?, ipv4_elsewhere)
+            ProbeTarget::new(group, group.reached_at(worker)?, ipv4_elsewhere)
         })
     }
 
@@ -510,7 +532,7 @@ impl Plane {
             .groups
             .iter()
             .filter(|group| {
-                let holders = group.members.iter().filter_map(|member| member.holder);
+                let holders = group.members.iter().filter_map(Member::worker);
                 holders.into_iter().any(|holder| self.standing_of(holder).weight().is_some())
             })
             .map(|group| group.key.address.port())

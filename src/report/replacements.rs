@@ -18,6 +18,8 @@ pub(super) struct Replacement {
     pub age_s: Option<f64>,
     /// When its replacement was verified ready.
     pub ready_at: Option<Timestamp>,
+    /// Whether it served until then.
+    pub overlapped: bool,
     /// From the start of the replacement until it was ready, in seconds.
     pub start_s: Option<f64>,
     /// When it had ended.
@@ -55,10 +57,14 @@ fn follow(dossier: &Dossier, worker: WorkerId, record: &Record) -> Replacement {
         .iter()
         .rev()
         .find(|other| other.kind == Kind::WorkerReady && self::worker(other) == Some(next));
+    let killed = record.kind != Kind::DrainStarted;
+    let mut of_it = dossier.own().filter(|other| self::worker(other) == Some(worker));
+    let hung = of_it.any(|other| other.kind == Kind::WorkerHung && other.at <= record.at);
     Replacement {
         worker,
         at: record.at,
-        killed: record.kind != Kind::DrainStarted,
+        killed,
+        overlapped: !killed && !hung && ready.is_some_and(|ready| ready.at <= record.at),
         // The newest sample may be much older than the end at a limit.
         growth_kib: figure(record, "peak_kib").or_else(|| figure(record, "growth_kib")),
         age_s: figure(record, "age_s"),

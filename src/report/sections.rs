@@ -131,21 +131,32 @@ fn impact(dossier: &Dossier) -> Vec<Block> {
         .map(|(what, n, unit)| format!("{what}: {}", count(n, unit)))
         .collect();
     let mut blocks = Vec::new();
-    if told.is_empty() && below_s == 0.0 {
+    let serving = serving(dossier);
+    // What it has cost until now is counted once a minute.
+    let lasts = dossier.incident.state == IncidentState::Open && dossier.stopped_at().is_none();
+    let uncounted = lasts && serving.is_some();
+    if told.is_empty() && below_s == 0.0 && !uncounted {
         blocks.push(Block::Text(
             "None that stanch can see: no connection was cut, refused or dropped, and none of its \
              slots was without a worker."
                 .to_owned(),
         ));
     } else {
-        let below = match below_s {
-            0.0 => "no slot was without a worker at any time".to_owned(),
-            _ => format!("fewer workers served than shall, for {}", span(below_s)),
+        let below = match (below_s > 0.0, uncounted) {
+            (false, false) => "no slot was without a worker at any time".to_owned(),
+            (false, true) => {
+                "fewer workers serve than shall; the time is counted each minute".to_owned()
+            }
+            (true, false) => format!("fewer workers served than shall, for {}", span(below_s)),
+            (true, true) => format!(
+                "fewer workers serve than shall, for {} when that was last counted, which is each minute",
+                span(below_s)
+            ),
         };
         blocks.push(Block::List(told.into_iter().chain([below]).collect()));
     }
-    if below_s > 0.0 {
-        blocks.extend(serving(dossier));
+    if below_s > 0.0 || uncounted {
+        blocks.extend(serving);
     }
     blocks.extend(probes(dossier));
     blocks
@@ -154,7 +165,8 @@ fn impact(dossier: &Dossier) -> Vec<Block> {
 fn root_cause(dossier: &Dossier, replaced: &[Replacement]) -> Vec<Block> {
     let first = match dossier.incident.kind.as_str() {
         "leak" => own(dossier, Kind::LeakConfirmed).next(),
-        "memory_limit" => own(dossier, Kind::MemoryHardLimit)
+        "memory_limit" => own(dossier, Kind::MemoryOomKilled)
+            .chain(own(dossier, Kind::MemoryHardLimit))
             .chain(own(dossier, Kind::MemorySoftLimit))
             .chain(own(dossier, Kind::MemoryTotalLimit))
             .next(),
@@ -258,8 +270,13 @@ fn resolution(dossier: &Dossier, replaced: &[Replacement]) -> Vec<Block> {
     if !starts.is_empty() {
         let mean = starts.iter().sum::<f64>() / starts.len() as f64;
         let longest = starts.iter().fold(0.0f64, |a, b| a.max(*b));
+        let until_then = match replaced.iter().filter(|one| one.overlapped).count() {
+            0 => String::new(),
+            all if all == starts.len() => ", and the old one served until then".to_owned(),
+            some => format!(", and {some} of {} old ones served until then", starts.len()),
+        };
         told.push(format!(
-            "A new worker took {} to come up (at most {}), and the old one served until then.",
+            "A new worker took {} to come up (at most {}){until_then}.",
             span(mean),
             span(longest)
         ));

@@ -226,10 +226,25 @@ fn an_outage_in_which_no_worker_came_up_is_no_none() {
     dossier.records.push(record(0.0, Kind::WorkerStartFailed, failed, json!({})));
     dossier.made_at = at(65.0);
     let text = markdown(&post_mortem(&dossier));
-    assert_eq!(lines(&text, "fewer workers served than shall, for 1 min 5 s"), 1, "{text}");
+    assert_eq!(lines(&text, "fewer workers serve than shall, for 1 min 5 s when"), 1, "{text}");
     assert_eq!(lines(&text, "served, of 2"), 1, "{text}");
     assert_eq!(lines(&text, "2023-11-14 22:13:20  0"), 1, "{text}");
     assert_eq!(lines(&text, "**Duration:** 1 min 5 s so far"), 1, "{text}");
+}
+
+/// What it costs is counted each minute, and this is the first one.
+#[test]
+fn an_outage_that_has_just_begun_is_no_none() {
+    let mut dossier = leak(0);
+    dossier.incident.state = IncidentState::Open;
+    dossier.made_at = at(20.0);
+    let crash = record(1.0, Kind::WorkerCrashed, Some(WorkerId::new(0, 1)), json!({}));
+    dossier.records.push(crash);
+    dossier.incident.impact.clear();
+    let text = markdown(&post_mortem(&dossier));
+    assert_eq!(lines(&text, "None that stanch can see"), 0, "{text}");
+    assert_eq!(lines(&text, "the time is counted each minute"), 1, "{text}");
+    assert_eq!(lines(&text, "Slots of the incident that served"), 1, "{text}");
 }
 
 #[test]
@@ -445,14 +460,26 @@ fn who_answered_the_probes_is_drawn() {
     assert_eq!(lines(&text(&dossier), "Health probes"), 0);
     let hung = json!({ "failed_probes": 3, "failing_s": 20.0 });
     dossier.records.push(record(0.0, Kind::WorkerHung, old, hung));
-    dossier.records.push(record(1.0, Kind::WorkerReady, new, json!({})));
+    let took = json!({ "start_ms": 900 });
+    dossier.records.push(record(1.0, Kind::WorkerReady, new, took));
     dossier.records.push(record(2.0, Kind::DrainStarted, old, json!({})));
     dossier.records.push(record(3.0, Kind::WorkerRetired, old, json!({})));
     dossier.made_at = at(60.0);
     let text = text(&dossier);
-    let told = "worker 0.1    3 probes failed, from 2023-11-14 22:13:00 to 2023-11-14 22:13:22";
+    let told = "worker 0.1    did not answer from 2023-11-14 22:13:00 to 2023-11-14 22:13:22";
     assert_eq!(lines(&text, told), 1, "{text}");
     assert_eq!(lines(&text, "worker 0.2    answered"), 1, "{text}");
+    assert_eq!(lines(&text, "A new worker took 900 ms to come up"), 1, "{text}");
+    assert_eq!(lines(&text, "the old one served"), 0, "{text}");
+    // One whose end nobody saw, in an earlier life of the supervisor.
+    let gone = Some(WorkerId::new(0, 0));
+    let earlier = [(-900.0, Kind::WorkerReady), (-800.0, Kind::UnrecordedAction)];
+    let earlier = earlier.map(|(offset_s, kind)| Record {
+        incident: None,
+        ..record(offset_s, kind, gone, json!({}))
+    });
+    dossier.records.splice(0..0, earlier);
+    assert_eq!(lines(&markdown(&post_mortem(&dossier)), "worker 0.0"), 0);
     // Until it was found out, too.
     assert_eq!(lines(&text, "2023-11-14 22:13:00  0"), 1, "{text}");
     assert_eq!(lines(&text, "2023-11-14 22:13:21  1"), 1, "{text}");

@@ -114,6 +114,7 @@ impl Executor {
             news: news.clone(),
             plane: Arc::clone(plane),
             notices: notices.clone(),
+            reached: false,
             bound: watch::channel(true).1,
             events: events.clone(),
         };

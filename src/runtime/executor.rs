@@ -109,6 +109,7 @@ impl Executor {
                     self.steer("admit", worker, |plane, worker| plane.admit(worker, weight));
                 }
                 Action::Abandon { worker } => self.steer("abandon", worker, Plane::abandon),
+                Action::Reclaim { worker } => self.steer("reclaim", worker, Plane::reclaim),
                 Action::Divert { worker, drain } => {
                     self.steer("divert", worker, Plane::divert);
                     if drain {

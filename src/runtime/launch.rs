@@ -182,7 +182,8 @@ impl Surroundings {
         let _ = self.events.send(Message::Launched { worker, outcome }).await;
         if runs {
             let Surroundings { config, news, plane, events, notices, .. } = self;
-            Prober { worker, config, news, plane, bound, notices, events }.run().await;
+            let reached = false;
+            Prober { worker, config, news, plane, reached, bound, notices, events }.run().await;
         }
     }
 

@@ -35,7 +35,7 @@ use tokio::task::spawn_blocking;
 const WHOLE: u64 = 256 * 1024 * 1024;
 
 /// Variables that differ from start to start, or from slot to slot, with nothing changed: what systemd,
-/// shells and stanch say of a single run.
+/// shells and stanch say of a single run. And the name of the release, which is a suspect of its own.
 const PASSING: &[&str] = &[
     "INVOCATION_ID",
     "JOURNAL_STREAM",
@@ -43,6 +43,7 @@ const PASSING: &[&str] = &[
     "OLDPWD",
     "PWD",
     "SHLVL",
+    "STANCH_RELEASE",
     "SYSTEMD_EXEC_PID",
     "_",
 ];
@@ -79,7 +80,9 @@ impl Hasher {
             files: Mutex::default(),
             turn: Turn::default(),
         };
-        hasher.configuration = hasher.short([format!("{config:?}").as_bytes()]);
+        let mut unnamed = config.clone();
+        unnamed.settings.release = None;
+        hasher.configuration = hasher.short([format!("{unnamed:?}").as_bytes()]);
         hasher.host =
             hasher.short([format!("{kernel:?} {memory_kib:?} {processors:?}").as_bytes()]);
         hasher
@@ -239,10 +242,13 @@ mod tests {
         assert_eq!(hasher.of(&plan), first);
 
         let mut passing = plan.clone();
-        for name in ["INVOCATION_ID", "PWD", "NOTIFY_SOCKET"] {
+        for name in ["INVOCATION_ID", "PWD", "NOTIFY_SOCKET", "STANCH_RELEASE"] {
             passing.environment.set(name, "77");
         }
         assert_eq!(hasher.of(&passing), first);
+        let mut released = config.clone();
+        released.settings.release = Some("77".into());
+        assert_eq!(self::hasher(&released).of(&passing), first);
         let mut rotated = plan.clone();
         rotated.environment.set("TOKEN", "hunter3");
         let other = hasher.of(&rotated);

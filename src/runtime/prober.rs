@@ -38,6 +38,8 @@ pub(super) struct Prober {
     /// What is in force.
     pub news: watch::Receiver<Arc<Config>>,
     pub plane: Arc<Mutex<Plane>>,
+    /// A probe found its supervised address.
+    pub reached: bool,
     /// Turns true when the worker has a supervised address.
     pub bound: watch::Receiver<bool>,
     /// Tells when the worker says that it is ready.
@@ -54,6 +56,8 @@ enum Target {
     Unix(PathBuf),
     /// Nobody: the application has no address that stanch knows of.
     Nobody,
+    /// It had one, and another has that now.
+    Lost,
 }
 
 impl Prober {
@@ -123,7 +127,7 @@ impl Prober {
     }
 
     /// Probes until one succeeds.
-    async fn until_answering(&self, path: Option<String>) -> bool {
+    async fn until_answering(&mut self, path: Option<String>) -> bool {
         let mut obstacle = String::new();
         loop {
             let limit = self.config.settings.ready_timeout;
@@ -150,11 +154,13 @@ impl Prober {
     }
 
     /// One probe: an HTTP GET, or without a path a connection that the worker accepts.
-    async fn probe(&self, path: Option<&str>, limit: Duration) -> Result<(), String> {
+    async fn probe(&mut self, path: Option<&str>, limit: Duration) -> Result<(), String> {
         let target = self.target();
+        self.reached |= matches!(target, Target::Steered(_));
         let probe = async {
             match (target, path) {
                 (Target::Nobody, _) => Ok(()),
+                (Target::Lost, _) => Err("it has no supervised address any more".to_owned()),
                 (Target::Unix(socket), None) => connect_unix(&socket).await.map(drop),
                 (Target::Unix(socket), Some(path)) => {
                     get(connect_unix(&socket).await?, "localhost", path).await
@@ -186,9 +192,11 @@ impl Prober {
             (ListenMode::Takeover | ListenMode::Inherit, Some(ListenAddress::Unix(path))) => {
                 Target::Unix(path.clone())
             }
-            (ListenMode::Takeover | ListenMode::Inherit, _) => {
-                steered().map_or(Target::Nobody, Target::Steered)
-            }
+            (ListenMode::Takeover | ListenMode::Inherit, _) => match steered() {
+                Some(target) => Target::Steered(target),
+                None if self.reached => Target::Lost,
+                None => Target::Nobody,
+            },
             (ListenMode::Port | ListenMode::None, None) => Target::Nobody,
             (_, Some(ListenAddress::Unix(path))) => Target::Unix(path.clone()),
             (ListenMode::Port, Some(ListenAddress::Tcp(_))) => {

@@ -8,6 +8,7 @@ use super::rows::Vouched;
 use super::samples::{Life, StoredSample};
 use super::schema::{Version, is_damage, open_for_reading, refine, version};
 use super::shape;
+use super::touch::Files;
 use crate::core::{IncidentId, Kind, Record, Sample, Slot, WorkerId};
 use jiff::Timestamp;
 use rusqlite::types::Value;
@@ -22,6 +23,7 @@ use std::time::Duration;
 pub struct Reader {
     pub(super) connection: Connection,
     pub(super) path: PathBuf,
+    files: Files,
 }
 
 /// An event as it stands in the store.
@@ -109,7 +111,13 @@ impl Reader {
     /// Opens the store at `path`. It is not created, changed, or locked against its writer; SQLite
     /// may leave an empty `-wal` and a `-shm` file beside it, which the next writer takes away.
     pub fn open(path: &Path) -> Result<Reader, StoreError> {
-        Ok(Reader { connection: open_for_reading(path)?, path: path.into() })
+        let files = Files::of(path);
+        Ok(Reader { connection: open_for_reading(path)?, path: path.into(), files })
+    }
+
+    /// Whether its file has been removed or replaced since, so that nothing new can come of it.
+    pub fn is_replaced(&self) -> bool {
+        self.files.is_replaced()
     }
 
     /// Hands the events to `visit`, oldest first, until it fails.

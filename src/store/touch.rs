@@ -53,6 +53,12 @@ impl Files {
         }
     }
 
+    /// Whether another store has its place now, or none.
+    pub fn is_replaced(&self) -> bool {
+        let identity = |state: Option<State>| state.map(|state| state.identity);
+        identity(state(&self.path)) != identity(self.store)
+    }
+
     /// What was done to them since then.
     pub fn touched(&self) -> Touched {
         let now = Self::of(&self.path);

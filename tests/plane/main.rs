@@ -277,6 +277,29 @@ fn the_queue_of_a_hung_worker_goes_to_its_replacement() {
 }
 
 #[test]
+fn who_hung_has_its_queue_again_when_nobody_came() {
+    let port = free_port();
+    let address = local(port);
+    let mut stage = Stage::new(&[&address.to_string()]);
+    let command = python("plain", "127.0.0.1", port);
+    let command = words(&command);
+    stage.start_listening(id(1), &command);
+    stage.plane.admit(id(1), Weight::FULL).unwrap();
+    stage.plane.abandon(id(1)).unwrap();
+    assert!(stage.plane.probe_target(id(1)).is_some(), "nobody has it yet");
+    stage.start_listening(id(2), &command);
+    assert!(stage.plane.probe_target(id(1)).is_none(), "the next one has it");
+    stage.kill(id(2));
+    assert!(stage.plane.probe_target(id(1)).is_some(), "and has it no more");
+    stage.plane.reclaim(id(1)).unwrap();
+    stage.start_listening(id(3), &command);
+    stage.kill(id(3));
+    for _ in 0..50 {
+        assert_eq!(ask(address).unwrap(), "0.1", "it shares with nobody");
+    }
+}
+
+#[test]
 fn connections_wait_while_no_worker_lives() {
     let port = free_port();
     let address = local(port);

@@ -266,6 +266,7 @@ impl Invariants {
                 self.admitted.insert(*worker);
             }
             Action::Abandon { worker }
+            | Action::Reclaim { worker }
             | Action::TakeBaseline { worker }
             | Action::TakeLook { worker } => {
                 self.check_ours(*worker);

@@ -357,6 +357,7 @@ impl World {
                 | Action::TakeLook { .. }
                 | Action::Admit { .. }
                 | Action::Abandon { .. }
+                | Action::Reclaim { .. }
                 | Action::Divert { drain: false, .. }
                 | Action::Reconfigure
                 | Action::CloseListeners

@@ -67,6 +67,13 @@ pub(super) fn events(reader: &Reader, which: Which, format: Format) -> Result<()
                 return Ok(());
             }
             out.flush()?;
+            if reader.is_replaced() {
+                return Err(Stop::Failed(Failure::Refused(
+                    "the store that was followed is not at its place any more; what is there now begins anew: \
+                     follow that"
+                        .to_owned(),
+                )));
+            }
             std::thread::sleep(FOLLOW_PAUSE);
             filter = EventFilter { after: seen, last: None, ..filter };
         }

@@ -2,7 +2,7 @@
 
 use super::super::incidents::{Sighting, Topic};
 use super::super::worker::{Cause, Due, State};
-use super::super::{Figures, IncidentId, Kind, Now, WorkerId};
+use super::super::{Action, Figures, IncidentId, Kind, Now, WorkerId};
 use super::rolling::ABORTED_PAUSE_MAX;
 use super::{About, Supervisor, figures};
 use std::time::Duration;
@@ -25,8 +25,14 @@ impl Supervisor {
             Err(error) => error,
         };
         worker.failed_probes += 1;
+        if let Some(Due { cause: Cause::Hang, incident: Some(incident), .. }) = &worker.due {
+            // Those until then were counted when it was taken for hung.
+            let incident = incident.clone();
+            self.book.add_impact(now, &incident, "probes_failed", 1);
+            return;
+        }
         let failing = now.mono.since(*worker.failing_since.get_or_insert(now.mono));
-        if worker.failed_probes < limit || worker.is_hung() {
+        if worker.failed_probes < limit {
             return;
         }
         let failures = worker.failed_probes;
@@ -91,6 +97,7 @@ impl Supervisor {
             return;
         }
         let incident = worker.due.take().and_then(|due| due.incident);
+        self.actions.push(Action::Reclaim { worker: id });
         let about = About::Worker(id, None);
         self.record(now, Kind::WorkerReady, about, incident, reason, Figures::new());
     }

@@ -55,8 +55,21 @@ pub(super) struct Member {
     pub inode: u64,
     /// The live worker that has it; free without one.
     pub holder: Option<WorkerId>,
+    /// A live worker that had it until it was taken for hung, and has its socket still.
+    pub lender: Option<WorkerId>,
     /// Of what its socket turned away, what was stanch's own ([`order`](super::order)).
     pub own_probes: u64,
+}
+
+impl Member {
+    pub fn new(socket: OwnedFd, inode: u64, holder: Option<WorkerId>) -> Self {
+        Self { socket, inode, holder, lender: None, own_probes: 0 }
+    }
+
+    /// Who would accept what comes to it.
+    pub fn worker(&self) -> Option<WorkerId> {
+        self.holder.or(self.lender)
+    }
 }
 
 /// The members stand in the order in which they began to listen, which is the kernel's order: an
@@ -72,6 +85,11 @@ impl Group {
     /// The member that `worker` holds.
     pub fn held_by(&self, worker: WorkerId) -> Option<usize> {
         self.members.iter().position(|member| member.holder == Some(worker))
+    }
+
+    /// The member at which `worker` can be reached: one that it gave up, too, while nobody else has it.
+    pub fn reached_at(&self, worker: WorkerId) -> Option<usize> {
+        self.members.iter().position(|member| member.worker() == Some(worker))
     }
 
     /// The free member that the next worker should get: the one with the longest queue, since nobody
@@ -108,15 +126,15 @@ impl Group {
         }
     }
 
-    /// Whether no worker holds a member.
+    /// Whether no live worker has a member.
     pub fn is_abandoned(&self) -> bool {
-        self.members.iter().all(|member| member.holder.is_none())
+        self.members.iter().all(|member| member.worker().is_none())
     }
 
     /// Takes in a socket that has just begun to listen. Returns its index.
     pub fn join(&mut self, socket: OwnedFd, holder: Option<WorkerId>) -> Result<usize, Errno> {
         let inode = socket::inode(&socket)?;
-        self.members.push(Member { socket, inode, holder, own_probes: 0 });
+        self.members.push(Member::new(socket, inode, holder));
         Ok(self.members.len() - 1)
     }
 
@@ -127,7 +145,7 @@ impl Group {
         let with = |weight: fn(Standing) -> Option<Weight>| -> Vec<(u16, Weight)> {
             (0u16..)
                 .zip(&self.members)
-                .filter_map(|(index, m)| Some((index, weight(standing(m.holder?))?)))
+                .filter_map(|(index, m)| Some((index, weight(standing(m.worker()?))?)))
                 .collect()
         };
         let free = self.free().map(|index| (index as u16, Weight::FULL));

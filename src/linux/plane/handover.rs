@@ -40,7 +40,7 @@ impl Plane {
         let mut groups = Vec::new();
         for group in &self.groups {
             let members = group.members.iter();
-            let members = members.map(|member| Ok((luggage.put(&member.socket)?, member.holder)));
+            let members = members.map(|member| Ok((luggage.put(&member.socket)?, member.worker())));
             let members = members.collect::<io::Result<_>>()?;
             let Key { address, v6only } = group.key;
             groups.push(HeldGroup { address, v6only, members });
@@ -72,7 +72,7 @@ impl Plane {
             for (place, holder) in members {
                 let socket = luggage.take(place)?;
                 let inode = socket::inode(&socket)?;
-                group.members.push(Member { socket, inode, holder, own_probes: 0 });
+                group.members.push(Member::new(socket, inode, holder));
             }
             self.groups.push(group);
         }

@@ -105,7 +105,7 @@ impl Plane {
         let v6only = address.is_ipv6()
             && option(libc::IPPROTO_IPV6, libc::IPV6_V6ONLY).is_ok_and(|on| on != 0);
         let key = Key { address, v6only };
-        let member = Member { socket, inode, holder, own_probes: 0 };
+        let member = Member::new(socket, inode, holder);
         match self.groups.iter_mut().find(|group| group.key == key) {
             Some(group) => group.members.push(member),
             None => self.groups.push(Group { key, members: vec![member] }),

@@ -1,7 +1,7 @@
 //! The picture of health probes: which worker of an incident answered them when.
 
-use super::super::replacements::{figure, worker};
-use super::super::words::{count, second};
+use super::super::replacements::worker;
+use super::super::words::second;
 use super::super::{Block, Dossier, sign_of};
 use super::frame::Frame;
 use super::{LINES, clock, seconds, shortened};
@@ -18,7 +18,6 @@ struct Life {
     stretches: Vec<(Timestamp, Timestamp, bool)>,
     /// Since when, and whether it answers.
     present: Option<(Timestamp, bool)>,
-    failed: u64,
 }
 
 impl Life {
@@ -35,7 +34,7 @@ pub(in crate::report) fn probes(dossier: &Dossier) -> Option<Block> {
     let before = BEFORE.max(end.duration_since(began) / 10);
     let from = began.checked_sub(before).unwrap_or(began);
     let mut lives = lives(dossier, from, end);
-    if lives.iter().all(|(_, life)| life.failed == 0) {
+    if lives.iter().all(|(_, life)| life.stretches.iter().all(|(.., answered)| *answered)) {
         return None;
     }
     let lines = lives.iter().map(|(worker, life)| {
@@ -46,9 +45,9 @@ pub(in crate::report) fn probes(dossier: &Dossier) -> Option<Block> {
                 format!(" from {since} to {until}")
             })
             .collect();
-        let told = match life.failed {
-            0 => "answered".to_owned(),
-            failed => format!("{} failed,{}", count(failed, "probe"), failing.join(" and")),
+        let told = match failing.is_empty() {
+            true => "answered".to_owned(),
+            false => format!("did not answer{}", failing.join(" and")),
         };
         format!("worker {:<6} {told}", worker.to_string())
     });
@@ -78,6 +77,11 @@ pub(in crate::report) fn probes(dossier: &Dossier) -> Option<Block> {
 fn lives(dossier: &Dossier, from: Timestamp, end: Timestamp) -> Vec<(WorkerId, Life)> {
     let mut lives: BTreeMap<WorkerId, Life> = BTreeMap::new();
     for record in dossier.records.iter().filter(|record| record.at <= end) {
+        if matches!(record.kind, Kind::SupervisorStarted | Kind::SupervisorStopped) {
+            // Nobody asks; those that live are adopted, and told so.
+            let at = record.at.clamp(from, end);
+            lives.values_mut().for_each(|life| life.turn(at, None));
+        }
         let Some(worker) = worker(record) else { continue };
         let Some((at, answers)) = turn(record) else { continue };
         if dossier.incident.slots.contains(&worker.slot) {
@@ -87,8 +91,6 @@ fn lives(dossier: &Dossier, from: Timestamp, end: Timestamp) -> Vec<(WorkerId, L
                 ..Life::default()
             });
             life.turn(at.clamp(from, end), answers);
-            let failed = figure(record, "failed_probes").filter(|_| answers == Some(false));
-            life.failed += failed.unwrap_or(0.0) as u64;
         }
     }
     for life in lives.values_mut() {
@@ -107,6 +109,7 @@ fn turn(record: &Record) -> Option<(Timestamp, Option<bool>)> {
         Kind::DrainStarted
         | Kind::WorkerCrashed
         | Kind::WorkerRetired
+        | Kind::UnrecordedAction
         | Kind::MemoryHardLimit
         | Kind::MemoryOomKilled => Some((record.at, None)),
         _ => None,
