@@ -11,11 +11,12 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
-const NAMES: [&str; 18] = [
+const NAMES: [&str; 19] = [
     "takeover",
     "steering",
     "steering_ipv6",
     "moving_queues",
+    "recovery",
     "process_tree",
     "memory_limit",
     "memory_pressure",
@@ -213,6 +214,8 @@ fn without_ptrace_the_workers_of_another_user_are_out_of_reach() {
     told.assert("takeover", "missing", &found);
     told.assert("user", "ok", &[]);
     told.assert("hang_up", "limited", &[("remedy", "CAP_SYS_PTRACE")]);
+    let found = [("found", "EPERM"), ("means", "a gap"), ("remedy", "CAP_SYS_PTRACE")];
+    told.assert("recovery", "limited", &found);
     assert_eq!(told.code, Some(1));
 }
 

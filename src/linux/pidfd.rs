@@ -38,7 +38,7 @@ impl End {
 }
 
 /// Sends the signal if the process still exists; whether it was sent.
-pub(super) fn send(procfs: &Procfs, id: ProcessId, signal: Signal) -> bool {
+pub fn send(procfs: &Procfs, id: ProcessId, signal: Signal) -> bool {
     let Some(pidfd) = of(procfs, id) else { return false };
     // SAFETY: the descriptor is open for the length of the call; a null siginfo asks the kernel to
     // fill it in as kill(2) does.
@@ -55,7 +55,7 @@ pub(super) fn send(procfs: &Procfs, id: ProcessId, signal: Signal) -> bool {
 }
 
 /// A pidfd of this very process, if it still exists.
-pub(super) fn of(procfs: &Procfs, id: ProcessId) -> Option<OwnedFd> {
+pub fn of(procfs: &Procfs, id: ProcessId) -> Option<OwnedFd> {
     let pidfd = open(id.pid.as_raw()).ok()?;
     (procfs.identify(id.pid) == Some(id)).then_some(pidfd)
 }
@@ -70,7 +70,9 @@ pub(super) fn open(pid: i32) -> Result<OwnedFd, Errno> {
 
 /// A second descriptor, close-on-exec, of the open file that `fd` is in the process (`pidfd_getfd`,
 /// Linux 5.6). Needs the right to trace it.
-pub(super) fn take(pidfd: impl AsFd, fd: RawFd) -> Result<OwnedFd, Errno> {
+/// # Errors
+/// `EPERM` without that right, `EBADF` if nothing is open there.
+pub fn take(pidfd: impl AsFd, fd: RawFd) -> Result<OwnedFd, Errno> {
     let pidfd = pidfd.as_fd().as_raw_fd();
     // SAFETY: takes three integers.
     let taken = Errno::result(unsafe { libc::syscall(libc::SYS_pidfd_getfd, pidfd, fd, 0) })?;

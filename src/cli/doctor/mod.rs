@@ -13,6 +13,7 @@ mod host;
 mod memory;
 mod places;
 mod processes;
+mod recovery;
 mod steering;
 mod takeover;
 mod worker;
@@ -108,6 +109,7 @@ async fn examine(host: &Host) -> Vec<Check> {
         steering::over_ipv4(host).await,
         steering::over_ipv6().await,
         steering::moving_queues().await,
+        recovery::recovery(host),
         processes::tree(host),
         memory::limit(host).await,
         memory::pressure(host).await,
