@@ -877,6 +877,29 @@ fn confirmed_at(handed_over: Option<(u64, bool)>) -> u64 {
 }
 
 #[test]
+fn who_hangs_does_for_the_next_program_as_well() {
+    let mut paper = Paper::new();
+    paper.command(Command::Pause);
+    let hung = paper.hangs();
+    assert!(record(&hung, Kind::WorkerHung).is_some(), "{hung:?}");
+    let succession = Succession {
+        handover: paper.supervisor.hand_over(),
+        from: "1".to_owned(),
+        to: "2".to_owned(),
+        pause: Duration::ZERO,
+        ticket: None,
+        failure: None,
+    };
+    paper.supervisor = Supervisor::new(Settings::default(), 1);
+    let legacy = Legacy { succession: Some(succession), ..Legacy::default() };
+    paper.supervisor.recover(paper.reading(), legacy);
+    let worker = paper.worker();
+    let well = paper.tell(Event::Probed { worker, outcome: Ok(()) });
+    let ready = record(&well, Kind::WorkerReady).expect("it was hung until now");
+    assert_eq!(ready.reason, "answers its probes again");
+}
+
+#[test]
 fn a_leak_is_seen_as_soon_when_the_supervisor_is_another_program_by_then() {
     let at = confirmed_at(None);
     let handed_over = at - 5;

@@ -7,7 +7,7 @@
 //! never is. What the leak detector has learned is learned again, from the readings in the store.
 
 use super::slot::SlotEntry;
-use super::worker::Cause;
+use super::worker::{Cause, Due};
 use super::{Moment, Ticket, WorkerId};
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
@@ -45,6 +45,15 @@ pub(super) struct Resident {
     pub peak_kib: Option<u64>,
     pub settled_kib: Option<u64>,
     pub withheld: Option<Cause>,
+    /// It hangs, as far as is known.
+    #[serde(default)]
+    pub hung: Option<Due>,
+    #[serde(default)]
+    pub failed_probes: u32,
+    #[serde(default)]
+    pub failing_since: Option<Moment>,
+    #[serde(default)]
+    pub silent: bool,
 }
 
 /// How one supervisor came to follow another.

@@ -144,7 +144,7 @@ impl Cause {
 }
 
 /// A replacement that is due.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Due {
     /// Why.
     pub cause: Cause,

@@ -59,6 +59,10 @@ impl Supervisor {
                 peak_kib: worker.peak_kib,
                 settled_kib: worker.settled_kib,
                 withheld: worker.withheld,
+                hung: worker.due.clone().filter(|_| worker.is_hung()),
+                failed_probes: worker.failed_probes,
+                failing_since: worker.failing_since,
+                silent: worker.silent,
             })
         });
         Handover {
@@ -124,6 +128,9 @@ impl Supervisor {
         let kept = handover.residents.len();
         for resident in handover.residents {
             let id = resident.id;
+            if let Some(incident) = resident.hung.as_ref().and_then(|due| due.incident.as_ref()) {
+                self.book.takes(id.slot, incident);
+            }
             let fresh = self.fresh_worker(now, id, State::Ready { since: resident.ready_since });
             let limit = self.settings.forecast_limit_kib();
             let warm_up = self.settings.leak.warm_up;
@@ -141,6 +148,10 @@ impl Supervisor {
                 peak_kib: resident.peak_kib,
                 settled_kib: resident.settled_kib,
                 withheld: resident.withheld,
+                due: resident.hung,
+                failed_probes: resident.failed_probes,
+                failing_since: resident.failing_since,
+                silent: resident.silent,
                 introduced: true,
                 trends: vec![Trend::new(Quantity::Memory, limit, warm_up, resident.started)],
                 ..fresh
