@@ -5,9 +5,9 @@ use jiff::Timestamp;
 use stanch::core::evidence::Part;
 use stanch::core::hooks::{Call, Hook};
 use stanch::core::{
-    Action, Captured, Command, Event, ExitStatus, Inquiry, Kind, Left, Legacy, Moment, Now,
-    OomKiller, Record, Sample, Settings, Severity, Slot, Succession, Supervisor, Ticket, Weight,
-    WorkerId,
+    Action, Captured, Command, Event, ExitStatus, Hold, Inquiry, Kind, Left, Legacy, Moment, Now,
+    OomKiller, Past, Record, Sample, Settings, Severity, Slot, Succession, Supervisor, Survivor,
+    Ticket, Weight, WorkerId,
 };
 use std::time::Duration;
 
@@ -897,6 +897,40 @@ fn who_hangs_does_for_the_next_program_as_well() {
     let well = paper.tell(Event::Probed { worker, outcome: Ok(()) });
     let ready = record(&well, Kind::WorkerReady).expect("it was hung until now");
     assert_eq!(ready.reason, "answers its probes again");
+}
+
+#[test]
+fn who_hangs_does_after_the_death_of_the_supervisor_as_well() {
+    let mut paper = Paper::new();
+    paper.command(Command::Pause);
+    let hung = paper.hangs();
+    let hung = record(&hung, Kind::WorkerHung).unwrap();
+    let worker = paper.worker();
+    let mut past = Past::default();
+    past.died = true;
+    let _ = past.note(hung);
+    let survivor = Survivor {
+        worker,
+        pid: Some(100),
+        start_ticks: Some(0),
+        release: None,
+        age: Duration::from_secs(60),
+        hold: Hold::Kept,
+        deaf: false,
+    };
+    let incidents = hung.state.iter().map(|incident| (**incident).clone()).collect();
+    let legacy =
+        Legacy { past: Some(past), survivors: vec![survivor], incidents, ..Legacy::default() };
+    let incident = hung.incident.clone();
+    paper.supervisor = Supervisor::new(Settings::default(), 1);
+    let actions = paper.supervisor.recover(paper.reading(), legacy);
+    let adopted = record(&actions, Kind::WorkerAdopted).unwrap();
+    assert_eq!((&adopted.incident, adopted.reason.contains("serving")), (&incident, false));
+    assert!(record(&actions, Kind::IncidentChanged).is_none(), "nothing was handled: {actions:?}");
+    // What it says is known after the next death too.
+    let mut again = Past::default();
+    let _ = again.note(adopted);
+    assert_eq!(again.workers[&worker].hung, incident);
 }
 
 #[test]

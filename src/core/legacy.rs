@@ -37,6 +37,8 @@ pub struct Trace {
     pub release: Option<String>,
     /// Where it stood.
     pub standing: Standing,
+    /// It hung, in this incident.
+    pub hung: Option<IncidentId>,
 }
 
 /// What the log says of the supervisors since the last orderly end.
@@ -119,7 +121,7 @@ impl Past {
                 Standing::Ready
             }
             Kind::WorkerAdopted => Standing::Started,
-            Kind::WorkerReady => Standing::Ready,
+            Kind::WorkerReady | Kind::WorkerHung => Standing::Ready,
             Kind::DrainStarted | Kind::MemoryHardLimit | Kind::MemoryOomKilled => Standing::Leaving,
             Kind::WorkerCrashed | Kind::WorkerRetired | Kind::WorkerStartFailed => Standing::Ended,
             _ => return,
@@ -128,7 +130,10 @@ impl Past {
         let trace = self.workers.entry(id).or_insert_with(|| {
             self.of_life.insert(id);
             let release = record.release.clone();
-            Trace { pid: record.pid, start_ticks: None, release, standing }
+            // Who is adopted in an incident hung before.
+            let hung = matches!(record.kind, Kind::WorkerHung | Kind::WorkerAdopted);
+            let hung = record.incident.clone().filter(|_| hung);
+            Trace { pid: record.pid, start_ticks: None, release, standing, hung }
         });
         // The newest event said where it stood; who it is stands at its start.
         trace.start_ticks = trace.start_ticks.or(start_ticks);

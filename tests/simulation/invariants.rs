@@ -162,8 +162,8 @@ impl Invariants {
     }
 
     pub fn ready(&mut self, worker: WorkerId) {
-        // It may have been told to end meanwhile.
-        if !self.leaving.contains(&worker) {
+        // It may have been told to end meanwhile; and who hangs is handed over as that.
+        if !self.leaving.contains(&worker) && !self.hung.contains(&worker) {
             self.serving.insert(worker);
         }
     }
@@ -371,6 +371,13 @@ impl Invariants {
                 self.operators_roll = record.slot.is_none();
             }
             Kind::RollFinished | Kind::RollAborted => self.rolls -= 1,
+            // It hung before its supervisor died.
+            Kind::WorkerAdopted if record.incident.is_some() => {
+                let generation = record.generation.unwrap();
+                let worker = WorkerId { slot: record.slot.unwrap(), generation };
+                self.serving.remove(&worker);
+                self.hung.insert(worker);
+            }
             Kind::WorkerHung => {
                 let generation = record.generation.unwrap();
                 let worker = WorkerId { slot: record.slot.unwrap(), generation };

@@ -3,6 +3,7 @@
 //! | the log says | its leader | what it listens on | what is made of it |
 //! | --- | --- | --- | --- |
 //! | ready | lives | taken back | serves on |
+//! | hung | lives | taken back | hung, until it gives a sign of life or is replaced |
 //! | ready | lives | nothing any more | retired: drain, stop signal |
 //! | told to end | lives | any | retired |
 //! | started, or nothing | lives | taken back | starting: probed, has the usual time to become ready |
@@ -20,7 +21,7 @@
 //! too, and a worker's name stands for one process in it.
 
 use super::super::slot::{Desired, SlotEntry, Wait};
-use super::super::worker::{State, Worker};
+use super::super::worker::{Cause, Due, State, Worker};
 use super::super::{
     Action, Generation, Hold, Kind, Legacy, Now, Past, Slot, Standing, Survivor, Trace, WorkerId,
 };
@@ -188,7 +189,21 @@ impl Supervisor {
             false => State::Starting { deadline: now.mono + self.settings.ready_timeout },
         };
         let release = trace.and_then(|trace| trace.release.clone());
+        let serves = matches!(course, Course::Serve);
+        let hung = trace.and_then(|trace| trace.hung.clone()).filter(|_| serves);
+        if let Some(incident) = &hung {
+            self.book.takes(id.slot, incident);
+        }
+        // It is well again with the first sign of life.
+        let failures = if hung.is_some() { self.settings.health.failures } else { 0 };
         let worker = Worker {
+            due: hung.clone().map(|incident| Due {
+                cause: Cause::Hang,
+                incident: Some(incident),
+                reason: "hung before its supervisor died".to_owned(),
+            }),
+            failed_probes: failures,
+            silent: hung.is_some() && failures == 0,
             pid: survivor.pid.or(trace.and_then(|trace| trace.pid)),
             release: release.or(survivor.release.clone()),
             lived_before: survivor.age,
@@ -222,11 +237,11 @@ impl Supervisor {
             ("verified", verified.into()),
         ]);
         let reason = match course {
-            Course::Serve => "goes on serving",
+            Course::Serve if hung.is_none() => "goes on serving",
             _ => "lives",
         };
         let reason = format!("{reason} after the death of its supervisor");
-        self.record(now, Kind::WorkerAdopted, about, None, &reason, figures);
+        self.record(now, Kind::WorkerAdopted, about, hung, &reason, figures);
         match course {
             Course::Serve | Course::Wait | Course::Clear => {}
             Course::Retire(why) => self.retire(now, id, None, "recovery", why),
