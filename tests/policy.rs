@@ -126,6 +126,21 @@ impl Paper {
         self.tell(Event::Command { ticket: Ticket(0), by: "me".into(), command });
     }
 
+    /// Another program takes the supervisor's place.
+    fn is_succeeded(&mut self, settings: Settings) {
+        let succession = Succession {
+            handover: self.supervisor.hand_over(),
+            from: "1".to_owned(),
+            to: "2".to_owned(),
+            pause: Duration::ZERO,
+            ticket: None,
+            failure: None,
+        };
+        self.supervisor = Supervisor::new(settings, 1);
+        let legacy = Legacy { succession: Some(succession), ..Legacy::default() };
+        self.supervisor.recover(self.reading(), legacy);
+    }
+
     /// The worker fails its probes until it is taken for hung; what follows at once.
     fn hangs(&mut self) -> Vec<Action> {
         let worker = self.worker();
@@ -855,18 +870,7 @@ fn confirmed_at(handed_over: Option<(u64, bool)>) -> u64 {
         let sample = Sample { rss_anon_kib: Some(growth_kib), ..Sample::default() };
         samples.push((Duration::from_secs(second), sample));
         if let Some((_, remembered)) = handed_over.filter(|(at, _)| *at == second) {
-            let handover = paper.supervisor.hand_over();
-            paper.supervisor = Supervisor::new(settings.clone(), 1);
-            let succession = Succession {
-                handover,
-                from: "1".to_owned(),
-                to: "2".to_owned(),
-                pause: Duration::ZERO,
-                ticket: None,
-                failure: None,
-            };
-            let legacy = Legacy { succession: Some(succession), ..Legacy::default() };
-            paper.supervisor.recover(paper.reading(), legacy);
+            paper.is_succeeded(settings.clone());
             if remembered {
                 let worker = paper.worker();
                 paper.tell(Event::Remembered { worker, samples: samples.clone() });
@@ -882,17 +886,7 @@ fn who_hangs_does_for_the_next_program_as_well() {
     paper.command(Command::Pause);
     let hung = paper.hangs();
     assert!(record(&hung, Kind::WorkerHung).is_some(), "{hung:?}");
-    let succession = Succession {
-        handover: paper.supervisor.hand_over(),
-        from: "1".to_owned(),
-        to: "2".to_owned(),
-        pause: Duration::ZERO,
-        ticket: None,
-        failure: None,
-    };
-    paper.supervisor = Supervisor::new(Settings::default(), 1);
-    let legacy = Legacy { succession: Some(succession), ..Legacy::default() };
-    paper.supervisor.recover(paper.reading(), legacy);
+    paper.is_succeeded(Settings::default());
     let worker = paper.worker();
     let well = paper.tell(Event::Probed { worker, outcome: Ok(()) });
     let ready = record(&well, Kind::WorkerReady).expect("it was hung until now");

@@ -497,10 +497,7 @@ fn storm(kills: u64, seed: u64) {
     verify(&stanch);
 
     let log = log_of(&stanch);
-    let name = |record: &Record| match (record.slot, record.generation) {
-        (Some(slot), Some(generation)) => Some(format!("{slot}.{generation}")),
-        _ => None,
-    };
+    let name = |record: &Record| record.worker().map(|worker| worker.to_string());
     for (worker, pid) in seen {
         let told = |record: &Record| {
             let kinds = [Kind::WorkerStarted, Kind::WorkerAdopted, Kind::UnrecordedAction];

@@ -64,8 +64,7 @@ pub struct Past {
 impl Past {
     /// Takes in a record of the log; the newest comes first. Breaks when older ones say nothing more.
     pub fn note(&mut self, record: &Record) -> ControlFlow<()> {
-        if let (Some(slot), Some(generation)) = (record.slot, record.generation) {
-            let id = WorkerId { slot, generation };
+        if let Some(id) = record.worker() {
             self.note_generation(id);
             self.note_worker(id, record);
         }

@@ -1,6 +1,6 @@
 //! The audit log's words: records of what happened, and the incidents they belong to.
 
-use super::{Generation, Slot};
+use super::{Generation, Slot, WorkerId};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize, Serializer};
 use std::fmt;
@@ -51,6 +51,13 @@ pub struct Record {
     /// event, so that both change together or not at all.
     #[serde(skip)]
     pub state: Option<Box<Incident>>,
+}
+
+impl Record {
+    /// The worker that it is about.
+    pub fn worker(&self) -> Option<WorkerId> {
+        Some(WorkerId { slot: self.slot?, generation: self.generation? })
+    }
 }
 
 macro_rules! words {

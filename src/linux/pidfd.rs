@@ -70,6 +70,7 @@ pub(super) fn open(pid: i32) -> Result<OwnedFd, Errno> {
 
 /// A second descriptor, close-on-exec, of the open file that `fd` is in the process (`pidfd_getfd`,
 /// Linux 5.6). Needs the right to trace it.
+///
 /// # Errors
 /// `EPERM` without that right, `EBADF` if nothing is open there.
 pub fn take(pidfd: impl AsFd, fd: RawFd) -> Result<OwnedFd, Errno> {

@@ -337,7 +337,7 @@ impl Plane {
     /// # Errors
     /// [`PlaneError::Steer`].
     pub fn reclaim(&mut self, worker: WorkerId) -> Result<(), PlaneError> {
-        for member in self.groups.iter_mut().flat_map(|group| &mut group.members) {
+        for member in self.members_mut() {
             if member.holder.is_none() && member.lender == Some(worker) {
                 member.holder = member.lender.take();
             }
@@ -369,7 +369,7 @@ impl Plane {
     pub fn release(&mut self, worker: WorkerId) -> Result<(), PlaneError> {
         self.standing.remove(&worker);
         self.calls.remove(&worker);
-        for member in self.groups.iter_mut().flat_map(|group| &mut group.members) {
+        for member in self.members_mut() {
             member.lender.take_if(|lender| *lender == worker);
         }
         if self.closing { self.let_go(worker) } else { self.give_up(worker, None) }
@@ -449,6 +449,10 @@ impl Plane {
 
     fn group(&self, key: Key) -> Option<&Group> {
         self.groups.iter().find(|group| group.key == key)
+    }
+
+    fn members_mut(&mut self) -> impl Iterator<Item = &mut Member> {
+        self.groups.iter_mut().flat_map(|group| &mut group.members)
     }
 
     /// Binds `socket`, listens, and takes it into the group of `key`; returns its index there.

@@ -1,7 +1,7 @@
 //! The timeline: each event a line, but the steps of one replacement together.
 
 use super::Dossier;
-use super::replacements::{Replacement, worker};
+use super::replacements::Replacement;
 use super::words::{between, count, second, size, span};
 use crate::core::{Kind, Record};
 use jiff::Timestamp;
@@ -89,7 +89,7 @@ fn is_step(record: &Record, replaced: &[Replacement]) -> bool {
         | Kind::DrainCutConnections
         | Kind::EvidenceCaptured
         | Kind::MemoryHardLimit => {
-            let of = worker(record);
+            let of = record.worker();
             replaced.iter().any(|one| Some(one.worker) == of)
         }
         _ => false,
@@ -102,14 +102,14 @@ fn sign(record: &Record) -> String {
         Kind::WorkerHung => "fails its first probe",
         _ => "begins to grow, as was reckoned later",
     };
-    match worker(record) {
+    match record.worker() {
         Some(worker) => format!("worker {worker} {what}"),
         None => format!("a worker {what}"),
     }
 }
 
 fn sentence(record: &Record) -> String {
-    let who = match (worker(record), record.slot) {
+    let who = match (record.worker(), record.slot) {
         (Some(worker), _) => format!("worker {worker}: "),
         (None, Some(slot)) => format!("slot {slot}: "),
         (None, None) => String::new(),

@@ -1,7 +1,7 @@
 //! The evidence: what grew in each worker that had to go.
 
 use super::Dossier;
-use super::replacements::{figure, worker};
+use super::replacements::figure;
 use super::words::{count, second, size, span};
 use crate::core::{Kind, Record};
 
@@ -14,7 +14,7 @@ pub(super) fn rows(dossier: &Dossier) -> Vec<Vec<String>> {
     let mut rows: Vec<Vec<String>> = looks
         .filter(|record| record.cause.as_deref() == Some("look"))
         .map(|record| {
-            let who = worker(record).map(|worker| worker.to_string()).unwrap_or_default();
+            let who = record.worker().map(|worker| worker.to_string()).unwrap_or_default();
             let age = figure(record, "baseline_age_s").map_or("not known".to_owned(), span);
             vec![second(record.at, &dossier.zone), who, grew(record), age]
         })

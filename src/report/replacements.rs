@@ -35,7 +35,7 @@ pub(super) fn replacements(dossier: &Dossier) -> Vec<Replacement> {
     };
     let mut found: Vec<Replacement> = Vec::new();
     for record in dossier.own().filter(begins) {
-        let Some(worker) = worker(record) else { continue };
+        let Some(worker) = record.worker() else { continue };
         // A worker that drains may still run into its hard limit.
         if found.iter().any(|earlier| earlier.worker == worker && earlier.ended_at.is_none()) {
             continue;
@@ -48,7 +48,7 @@ pub(super) fn replacements(dossier: &Dossier) -> Vec<Replacement> {
 fn follow(dossier: &Dossier, worker: WorkerId, record: &Record) -> Replacement {
     let later = |kind: Kind, of: WorkerId| {
         dossier.records.iter().find(move |later| {
-            later.kind == kind && later.at >= record.at && self::worker(later) == Some(of)
+            later.kind == kind && later.at >= record.at && later.worker() == Some(of)
         })
     };
     let next = WorkerId { generation: worker.generation.next(), ..worker };
@@ -56,9 +56,9 @@ fn follow(dossier: &Dossier, worker: WorkerId, record: &Record) -> Replacement {
         .records
         .iter()
         .rev()
-        .find(|other| other.kind == Kind::WorkerReady && self::worker(other) == Some(next));
+        .find(|other| other.kind == Kind::WorkerReady && other.worker() == Some(next));
     let killed = record.kind != Kind::DrainStarted;
-    let mut of_it = dossier.own().filter(|other| self::worker(other) == Some(worker));
+    let mut of_it = dossier.own().filter(|other| other.worker() == Some(worker));
     let hung = of_it.any(|other| other.kind == Kind::WorkerHung && other.at <= record.at);
     Replacement {
         worker,
@@ -75,11 +75,6 @@ fn follow(dossier: &Dossier, worker: WorkerId, record: &Record) -> Replacement {
             .and_then(|cut| figure(cut, "connections_cut"))
             .unwrap_or(0.0) as u64,
     }
-}
-
-/// The worker that an event is about.
-pub(super) fn worker(record: &Record) -> Option<WorkerId> {
-    Some(WorkerId { slot: record.slot?, generation: record.generation? })
 }
 
 /// A figure of an event, as a number.

@@ -1,7 +1,7 @@
 //! What an incident was not: the suspects that cost people an hour, each with the fact that clears or
 //! keeps it.
 
-use super::replacements::{figure, worker};
+use super::replacements::figure;
 use super::words::{between, both, count, size, span};
 use super::{Curve, Dossier};
 use crate::core::{Kind, Makeup, Record, Sample, WorkerId};
@@ -84,11 +84,11 @@ fn release(dossier: &Dossier) -> Option<Row> {
 /// The workers that leaked; others in the slots say nothing of the leak, whatever they did.
 fn leaked(dossier: &Dossier) -> BTreeSet<WorkerId> {
     let confirmed = dossier.own().filter(|record| record.kind == Kind::LeakConfirmed);
-    confirmed.filter_map(worker).collect()
+    confirmed.filter_map(Record::worker).collect()
 }
 
 fn release_of(dossier: &Dossier, one: WorkerId) -> Option<&str> {
-    let mut of_it = dossier.records.iter().filter(|record| worker(record) == Some(one));
+    let mut of_it = dossier.records.iter().filter(|record| record.worker() == Some(one));
     of_it.find_map(|record| record.release.as_deref())
 }
 

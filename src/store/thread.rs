@@ -335,12 +335,7 @@ impl Drop for Thread {
 fn touched(batch: &Batch) -> BTreeMap<WorkerId, Timestamp> {
     let records = batch.events.iter().map(|pending| &pending.record);
     let of_incidents = records.filter(|record| record.incident.is_some());
-    of_incidents
-        .filter_map(|record| {
-            let (slot, generation) = (record.slot?, record.generation?);
-            Some((WorkerId { slot, generation }, record.at))
-        })
-        .collect()
+    of_incidents.filter_map(|record| Some((record.worker()?, record.at))).collect()
 }
 
 #[cfg(test)]

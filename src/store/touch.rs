@@ -55,14 +55,12 @@ impl Files {
 
     /// Whether another store has its place now, or none.
     pub fn is_replaced(&self) -> bool {
-        let identity = |state: Option<State>| state.map(|state| state.identity);
         identity(state(&self.path)) != identity(self.store)
     }
 
     /// What was done to them since then.
     pub fn touched(&self) -> Touched {
         let now = Self::of(&self.path);
-        let identity = |state: Option<State>| state.map(|state| state.identity);
         if identity(now.store).is_none() || identity(now.store) != identity(self.store) {
             Touched::Replaced(now.path)
         } else if self.wal.is_some() && identity(now.wal) != identity(self.wal) {
@@ -73,6 +71,11 @@ impl Files {
             Touched::Written(now)
         }
     }
+}
+
+/// Which file it is.
+fn identity(state: Option<State>) -> Option<(u64, u64)> {
+    state.map(|state| state.identity)
 }
 
 fn state(path: &Path) -> Option<State> {

@@ -373,14 +373,12 @@ impl Invariants {
             Kind::RollFinished | Kind::RollAborted => self.rolls -= 1,
             // It hung before its supervisor died.
             Kind::WorkerAdopted if record.incident.is_some() => {
-                let generation = record.generation.unwrap();
-                let worker = WorkerId { slot: record.slot.unwrap(), generation };
+                let worker = record.worker().unwrap();
                 self.serving.remove(&worker);
                 self.hung.insert(worker);
             }
             Kind::WorkerHung => {
-                let generation = record.generation.unwrap();
-                let worker = WorkerId { slot: record.slot.unwrap(), generation };
+                let worker = record.worker().unwrap();
                 if self.serving.remove(&worker) {
                     self.hung.insert(worker);
                 }

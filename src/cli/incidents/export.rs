@@ -67,10 +67,10 @@ fn of_incident(reader: &Reader, lives: &[Life], id: &str, of: &Of) -> Result<Arc
     reader.events(&filter, |entry| {
         // An event that cannot be understood names no worker.
         if let Ok(record) = entry.record()
-            && let (Some(slot), Some(generation)) = (record.slot, record.generation)
+            && let Some(worker) = record.worker()
         {
             let later = record.kind != Kind::LeakConfirmed;
-            named.push((later, WorkerId { slot, generation }, record.at));
+            named.push((later, worker, record.at));
         }
         Ok::<(), StoreError>(())
     })?;

@@ -76,7 +76,7 @@ impl Supervisor {
 
     /// Users were turned away.
     pub(super) fn on_connections_dropped(&mut self, now: Now, attempts: u64) {
-        let Outages { present, last, refused, counted: _ } = &mut self.outages;
+        let Outages { present, last, refused, .. } = &mut self.outages;
         let just = last.as_ref().filter(|(_, until)| now.mono.since(*until) <= TOLD_WITHIN);
         match present.as_ref().or(just) {
             Some((id, _)) => self.book.add_impact(now, id, "connections_dropped", attempts),

@@ -145,13 +145,10 @@ impl Supervisor {
 fn sentence(part: Part, captured: &Captured) -> String {
     let mut said = Vec::new();
     let since = captured.baseline_age.map(|age| format!("in the last {} s", age.as_secs()));
-    let part = match captured.too_late {
-        true => {
-            said.push("it had ended before it could be looked at".to_owned());
-            Part::Remains
-        }
-        false => part,
-    };
+    if captured.too_late {
+        said.push("it had ended before it could be looked at".to_owned());
+    }
+    let part = if captured.too_late { Part::Remains } else { part };
     match (part, since) {
         (Part::Look, Some(since)) if captured.grew.is_empty() => {
             said.push(format!("nothing grew {since}"));

@@ -189,8 +189,8 @@ impl Supervisor {
             false => State::Starting { deadline: now.mono + self.settings.ready_timeout },
         };
         let release = trace.and_then(|trace| trace.release.clone());
-        let serves = matches!(course, Course::Serve);
-        let hung = trace.and_then(|trace| trace.hung.clone()).filter(|_| serves);
+        let hung = trace.filter(|_| matches!(course, Course::Serve));
+        let hung = hung.and_then(|trace| trace.hung.clone());
         if let Some(incident) = &hung {
             self.book.takes(id.slot, incident);
         }

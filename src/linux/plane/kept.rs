@@ -115,8 +115,7 @@ impl Plane {
 
     /// The worker has the member with this socket, if nobody else has.
     pub(super) fn hold(&mut self, inode: u64, worker: WorkerId) {
-        let members = self.groups.iter_mut().flat_map(|group| &mut group.members);
-        for member in members.filter(|member| member.inode == inode) {
+        for member in self.members_mut().filter(|member| member.inode == inode) {
             member.holder.get_or_insert(worker);
         }
     }

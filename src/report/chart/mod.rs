@@ -5,7 +5,7 @@ mod probes;
 
 pub(super) use probes::probes;
 
-use super::replacements::{Replacement, worker};
+use super::replacements::Replacement;
 use super::words::{second, size};
 use super::{Block, Curve, Dossier, sign_of};
 use crate::core::{Kind, Record, Slot, WorkerId};
@@ -112,7 +112,7 @@ pub(super) fn serving(dossier: &Dossier) -> Option<Block> {
     let mut of_it: Vec<(Timestamp, &Record, WorkerId)> = dossier
         .records
         .iter()
-        .filter_map(|record| Some((since(record), record, worker(record)?)))
+        .filter_map(|record| Some((since(record), record, record.worker()?)))
         .filter(|(at, _, worker)| *at <= end && dossier.incident.slots.contains(&worker.slot))
         .collect();
     of_it.sort_by_key(|(at, ..)| *at);

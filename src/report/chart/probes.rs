@@ -1,6 +1,5 @@
 //! The picture of health probes: which worker of an incident answered them when.
 
-use super::super::replacements::worker;
 use super::super::words::second;
 use super::super::{Block, Dossier, sign_of};
 use super::frame::Frame;
@@ -82,7 +81,7 @@ fn lives(dossier: &Dossier, from: Timestamp, end: Timestamp) -> Vec<(WorkerId, L
             let at = record.at.clamp(from, end);
             lives.values_mut().for_each(|life| life.turn(at, None));
         }
-        let Some(worker) = worker(record) else { continue };
+        let Some(worker) = record.worker() else { continue };
         let Some((at, answers)) = turn(record) else { continue };
         if dossier.incident.slots.contains(&worker.slot) {
             // Of whom nothing was said before it had answered since before.

@@ -92,9 +92,8 @@ impl World {
         self.invariants =
             Invariants::reborn(&self.invariants, &self.settings, ids.iter().copied(), past.rolling);
         // A start that left no process and no record may have its number again.
-        let named =
-            |record: &Record| Some(WorkerId { slot: record.slot?, generation: record.generation? });
-        let known: BTreeSet<WorkerId> = self.log.past.iter().filter_map(named).chain(ids).collect();
+        let named = self.log.past.iter().filter_map(Record::worker);
+        let known: BTreeSet<WorkerId> = named.chain(ids).collect();
         self.invariants.forget_others(&known);
         self.supervisor = Supervisor::new(self.settings.clone(), self.random.below(u64::MAX));
         let legacy = Legacy { past: Some(past), survivors: survivors.clone(), ..legacy() };
@@ -203,8 +202,7 @@ impl World {
                 Kind::SupervisorStopped => all_ended(std::mem::take(&mut started)),
                 _ => {}
             }
-            let (Some(slot), Some(generation)) = (record.slot, record.generation) else { continue };
-            let id = WorkerId { slot, generation };
+            let Some(id) = record.worker() else { continue };
             match record.kind {
                 // One that ended at once is told to have ended before.
                 Kind::WorkerStarted => drop(started.entry(id).or_insert(false)),
