@@ -189,6 +189,20 @@ pub struct Worker {
     /// What the worker says that it does (`STATUS=`): one line, at most 200 characters.
     #[serde(default)]
     pub status_text: Option<String>,
+    /// It is to be replaced.
+    #[serde(default)]
+    pub due: Option<Due>,
+}
+
+/// A replacement that is due.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Due {
+    /// `leak`, `soft_limit`, `total_limit`, `host_pressure`, `hang`, `max_age`, `adopted`.
+    pub cause: String,
+    /// The same for people.
+    pub reason: String,
+    /// Until it may begin; `null` while it is under way, or automatic action is paused.
+    pub in_s: Option<f64>,
 }
 
 /// What the leak detector says of a worker.

@@ -37,6 +37,7 @@ fn status() -> Status {
         restarts: 0,
         leak: Leak { verdict: "unjudged".into(), slope_kib_s: None, eta_s: None, confidence: None },
         status_text: None,
+        due: None,
     };
     Status {
         app: "shop".into(),

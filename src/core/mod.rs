@@ -54,6 +54,6 @@ pub use settings::{
     EvidenceSettings, HealthSettings, LeakAction, LeakSettings, MemorySettings, RestartSettings,
     RollingSettings, Settings,
 };
-pub use supervisor::{LeakView, SlotView, Supervisor, View};
+pub use supervisor::{DueView, LeakView, SlotView, Supervisor, View};
 pub use trend::Bounds;
 pub use weight::Weight;

@@ -4,15 +4,24 @@ use super::Dossier;
 use super::replacements::figure;
 use super::words::{count, second, size, span};
 use crate::core::{Kind, Record};
+use std::collections::BTreeSet;
 
 /// Of more than twice this the middle ones are left out.
 const ENDS: usize = 5;
 
-/// When, of which worker, and what grew most; a row each look.
+/// When, of which worker, and what grew most; a row each look, or what was left of a worker that ended before
+/// there was one.
 pub(super) fn rows(dossier: &Dossier) -> Vec<Vec<String>> {
-    let looks = dossier.own().filter(|record| record.kind == Kind::EvidenceCaptured);
-    let mut rows: Vec<Vec<String>> = looks
-        .filter(|record| record.cause.as_deref() == Some("look"))
+    let taken = |part| {
+        let of_part = move |record: &&Record| record.cause.as_deref() == Some(part);
+        dossier.own().filter(|record| record.kind == Kind::EvidenceCaptured).filter(of_part)
+    };
+    let looked_at: BTreeSet<_> = taken("look").map(Record::worker).collect();
+    let remains = taken("remains").filter(|record| !looked_at.contains(&record.worker()));
+    let mut taken: Vec<&Record> = taken("look").chain(remains).collect();
+    taken.sort_by_key(|record| record.at);
+    let mut rows: Vec<Vec<String>> = taken
+        .into_iter()
         .map(|record| {
             let who = record.worker().map(|worker| worker.to_string()).unwrap_or_default();
             let age = figure(record, "baseline_age_s").map_or("not known".to_owned(), span);

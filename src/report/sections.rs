@@ -209,7 +209,8 @@ fn evidence(dossier: &Dossier) -> Vec<Block> {
         return Vec::new();
     }
     let told = format!(
-        "Taken before each worker went; the whole of it: stanch incidents evidence {}.",
+        "Taken before each worker went, or as it was found dead; the whole of it: stanch incidents \
+         evidence {}.",
         dossier.incident.id
     );
     let header = vec!["When", "Worker", "What grew most", "Within"];

@@ -513,3 +513,19 @@ fn what_grew_in_each_worker_is_told() {
     assert!(text.contains("1 min 30 s"), "{text}");
     assert!(!text.contains("evidence captured"), "part of the replacement: {text}");
 }
+
+#[test]
+fn what_was_left_of_a_worker_is_evidence_too() {
+    let mut dossier = leak(1);
+    let worker = Some(WorkerId::new(0, 7));
+    for (at, part, grew) in [(1.0, "remains", 30), (2.0, "look", 40), (3.0, "remains", 50)] {
+        let figures = json!({"grew_most": "heap", "grew_most_kib": 1024 * grew});
+        let mut taken = record(at, Kind::EvidenceCaptured, worker, figures);
+        taken.cause = Some(part.into());
+        dossier.records.push(taken);
+        let text = markdown(&post_mortem(&dossier));
+        let told = [30, 40, 50].map(|mib| text.contains(&format!("heap by {mib} MiB")));
+        // A look says more than what is left.
+        assert_eq!(told, if grew == 30 { [true, false, false] } else { [false, true, false] });
+    }
+}

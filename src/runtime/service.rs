@@ -5,7 +5,7 @@
 //! on when the engine is stuck. What could not be said is said again with the next beat.
 
 use super::lock::lock;
-use crate::core::{Supervisor, View};
+use crate::core::{SlotView, Supervisor, View};
 use crate::linux::fdstore::Kept;
 use crate::linux::notify::{self, Manager};
 use crate::linux::plane::Plane;
@@ -151,7 +151,8 @@ impl Service {
 fn status(view: &View) -> String {
     let mut slots: Vec<_> = view.slots.iter().map(|row| row.slot).collect();
     slots.dedup();
-    let ready = |slot| view.slots.iter().any(|row| row.slot == slot && row.state == "ready");
+    let serves = |row: &SlotView| row.state == "ready" && !row.hangs();
+    let ready = |slot| view.slots.iter().any(|row| row.slot == slot && serves(row));
     let serving = slots.iter().filter(|slot| ready(**slot)).count();
     let incidents = match view.incidents_open {
         0 => String::new(),

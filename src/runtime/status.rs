@@ -77,6 +77,11 @@ fn worker(view: SlotView) -> wire::Worker {
             confidence: view.leak.confidence.map(milli),
         },
         status_text: view.status_text,
+        due: view.due.map(|due| wire::Due {
+            cause: due.cause.to_owned(),
+            reason: due.reason,
+            in_s: due.in_s.map(milli),
+        }),
     }
 }
 

@@ -1,6 +1,6 @@
 //! The status for people: a head and a row a worker, plain text.
 
-use crate::wire::{Leak, Status, Worker};
+use crate::wire::{Due, Leak, Status, Worker};
 
 const HEADINGS: [&str; 12] = [
     "SLOT", "PID", "GEN", "STATE", "RELEASE", "AGE", "RSS", "ANON", "CPU", "CONNS", "RESTARTS",
@@ -17,7 +17,7 @@ pub(super) fn render(status: &Status) -> String {
     workers.sort_by_key(|worker| (worker.slot, worker.generation));
     let mut rows = vec![HEADINGS.map(str::to_owned)];
     rows.extend(workers.iter().copied().map(row));
-    head(status) + &aligned(&rows) + &said(&workers)
+    head(status) + &aligned(&rows) + &notes(&workers)
 }
 
 fn head(status: &Status) -> String {
@@ -78,12 +78,18 @@ fn row(worker: &Worker) -> [String; HEADINGS.len()] {
     ]
 }
 
-/// What the workers say that they do, below the table: it may be long.
-fn said(workers: &[&Worker]) -> String {
+/// Which workers are to be replaced and what they say that they do, below the table: it may be long.
+fn notes(workers: &[&Worker]) -> String {
     let mut text = String::new();
     for worker in workers {
+        let name = format!("worker {}.{}", worker.slot, worker.generation);
+        if let Some(Due { reason, in_s, .. }) = &worker.due {
+            let when = in_s.map(|in_s| format!(", in {} at the earliest", span(in_s)));
+            let when = when.unwrap_or_default();
+            text += &format!("\n{name} is to be replaced{when}: {reason}");
+        }
         if let Some(said) = &worker.status_text {
-            text += &format!("\nworker {}.{} says: {said}", worker.slot, worker.generation);
+            text += &format!("\n{name} says: {said}");
         }
     }
     if text.is_empty() { text } else { text + "\n" }

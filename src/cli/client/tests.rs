@@ -26,6 +26,7 @@ fn worker(slot: u32, generation: u64, state: &str) -> Worker {
         restarts: 2,
         leak: leak("healthy"),
         status_text: None,
+        due: None,
     }
 }
 

@@ -127,6 +127,7 @@ fn worker(slot: u32, state: &str, anon_mib: u64, verdict: &str) -> Worker {
             confidence: None,
         },
         status_text: None,
+        due: None,
     }
 }
 

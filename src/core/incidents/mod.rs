@@ -65,6 +65,8 @@ struct Entry {
     /// of the worker at the first. A leak that fills a worker in ten hours is not over after ten quiet
     /// minutes, but after twice its own period.
     period: Duration,
+    /// How long it had been quiet when it was taken over from an earlier supervisor.
+    quiet: Duration,
     /// Since when it is not as it was written.
     unwritten: Option<Moment>,
     /// An earlier supervisor left it open: whether its slots serve has yet to be seen.
@@ -118,8 +120,8 @@ impl Book {
             return Seen { id, turn: Turn::Opened };
         };
         let entry = &mut self.entries[at];
-        entry.period = entry.period.max(now.mono.since(entry.last_seen));
-        entry.last_seen = now.mono;
+        entry.period = entry.period.max(now.mono.since(entry.last_seen) + entry.quiet);
+        entry.seen_at(now);
         entry.unwritten.get_or_insert(now.mono);
         let incident = &mut entry.incident;
         incident.turned(IncidentState::Open, now.wall);
@@ -179,16 +181,20 @@ impl Book {
         let Some(topic) = Topic::ALL.iter().copied().find(|t| t.as_str() == incident.kind) else {
             return;
         };
-        let open_s = now.wall.duration_since(incident.opened_at).as_secs_f64().max(0.0);
-        let period_s = open_s / incident.interventions.max(1) as f64;
-        let period = Duration::try_from_secs_f64(period_s).unwrap_or(Duration::MAX);
+        let between = |from: Timestamp, to: Timestamp| {
+            Duration::try_from(to.duration_since(from)).unwrap_or_default()
+        };
+        let seen_until = incident.handled_at.unwrap_or(now.wall);
+        let times = u32::try_from(incident.interventions.max(1)).unwrap_or(u32::MAX);
+        let period = between(incident.opened_at, seen_until) / times;
+        let quiet = between(seen_until, now.wall);
         if incident.seen.is_empty() {
             // As an earlier version wrote it.
             incident.seen = incident.summary.clone();
         }
         let unseen = incident.state == IncidentState::Open;
         let (last_seen, unwritten) = (now.mono, None);
-        self.entries.push(Entry { topic, incident, last_seen, period, unwritten, unseen });
+        self.entries.push(Entry { topic, incident, last_seen, period, quiet, unwritten, unseen });
     }
 
     /// Counts an intervention in the incident.
@@ -227,9 +233,9 @@ impl Book {
         Some(entry.incident.clone())
     }
 
-    /// Those that changed without an event, long enough ago.
-    pub fn unwritten(&self, now: Moment) -> Vec<IncidentId> {
-        let due = |entry: &&Entry| entry.write_at().is_some_and(|at| at <= now);
+    /// Those that changed without an event, and were to be written by then.
+    pub fn unwritten(&self, by: Moment) -> Vec<IncidentId> {
+        let due = |entry: &&Entry| entry.write_at().is_some_and(|at| at <= by);
         self.entries.iter().filter(due).map(|entry| entry.incident.id.clone()).collect()
     }
 
@@ -315,7 +321,7 @@ impl Book {
             if active || takes {
                 // It is over a quiet time after that: a worker that leaks may stay for days after it was seen
                 // first, and a slot may be held for longer than a quiet time.
-                entry.last_seen = now.mono;
+                entry.seen_at(now);
             }
             let state = match (handled, now.mono >= entry.over_at()) {
                 (false, _) => IncidentState::Open,
@@ -431,6 +437,7 @@ impl Entry {
             incident,
             last_seen: now.mono,
             period: age,
+            quiet: Duration::ZERO,
             unwritten: Some(now.mono),
             unseen: false,
         }
@@ -441,8 +448,14 @@ impl Entry {
         self.topic.stage().is_some() && seen.topic.stage().is_some()
     }
 
+    fn seen_at(&mut self, now: Now) {
+        self.last_seen = now.mono;
+        self.quiet = Duration::ZERO;
+    }
+
     fn over_at(&self) -> Moment {
-        self.last_seen + self.period.saturating_mul(2).max(QUIET)
+        let long = self.period.saturating_mul(2).max(QUIET);
+        self.last_seen + long.saturating_sub(self.quiet)
     }
 
     fn write_at(&self) -> Option<Moment> {

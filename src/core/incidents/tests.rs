@@ -320,3 +320,21 @@ fn brackets_stay_in_one_piece_in_the_past() {
         "worker 0 used 157 MiB, over the soft limit; grows 30 MiB/s (95%: 28 MiB–32 MiB), 127 MiB";
     assert_eq!(super::super::record::in_the_past(seen), seen);
 }
+
+#[test]
+fn the_quiet_time_goes_on_after_a_restart_of_the_supervisor() {
+    let mut before = Book::default();
+    let id = see(&mut before, 1, Topic::Crash, 1).id;
+    before.review(now(11), &all_serve(), quiet);
+    let mut book = Book::default();
+    for restart in [300, 500] {
+        book = Book::default();
+        book.adopt(now(restart), before.get(&id).unwrap().clone());
+    }
+    assert_eq!(book.deadline(), Some(now(11 + 600).mono));
+    // What is seen again begins it anew.
+    see(&mut book, 560, Topic::Crash, 1);
+    book.write(&id);
+    assert_eq!(book.review(now(1100), &all_serve(), quiet)[0].state, IncidentState::Mitigated);
+    assert_eq!(book.deadline(), Some(now(560 + 2 * 549).mono));
+}

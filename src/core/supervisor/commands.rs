@@ -273,6 +273,13 @@ impl Supervisor {
     fn outcome(&self, until: &Until) -> Option<Reply> {
         match until {
             Until::Serving(slots) => {
+                let unwanted = slots.iter().find(|slot| {
+                    let desired = self.slots.get(slot).map(|entry| entry.desired);
+                    desired != Some(Desired::Up)
+                });
+                if let Some(slot) = unwanted {
+                    return Some(Err(Refusal::No(format!("slot {slot} is not wanted any more"))));
+                }
                 let held = slots.iter().find(|slot| {
                     let wait = self.slots.get(slot).map(|entry| entry.wait);
                     matches!(wait, Some(Wait::Held { .. }))

@@ -5,7 +5,7 @@ use super::super::leak::Quantity;
 use super::super::slot::Wait;
 use super::super::trend::Trend;
 use super::super::worker::{State, Worker};
-use super::super::{Action, Kind, Now, Refusal, Ticket};
+use super::super::{Action, Kind, Moment, Now, Refusal, Ticket};
 use super::commands::{Until, Waiter};
 use super::{About, Phase, Supervisor, figures};
 use std::time::Duration;
@@ -95,7 +95,11 @@ impl Supervisor {
         let Some(at) = self.waiters.iter().position(Waiter::is_for_rest) else { return };
         let (ticket, until) = (self.waiters[at].ticket(), self.waiters[at].deadline());
         match self.underway() {
-            None => self.actions.push(Action::HandOver { ticket }),
+            None => {
+                self.end_capacity(now);
+                self.write_costs(now, Moment(Duration::MAX));
+                self.actions.push(Action::HandOver { ticket });
+            }
             Some(what) if until <= Some(now.mono) => {
                 let why = format!("{what}, and was for {} s; try again later", PATIENCE.as_secs());
                 let reason = format!("upgrade refused: {why}");

@@ -3,7 +3,6 @@
 use super::super::incidents::{Sighting, Topic};
 use super::super::worker::{Cause, Due, State};
 use super::super::{Action, Figures, IncidentId, Kind, Now, WorkerId};
-use super::rolling::ABORTED_PAUSE_MAX;
 use super::{About, Supervisor, figures};
 use std::time::Duration;
 
@@ -81,6 +80,10 @@ impl Supervisor {
         self.record(now, Kind::WorkerHung, about, Some(incident.clone()), &reason, figures);
         let incident = Some(incident);
         self.make_due(id, Due { cause: Cause::Hang, incident, reason });
+        if self.nobody_serves() {
+            // What was put off for the sake of those that served is not any more.
+            self.next_roll = self.next_roll.min(now.mono + self.settings.restart.backoff_max);
+        }
     }
 
     /// A worker that was taken for hung gives a sign of life, and its replacement has not begun. It is
@@ -97,6 +100,9 @@ impl Supervisor {
             return;
         }
         let incident = worker.due.take().and_then(|due| due.incident);
+        if !self.is_any_due() {
+            self.aborted_rolls = 0;
+        }
         self.actions.push(Action::Reclaim { worker: id });
         let about = About::Worker(id, None);
         self.record(now, Kind::WorkerReady, about, incident, reason, Figures::new());
@@ -105,9 +111,7 @@ impl Supervisor {
     /// A worker was replaced because it failed its probes, and its replacement fails them too. Gives
     /// the time until the next such replacement; it doubles.
     pub(super) fn restart_is_futile(&mut self, now: Now, incident: &IncidentId) -> Duration {
-        let pause =
-            self.settings.restart.backoff_max.saturating_mul(1 << self.futile_hangs.min(16));
-        let pause = pause.min(ABORTED_PAUSE_MAX);
+        let pause = self.pause_after(self.futile_hangs);
         self.futile_hangs += 1;
         self.next_hang = self.next_hang.max(now.mono + pause);
         self.escalate(now, incident, "a restart does not help");

@@ -2,7 +2,7 @@
 
 use super::super::incidents::{Sighting, Topic, Turn};
 use super::super::worker::{Cause, Due, Worker};
-use super::super::{Figures, Incident, IncidentId, IncidentState, Kind, Now};
+use super::super::{Figures, Incident, IncidentId, IncidentState, Kind, Moment, Now};
 use super::{About, Phase, Supervisor, figures};
 
 /// Why an incident is written whose impact grew.
@@ -36,7 +36,8 @@ impl Supervisor {
                 self.over_total || due(release, &[Cause::SoftLimit, Cause::TotalLimit])
             }
             Topic::Hang => due(release, &[Cause::Hang]),
-            Topic::Crash | Topic::CrashLoop | Topic::StartFailure | Topic::RollFailure => false,
+            Topic::RollFailure => self.aborted_rolls > 0 && self.is_any_due(),
+            Topic::Crash | Topic::CrashLoop | Topic::StartFailure => false,
         };
         let changed = book.review(now, &down, active);
         self.book = book;
@@ -55,7 +56,12 @@ impl Supervisor {
             }
         }
         self.book.close();
-        for id in self.book.unwritten(now.mono) {
+        self.write_costs(now, now.mono);
+    }
+
+    /// Writes down what incidents cost and is not written, if it was to be by then.
+    pub(super) fn write_costs(&mut self, now: Now, by: Moment) {
+        for id in self.book.unwritten(by) {
             self.changed(now, &id, "impact", COSTS);
         }
     }

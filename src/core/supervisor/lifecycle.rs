@@ -315,12 +315,13 @@ impl Supervisor {
         had_been_ready: bool,
         why: &str,
     ) {
-        self.book.takes(id.slot, &incident);
         if self.roll_lost_newcomer(now, id, &incident, why)
             && self.current_in(id.slot).is_some_and(|worker| worker.id != id)
         {
+            // If the slot does not serve, that is for the old one, which hangs.
             return;
         }
+        self.book.takes(id.slot, &incident);
         let jitter = self.next_jitter();
         let taken = self.in_slot(id.slot).any(|w| w.id != id && w.is_current());
         let restart = self.settings.restart.clone();

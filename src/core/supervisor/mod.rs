@@ -24,7 +24,7 @@ mod view;
 mod watchdog;
 mod withheld;
 
-pub use view::{LeakView, SlotView, View};
+pub use view::{DueView, LeakView, SlotView, View};
 
 use super::alerting::Alerting;
 use super::evidence::Evidence;
@@ -378,6 +378,10 @@ impl Supervisor {
     fn serves(&self, slot: Slot) -> bool {
         let wanted = self.slots.get(&slot).is_some_and(|entry| entry.desired == Desired::Up);
         !wanted || self.serving_in(slot).is_some()
+    }
+
+    fn nobody_serves(&self) -> bool {
+        !self.workers.values().any(Worker::is_serving)
     }
 
     /// The live worker of a slot that serves, the newest if there are two.

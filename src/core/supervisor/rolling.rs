@@ -10,8 +10,9 @@ use super::super::{
 use super::{About, Phase, Supervisor, figures};
 use std::time::Duration;
 
-/// The longest pause after aborted rolls; the first is `restart.backoff_max`, then it doubles.
-pub(super) const ABORTED_PAUSE_MAX: Duration = Duration::from_secs(600);
+/// The longest pause after aborted rolls; the first is `restart.backoff_max`, then it doubles while anybody
+/// serves.
+const ABORTED_PAUSE_MAX: Duration = Duration::from_secs(600);
 
 impl Supervisor {
     /// Takes the roll as far as it goes now; starts an automatic one when a worker is due.
@@ -71,7 +72,7 @@ impl Supervisor {
     }
 
     /// When the replacement of a worker that is due may begin.
-    fn allowed_at(&self, worker: &Worker) -> Option<Moment> {
+    pub(super) fn allowed_at(&self, worker: &Worker) -> Option<Moment> {
         let cause = worker.due.as_ref()?.cause;
         // After an aborted roll the pause is for all: the next newcomer would not come up either.
         let urgent = self.aborted_rolls == 0;
@@ -308,24 +309,41 @@ impl Supervisor {
             }
             Some(_) | None => None,
         };
-        let reason =
+        let pause = match self.nobody_serves() {
+            true => self.settings.restart.backoff_max,
+            false => self.pause_after(self.aborted_rolls),
+        };
+        self.next_roll = now.mono + pause;
+        self.aborted_rolls += 1;
+        let mut reason =
             format!("{why}; {} worker(s) had been replaced, the others serve on", roll.replaced);
+        if self.phase == Phase::Running && self.is_any_due() {
+            reason += &format!("; tried again in {} s", pause.as_secs());
+        }
         let figures = figures([
             ("replaced", roll.replaced.into()),
             ("not_replaced", (roll.wanted.len() + usize::from(slot.is_some())).into()),
+            ("pause_s", pause.as_secs_f64().into()),
         ]);
         let about = match slot {
             Some(slot) => About::Slot(slot, None),
             None => About::Supervisor,
         };
         self.record(now, Kind::RollAborted, about, incident, &reason, figures);
-        let pause =
-            self.settings.restart.backoff_max.saturating_mul(1 << self.aborted_rolls.min(16));
-        self.next_roll = now.mono + pause.min(ABORTED_PAUSE_MAX);
-        self.aborted_rolls += 1;
         if let Some(ticket) = roll.ticket {
             self.reply(ticket, Err(Refusal::No(reason)));
         }
+    }
+
+    /// Whether a worker waits to be replaced.
+    pub(super) fn is_any_due(&self) -> bool {
+        self.workers.values().any(|worker| worker.is_current() && worker.due.is_some())
+    }
+
+    /// How long nothing is tried again after it has failed so many times before.
+    pub(super) fn pause_after(&self, times: u32) -> Duration {
+        let shortest = self.settings.restart.backoff_max;
+        shortest.saturating_mul(1 << times.min(16)).min(ABORTED_PAUSE_MAX.max(shortest))
     }
 
     /// A worker was lost: was it the newcomer of the roll? Then the roll stops.

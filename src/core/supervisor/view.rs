@@ -2,8 +2,8 @@
 
 use super::super::slot::{Desired, Wait};
 use super::super::trend::Trend;
-use super::super::worker::Worker;
-use super::super::{Sample, Slot};
+use super::super::worker::{Cause, Worker};
+use super::super::{Moment, Sample, Slot};
 use super::leaks::reason;
 use super::{Phase, Supervisor};
 use crate::core::Now;
@@ -51,6 +51,26 @@ pub struct SlotView {
     pub leak: LeakView,
     /// What the worker says that it does.
     pub status_text: Option<String>,
+    /// It is to be replaced.
+    pub due: Option<DueView>,
+}
+
+impl SlotView {
+    /// Whether the worker stopped answering.
+    pub fn hangs(&self) -> bool {
+        self.due.as_ref().is_some_and(|due| due.cause == Cause::Hang.as_str())
+    }
+}
+
+/// A replacement that is due.
+#[derive(Clone, Debug, PartialEq)]
+pub struct DueView {
+    /// The word in records.
+    pub cause: &'static str,
+    /// In words.
+    pub reason: String,
+    /// Until it may begin; `None` while it is under way, or automatic action is paused.
+    pub in_s: Option<f64>,
 }
 
 /// What the leak detector says.
@@ -113,6 +133,7 @@ impl Supervisor {
                     restarts: entry.restarts(),
                     leak: LeakView::nothing(),
                     status_text: None,
+                    due: None,
                 });
             }
         }
@@ -142,7 +163,18 @@ impl Supervisor {
             restarts,
             leak: worst.map_or_else(LeakView::nothing, |trend| LeakView::of(trend, now)),
             status_text: worker.status_text.clone(),
+            due: worker.due.as_ref().filter(|_| worker.is_current()).map(|due| DueView {
+                cause: due.cause.as_str(),
+                reason: due.reason.clone(),
+                in_s: self.replaced_at(worker).map(|at| at.since(now.mono).as_secs_f64()),
+            }),
         }
+    }
+
+    /// When the replacement of a worker begins that is due.
+    fn replaced_at(&self, worker: &Worker) -> Option<Moment> {
+        let waits = self.phase == Phase::Running && self.step_old() != Some(worker.id);
+        self.allowed_at(worker).filter(|_| waits)
     }
 
     fn state_word(&self) -> &'static str {

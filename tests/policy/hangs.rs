@@ -1,0 +1,238 @@
+//! Workers that do not answer: when one is replaced for it, and when a restart is seen not to help.
+
+use crate::paper::{Paper, abandons, record, starts};
+use stanch::core::{
+    Action, Command, Event, ExitStatus, IncidentId, Kind, Settings, Severity, Slot, WorkerId,
+};
+use std::time::Duration;
+
+#[test]
+fn a_restart_that_does_not_help_is_noticed() {
+    let mut paper = Paper::new();
+    let actions = paper.hangs();
+    assert!(starts(&actions) && abandons(&actions), "the first is replaced at once: {actions:?}");
+    let mut before = Duration::ZERO;
+    for _ in 0..4 {
+        paper.is_replaced();
+        let hung_at = paper.now;
+        let actions = paper.hangs();
+        assert!(!starts(&actions) && !abandons(&actions), "{actions:?}");
+        let critical = |action: &Action| matches!(action, Action::Record(record) if record.state.as_ref().is_some_and(|incident| incident.severity == Severity::Critical));
+        assert!(actions.iter().any(critical) || before > Duration::ZERO, "{actions:?}");
+        while !starts(&paper.settle()) {}
+        let waited = paper.now.since(hung_at);
+        assert!(waited > before, "the pause grows: {waited:?} after {before:?}");
+        before = waited;
+    }
+}
+
+#[test]
+fn one_that_answers_again_is_not_replaced() {
+    let mut paper = Paper::new();
+    paper.hangs();
+    paper.is_replaced();
+    paper.hangs();
+    let worker = paper.worker();
+    paper.tell(Event::Probed { worker, outcome: Ok(()) });
+    // Long after every pause.
+    paper.now = paper.now + Duration::from_secs(100_000);
+    assert!(!starts(&paper.settle_now()));
+}
+
+#[test]
+fn a_hung_worker_does_not_stay_for_its_replacements_slow_start() {
+    let mut paper = Paper::warm();
+    let old = paper.worker();
+    paper.hangs();
+    let new = WorkerId::new(0, 2);
+    paper.tell(Event::Spawned { worker: new, pid: 101, start_ticks: 0 });
+    let actions = paper.tell(Event::Ready { worker: new });
+    let stops = |a: &Action| matches!(a, Action::Stop { worker, .. } if *worker == old);
+    assert!(actions.iter().any(stops), "{actions:?}");
+}
+
+/// One worker that shall ping at least so often.
+fn watched() -> Paper {
+    let mut settings = Settings::default();
+    settings.rolling.slow_start = Duration::ZERO;
+    settings.health.watchdog = Some(WATCHDOG);
+    Paper::with(settings)
+}
+
+const WATCHDOG: Duration = Duration::from_secs(20);
+
+#[test]
+fn a_worker_that_stops_pinging_is_replaced_as_one_that_fails_its_probes() {
+    let mut paper = watched();
+    let worker = paper.worker();
+    for _ in 0..5 {
+        paper.now = paper.now + WATCHDOG / 2;
+        let actions = paper.tell(Event::Pinged { worker });
+        assert_eq!(record(&actions, Kind::WorkerHung), None);
+    }
+    let heard = paper.now;
+    let actions = loop {
+        let actions = paper.settle();
+        if record(&actions, Kind::WorkerHung).is_some() {
+            break actions;
+        }
+    };
+    assert_eq!(paper.now.since(heard), WATCHDOG);
+    assert_eq!(
+        record(&actions, Kind::WorkerHung).unwrap().reason,
+        "did not ping (WATCHDOG=1) within 20 s"
+    );
+    let next = WorkerId::new(0, 2);
+    assert!(actions.contains(&Action::Start { worker: next }), "{actions:?}");
+}
+
+#[test]
+fn nothing_follows_from_a_silence_while_the_supervisor_stood_still() {
+    let mut paper = watched();
+    paper.now = paper.now + WATCHDOG * 3;
+    let actions = paper.settle_now();
+    assert_eq!(
+        record(&actions, Kind::WorkerHung),
+        None,
+        "the pings of that time are yet to be read"
+    );
+    let awake = paper.now;
+    let hung_at = loop {
+        let actions = paper.settle();
+        if record(&actions, Kind::WorkerHung).is_some() {
+            break paper.now;
+        }
+    };
+    assert_eq!(hung_at.since(awake), WATCHDOG);
+}
+
+#[test]
+fn who_never_pings_is_hung_too_and_probes_do_not_make_up_for_it() {
+    let mut paper = watched();
+    let worker = paper.worker();
+    // Its replacement waits, so that it could recover.
+    paper.command(Command::Pause);
+    paper.now = paper.now + WATCHDOG;
+    let actions = paper.settle_now();
+    assert!(
+        record(&actions, Kind::WorkerHung).unwrap().reason.ends_with("it never did"),
+        "{actions:?}"
+    );
+    let recovers = |actions: &[Action]| {
+        let ready = |a: &Action| matches!(a, Action::Record(r) if r.kind == Kind::WorkerReady);
+        actions.iter().any(ready)
+    };
+    let probed = paper.tell(Event::Probed { worker, outcome: Ok(()) });
+    assert!(!recovers(&probed), "{probed:?}");
+    assert!(recovers(&paper.tell(Event::Pinged { worker })));
+    // And the other way round: pings do not make up for failed probes.
+    paper.hangs();
+    assert!(!recovers(&paper.tell(Event::Pinged { worker })));
+    assert!(recovers(&paper.tell(Event::Probed { worker, outcome: Ok(()) })));
+}
+
+#[test]
+fn without_a_watchdog_nobody_has_to_ping() {
+    let mut paper = Paper::new();
+    paper.now = paper.now + WATCHDOG * 1000;
+    assert_eq!(record(&paper.settle_now(), Kind::WorkerHung), None);
+}
+
+/// What the records say that the incident has cost, at last.
+fn below_capacity_ms(actions: &[Action], incident: &Option<IncidentId>) -> Option<u64> {
+    let states = actions.iter().filter_map(|action| match action {
+        Action::Record(record) if record.incident == *incident => record.state.as_ref(),
+        _ => None,
+    });
+    states.last()?.impact.get("below_capacity_ms")?.as_u64()
+}
+
+#[test]
+fn a_newcomer_that_fails_does_not_take_the_outage_from_the_hang() {
+    let mut paper = Paper::new();
+    let mut told = paper.hangs();
+    let hang = record(&told, Kind::WorkerHung).unwrap().incident.clone();
+    for _ in 0..3 {
+        paper.generation += 1;
+        paper.now = paper.now + Duration::from_secs(10);
+        let (worker, status) = (paper.worker(), ExitStatus::Code(1));
+        let failed = paper.tell(Event::Exited { worker, status });
+        let aborted = record(&failed, Kind::RollAborted).unwrap();
+        assert!(aborted.reason.ends_with("tried again in 30 s"), "{}", aborted.reason);
+        assert_eq!(aborted.figures["pause_s"], 30.0, "nobody serves");
+        let failure = aborted.incident.clone().unwrap();
+        let due = paper.view().slots[0].due.clone().unwrap();
+        assert_eq!((due.cause, due.in_s), ("hang", Some(30.0)));
+
+        told.extend(failed);
+        told.extend(paper.tell(Event::Gone { worker, stragglers: 0, connections_cut: None }));
+        let begins = paper.now + Duration::from_secs(30);
+        loop {
+            let actions = paper.settle();
+            told.extend(actions.iter().cloned());
+            if starts(&actions) {
+                break;
+            }
+            assert!(paper.now < begins);
+            let left = paper.view().incidents_open;
+            assert_eq!(left, 2, "{failure}: it goes on as long as it is tried again");
+        }
+        assert_eq!(paper.now, begins);
+    }
+    paper.generation += 1;
+    let worker = paper.worker();
+    told.extend(paper.tell(Event::Spawned { worker, pid: 100, start_ticks: 0 }));
+    told.extend(paper.tell(Event::Ready { worker }));
+    // It hung at the beginning, and three times 10 s were waited for a start and 30 s for the next.
+    assert_eq!(below_capacity_ms(&told, &hang), Some(120_000));
+}
+
+#[test]
+fn rolls_that_fail_are_tried_again_less_and_less_while_somebody_serves() {
+    let mut paper = Paper::new();
+    paper.command(Command::Scale { workers: 2 });
+    let other = WorkerId::new(1, 1);
+    paper.becomes_ready(other);
+    let mut fails = |paper: &mut Paper| {
+        paper.generation += 1;
+        let (worker, status) = (paper.worker(), ExitStatus::Code(1));
+        let failed = paper.tell(Event::Exited { worker, status });
+        paper.tell(Event::Gone { worker, stragglers: 0, connections_cut: None });
+        record(&failed, Kind::RollAborted).unwrap().figures["pause_s"].as_f64().unwrap()
+    };
+    let begins = |paper: &mut Paper| while !starts(&paper.settle()) {};
+    paper.hangs();
+    assert_eq!(fails(&mut paper), 30.0);
+    begins(&mut paper);
+    assert_eq!(fails(&mut paper), 60.0);
+    begins(&mut paper);
+    assert_eq!(fails(&mut paper), 120.0);
+    // Nobody is spared by waiting any more.
+    let before = paper.now;
+    let failures = Settings::default().health.failures;
+    for _ in 0..failures {
+        paper.tell(Event::Probed { worker: other, outcome: Err("500".into()) });
+    }
+    begins(&mut paper);
+    assert_eq!(paper.now.since(before), Duration::from_secs(30));
+}
+
+#[test]
+fn one_that_is_well_again_leaves_no_pause_behind() {
+    let mut paper = Paper::new();
+    let first = paper.worker();
+    paper.hangs();
+    paper.generation += 1;
+    let (worker, status) = (paper.worker(), ExitStatus::Code(1));
+    paper.tell(Event::Exited { worker, status });
+    paper.tell(Event::Gone { worker, stragglers: 0, connections_cut: None });
+    assert_eq!(paper.view().incidents_open, 2);
+    let well = paper.tell(Event::Probed { worker: first, outcome: Ok(()) });
+    let handled = |action: &&Action| matches!(action, Action::Record(record) if record.cause.as_deref() == Some("mitigated"));
+    assert_eq!(well.iter().filter(handled).count(), 2, "{well:?}");
+    // The next one that hangs is replaced at once.
+    let failures = Settings::default().health.failures;
+    let probes = (0..failures).map(|_| Event::Probed { worker: first, outcome: Err("500".into()) });
+    let actions: Vec<Action> = probes.flat_map(|probe| paper.tell(probe)).collect();
+    assert!(starts(&actions), "{actions:?}");
+}

@@ -1,0 +1,10 @@
+//! Single decisions of the core, on paper.
+
+mod draining;
+mod evidence;
+mod hangs;
+mod hooks;
+mod memory;
+mod paper;
+mod replacing;
+mod succession;
