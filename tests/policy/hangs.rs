@@ -2,7 +2,7 @@
 
 use crate::paper::{Paper, abandons, record, starts};
 use stanch::core::{
-    Action, Command, Event, ExitStatus, IncidentId, Kind, Settings, Severity, Slot, WorkerId,
+    Action, Command, Event, ExitStatus, IncidentId, Kind, Settings, Severity, WorkerId,
 };
 use std::time::Duration;
 
@@ -140,11 +140,11 @@ fn without_a_watchdog_nobody_has_to_ping() {
 
 /// What the records say that the incident has cost, at last.
 fn below_capacity_ms(actions: &[Action], incident: &Option<IncidentId>) -> Option<u64> {
-    let states = actions.iter().filter_map(|action| match action {
+    let mut states = actions.iter().filter_map(|action| match action {
         Action::Record(record) if record.incident == *incident => record.state.as_ref(),
         _ => None,
     });
-    states.last()?.impact.get("below_capacity_ms")?.as_u64()
+    states.next_back()?.impact.get("below_capacity_ms")?.as_u64()
 }
 
 #[test]
@@ -193,7 +193,7 @@ fn rolls_that_fail_are_tried_again_less_and_less_while_somebody_serves() {
     paper.command(Command::Scale { workers: 2 });
     let other = WorkerId::new(1, 1);
     paper.becomes_ready(other);
-    let mut fails = |paper: &mut Paper| {
+    let fails = |paper: &mut Paper| {
         paper.generation += 1;
         let (worker, status) = (paper.worker(), ExitStatus::Code(1));
         let failed = paper.tell(Event::Exited { worker, status });

@@ -1,0 +1,49 @@
+//! Addresses for servers under test.
+
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::ops::Range;
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net::{SocketAddr as Name, UnixListener};
+use std::sync::Mutex;
+
+/// The first port of the first block. The last one of the last is below those that the kernel gives to
+/// clients, of which a connection may take one at any moment.
+const FIRST: u16 = 11_000;
+const BLOCKS: u16 = 1000;
+const LENGTH: u16 = 20;
+
+/// Ports that no other test is given while this process lives, told by a name that only one can have.
+struct Block {
+    _name: UnixListener,
+    ports: Range<u16>,
+}
+
+impl Block {
+    fn claim() -> Self {
+        let first = (std::process::id() % u32::from(BLOCKS)) as u16;
+        let claimed = (0..BLOCKS).find_map(|step| {
+            let number = (first + step) % BLOCKS;
+            let name = Name::from_abstract_name(format!("stanch-tests-ports-{number}")).ok()?;
+            let begin = FIRST + number * LENGTH;
+            let ports = begin..begin + LENGTH;
+            Some(Self { _name: UnixListener::bind_addr(&name).ok()?, ports })
+        });
+        claimed.expect("a thousand blocks are enough for all tests at once")
+    }
+}
+
+/// A loopback address that nobody listens on.
+pub fn free_address() -> SocketAddr {
+    static MINE: Mutex<Vec<Block>> = Mutex::new(Vec::new());
+    let mut mine = MINE.lock().expect("no test panics here");
+    loop {
+        let ports = mine.last_mut().map(|block| &mut block.ports);
+        for port in ports.into_iter().flatten() {
+            let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+            if TcpListener::bind(address).is_ok() {
+                return address;
+            }
+        }
+        mine.push(Block::claim());
+    }
+}
