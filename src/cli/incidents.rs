@@ -188,6 +188,7 @@ impl From<StoreError> for Failure {
         match error {
             StoreError::Missing { .. }
             | StoreError::NotAStore { .. }
+            | StoreError::Newer { .. }
             | StoreError::Unbegun { .. } => Failure::Usage(text),
             StoreError::Damaged { .. } | StoreError::Emptied { .. } | StoreError::Row { .. } => {
                 Failure::Refused(text)

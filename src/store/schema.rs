@@ -345,7 +345,14 @@ pub(super) fn corrupt(what: String) -> rusqlite::Error {
 
 /// Whether SQLite says that the file's content is broken.
 pub(super) fn is_damage(error: &rusqlite::Error) -> bool {
-    matches!(error.sqlite_error_code(), Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase))
+    match error {
+        // The number of the schema's format in the header, 1 to 4. SQLite has no code for it.
+        rusqlite::Error::SqliteFailure(_, Some(text)) if text == "unsupported file format" => true,
+        _ => matches!(
+            error.sqlite_error_code(),
+            Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase)
+        ),
+    }
 }
 
 /// Makes a store as version 1 was.

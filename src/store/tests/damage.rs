@@ -300,3 +300,28 @@ fn after_a_checkpoint_the_log_lies_in_the_store() {
     disk.look().unwrap();
     assert_eq!(disk.altered(), None);
 }
+
+/// Some of its bytes mean nothing, and none of them is a fault of stanch.
+#[test]
+fn what_is_flipped_in_the_header_is_damage() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("s.db");
+    store_with(&path, EVENTS);
+    let whole = fs::read(&path).unwrap();
+    for (at, flip) in (0..100).flat_map(|at| [1, 0x80, 0xff].map(|flip| (at, flip))) {
+        let mut flipped = whole.clone();
+        flipped[at] ^= flip;
+        let copy = folder.path().join(format!("{at}-{flip}.db"));
+        fs::write(&copy, flipped).unwrap();
+        let all = EventFilter::default();
+        let read = Reader::open(&copy).and_then(|reader| reader.events(&all, |_| Ok(())));
+        let told = match &read {
+            Ok(()) => true,
+            Err(error) => {
+                matches!(error, StoreError::Damaged { .. } | StoreError::NotAStore { .. })
+            }
+        };
+        assert!(told, "byte {at}, {flip}: {read:?}");
+        fs::remove_file(copy).unwrap();
+    }
+}
