@@ -71,7 +71,7 @@ impl Supervisor {
             self.futile_hangs = 0;
         }
         if incident.kind == Topic::Leak.as_str() {
-            self.holdings.clear();
+            self.holdings.retain(|(release, _), _| *release != incident.release);
         }
         let reason = format!("{} is over: {}", incident.kind, incident.summary);
         let (id, figures) = (Some(incident.id.clone()), standing(incident));

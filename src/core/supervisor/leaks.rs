@@ -188,7 +188,7 @@ impl Supervisor {
         }
         let fills_in = trend.fills_in();
         let start = worker.ready_since().map(|ready| ready - worker.started).unwrap_or_default();
-        let holding = self.holdings.entry(quantity).or_default();
+        let holding = self.holdings.entry((worker.release.clone(), quantity)).or_default();
         if let Some(slope) = judgement.slope_per_s {
             let (before, after) = holding.confirmed(id, slope);
             if let Some(before) = before {
@@ -234,7 +234,8 @@ impl Supervisor {
         incident: IncidentId,
     ) {
         let restarts = self.settings.leak.action == LeakAction::Restart;
-        let holding = self.holdings.entry(quantity).or_default();
+        let release = self.workers.get(&id).and_then(|worker| worker.release.clone());
+        let holding = self.holdings.entry((release, quantity)).or_default();
         if !restarts || std::mem::replace(&mut holding.told, true) {
             return;
         }
@@ -330,11 +331,13 @@ impl Supervisor {
 
     /// A replacement came to its end; a leak's next turn counts from now.
     pub(super) fn leak_replaced(&mut self, now: Moment, id: WorkerId, due: &Due) {
-        let topic = due.incident.as_ref().and_then(|incident| self.book.topic_of(incident));
-        if topic == Some(Topic::Leak) {
-            self.last_turn = Some(now);
-            self.holdings.values_mut().for_each(|holding| holding.replaced(id.slot));
-        }
+        let incident = due.incident.as_ref().and_then(|incident| self.book.get(incident));
+        let Some(leak) = incident.filter(|incident| incident.kind == Topic::Leak.as_str()) else {
+            return;
+        };
+        self.last_turn = Some(now);
+        let holdings = self.holdings.iter_mut().filter(|(of, _)| of.0 == leak.release);
+        holdings.for_each(|(_, holding)| holding.replaced(id.slot));
     }
 }
 

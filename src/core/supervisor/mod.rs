@@ -81,8 +81,8 @@ pub struct Supervisor {
     outages: capacity::Outages,
     /// Leaks that were confirmed, by release.
     siblings: Siblings,
-    /// The generations of the present leaks.
-    holdings: BTreeMap<Quantity, Holding>,
+    /// The generations of the present leaks, by release.
+    holdings: BTreeMap<(Option<String>, Quantity), Holding>,
     costs: Costs,
     workload: Workload,
     /// When a leaking worker was last replaced.
