@@ -1,5 +1,6 @@
 //! Single decisions of the core, on paper.
 
+mod audit;
 mod draining;
 mod evidence;
 mod hangs;

@@ -117,15 +117,27 @@ impl Supervisor {
         seen.id
     }
 
-    pub(super) fn on_store_restored(&mut self, now: Now, counts: [u64; 3], states: Vec<Incident>) {
+    pub(super) fn on_store_restored(
+        &mut self,
+        now: Now,
+        counts: [u64; 3],
+        mut states: Vec<Incident>,
+    ) {
         let [buffered, lost, gone] = counts;
-        let mut reason = format!("the audit log is written again; {lost} events were lost");
-        if !states.is_empty() {
-            let names: Vec<_> = states.iter().map(|state| state.id.0.as_str()).collect();
-            reason += &format!(", some of them of {}, which are written anew", names.join(", "));
+        if gone > 0 {
+            // The new file knows of none that was open.
+            let known = |one: &&Incident| !states.iter().any(|state| state.id == one.id);
+            let open: Vec<Incident> = self.book.incidents().filter(known).cloned().collect();
+            states.extend(open);
         }
+        let mut reason = format!("the audit log is written again; {lost} events were lost");
         if gone > 0 {
             reason += &format!(", and {gone} from before are gone with the file that held them");
+        }
+        if !states.is_empty() {
+            let names: Vec<_> = states.iter().map(|state| state.id.0.as_str()).collect();
+            let names = names.join(", ");
+            reason += &format!("; the incidents of which they told are written anew: {names}");
         }
         let figures = figures([
             ("buffered", buffered.into()),
