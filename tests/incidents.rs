@@ -40,6 +40,7 @@ fn incident(id: &str, opened_at: &str, resolved_at: Option<&str>) -> Incident {
         last_intervention: None,
         handled_at: None,
         causes: Vec::new(),
+        period_s: None,
     }
 }
 

@@ -62,6 +62,7 @@ fn incident(number: u64, began: Timestamp) -> Incident {
         last_intervention: None,
         handled_at: None,
         causes: Vec::new(),
+        period_s: None,
         interventions: EACH,
         impact: Figures::new(),
         summary: "worker 1 leaks memory".into(),

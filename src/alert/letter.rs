@@ -159,6 +159,7 @@ pub(super) mod tests {
             last_intervention: None,
             handled_at: None,
             causes: Vec::new(),
+            period_s: None,
         };
         let forecast = Forecast {
             slot: Slot(0),

@@ -361,6 +361,7 @@ mod tests {
             last_intervention: None,
             handled_at: None,
             causes: Vec::new(),
+            period_s: None,
         }
     }
 

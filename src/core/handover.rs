@@ -8,7 +8,7 @@
 
 use super::slot::SlotEntry;
 use super::worker::{Cause, Due};
-use super::{Moment, Ticket, WorkerId};
+use super::{IncidentId, Moment, Ticket, WorkerId};
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
@@ -24,6 +24,11 @@ pub struct Handover {
     pub(super) next_hang: Moment,
     pub(super) futile_hangs: u32,
     pub(super) aborted_rolls: u32,
+    #[serde(default)]
+    pub(super) untried: Option<IncidentId>,
+    /// Time below capacity until then is counted.
+    #[serde(default)]
+    pub(super) counted: Moment,
     pub(super) finishes: bool,
 }
 
@@ -54,6 +59,9 @@ pub(super) struct Resident {
     pub failing_since: Option<Moment>,
     #[serde(default)]
     pub silent: bool,
+    /// When its memory was confirmed to leak, while it does.
+    #[serde(default)]
+    pub leaks_since: Option<Moment>,
 }
 
 /// How one supervisor came to follow another.

@@ -37,8 +37,17 @@ pub struct Trace {
     pub release: Option<String>,
     /// Where it stood.
     pub standing: Standing,
-    /// It hung, in this incident.
-    pub hung: Option<IncidentId>,
+    /// It hung.
+    pub hung: Option<Hung>,
+}
+
+/// What the log says of a worker that hangs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Hung {
+    /// In which incident.
+    pub incident: IncidentId,
+    /// By what it did not say of itself, not by its probes.
+    pub silent: bool,
 }
 
 /// What the log says of the supervisors since the last orderly end.
@@ -131,7 +140,9 @@ impl Past {
             let release = record.release.clone();
             // Who is adopted in an incident hung before.
             let hung = matches!(record.kind, Kind::WorkerHung | Kind::WorkerAdopted);
+            let silent = !record.figures.contains_key("failed_probes");
             let hung = record.incident.clone().filter(|_| hung);
+            let hung = hung.map(|incident| Hung { incident, silent });
             Trace { pid: record.pid, start_ticks: None, release, standing, hung }
         });
         // The newest event said where it stood; who it is stands at its start.

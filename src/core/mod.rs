@@ -41,7 +41,7 @@ pub use evidence::{Captured, Grown, Growth, Inquiry};
 pub use handover::{Handover, Succession};
 pub use id::{Generation, Slot, WorkerId};
 pub use incidents::Topic;
-pub use legacy::{Hold, Legacy, Past, Standing, Survivor, Trace};
+pub use legacy::{Hold, Hung, Legacy, Past, Standing, Survivor, Trace};
 pub use makeup::Makeup;
 pub use moment::{Moment, Now};
 pub use quiet::QuietWindow;

@@ -277,6 +277,10 @@ pub struct Incident {
     /// What was seen of it, each once: `crash: signal 11`, `start_failure: exec`, `leak: memory`.
     #[serde(default)]
     pub causes: Vec<String>,
+    /// How long its matter takes to come again, as far as was seen: it is over after twice that, and ten
+    /// minutes at least.
+    #[serde(default)]
+    pub period_s: Option<u64>,
 }
 
 impl Incident {

@@ -50,6 +50,8 @@ pub struct Trend {
     pub confirmed: Option<Moment>,
     /// The level of the worker when it began to serve.
     pub fresh: Option<u64>,
+    /// That it leaks was found by an earlier supervisor; the detector knows too little yet to differ.
+    pub handed_over: bool,
 }
 
 impl Trend {
@@ -64,6 +66,18 @@ impl Trend {
             relief_told: false,
             confirmed: None,
             fresh: None,
+            handed_over: false,
+        }
+    }
+
+    /// An earlier supervisor confirmed then that it leaks.
+    pub fn known_to_leak(self, since: Moment) -> Self {
+        Self {
+            verdict: Verdict::Leak,
+            suspicion_told: true,
+            confirmed: Some(since),
+            handed_over: true,
+            ..self
         }
     }
 

@@ -73,6 +73,7 @@ fn leak(times: u64) -> Dossier {
         last_intervention: None,
         handled_at: None,
         causes: Vec::new(),
+        period_s: None,
     };
     let made_at = at(60.0 * times as f64);
     Dossier { incident, records, curves, earlier: Vec::new(), made_at, zone: TimeZone::UTC }

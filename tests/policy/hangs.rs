@@ -2,7 +2,8 @@
 
 use crate::paper::{Paper, abandons, record, starts};
 use stanch::core::{
-    Action, Command, Event, ExitStatus, IncidentId, Kind, Settings, Severity, WorkerId,
+    Action, Command, Event, ExitStatus, IncidentId, IncidentState, Kind, Settings, Severity, Slot,
+    WorkerId,
 };
 use std::time::Duration;
 
@@ -200,12 +201,11 @@ fn rolls_that_fail_are_tried_again_less_and_less_while_somebody_serves() {
         paper.tell(Event::Gone { worker, stragglers: 0, connections_cut: None });
         record(&failed, Kind::RollAborted).unwrap().figures["pause_s"].as_f64().unwrap()
     };
-    let begins = |paper: &mut Paper| while !starts(&paper.settle()) {};
     paper.hangs();
     assert_eq!(fails(&mut paper), 30.0);
-    begins(&mut paper);
+    paper.settle_until_a_start();
     assert_eq!(fails(&mut paper), 60.0);
-    begins(&mut paper);
+    paper.settle_until_a_start();
     assert_eq!(fails(&mut paper), 120.0);
     // Nobody is spared by waiting any more.
     let before = paper.now;
@@ -213,7 +213,7 @@ fn rolls_that_fail_are_tried_again_less_and_less_while_somebody_serves() {
     for _ in 0..failures {
         paper.tell(Event::Probed { worker: other, outcome: Err("500".into()) });
     }
-    begins(&mut paper);
+    paper.settle_until_a_start();
     assert_eq!(paper.now.since(before), Duration::from_secs(30));
 }
 
@@ -235,4 +235,46 @@ fn one_that_is_well_again_leaves_no_pause_behind() {
     let probes = (0..failures).map(|_| Event::Probed { worker: first, outcome: Err("500".into()) });
     let actions: Vec<Action> = probes.flat_map(|probe| paper.tell(probe)).collect();
     assert!(starts(&actions), "{actions:?}");
+}
+
+#[test]
+fn who_is_not_probed_any_more_is_said_to_be_well() {
+    let mut paper = Paper::new();
+    paper.command(Command::Pause);
+    paper.hangs();
+    let mut settings = Settings::default();
+    settings.health.failures = 0;
+    let actions = paper.is_reloaded(settings);
+    let ready = record(&actions, Kind::WorkerReady).unwrap();
+    assert_eq!(ready.reason, "is not probed any more");
+    assert!(actions.iter().any(|action| matches!(action, Action::Reclaim { .. })));
+    // So is it for the next supervisor.
+    let incidents = paper.incidents();
+    paper.is_reborn(incidents);
+    assert!(!paper.view().slots[0].hangs());
+}
+
+#[test]
+fn an_operators_failed_roll_is_not_opened_again_by_a_hang() {
+    let mut paper = Paper::new();
+    paper.command(Command::Scale { workers: 2 });
+    let other = WorkerId::new(1, 1);
+    paper.becomes_ready(other);
+    paper.command(Command::Restart { slot: Some(Slot(0)) });
+    paper.generation += 1;
+    let (worker, status) = (paper.worker(), ExitStatus::Code(1));
+    paper.tell(Event::Exited { worker, status });
+    let aborted = paper.log.iter().find(|record| record.kind == Kind::RollAborted).unwrap();
+    let failure = aborted.incident.clone();
+    assert!(aborted.reason.ends_with("the others serve on"), "{}", aborted.reason);
+    paper.tell(Event::Gone { worker, stragglers: 0, connections_cut: None });
+    let state = |paper: &Paper| {
+        let all = paper.incidents();
+        all.into_iter().find(|one| Some(&one.id) == failure.as_ref()).unwrap().state
+    };
+    assert_eq!(state(&paper), IncidentState::Mitigated);
+    for _ in 0..Settings::default().health.failures {
+        paper.tell(Event::Probed { worker: other, outcome: Err("500".into()) });
+    }
+    assert_eq!(state(&paper), IncidentState::Mitigated);
 }

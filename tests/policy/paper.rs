@@ -1,10 +1,13 @@
 //! A supervisor with one worker and no world: it is told what happens, and says what to do about it.
 
 use jiff::Timestamp;
+use stanch::core::reload::{Difference, Reconfiguration, Reload};
 use stanch::core::{
-    Action, Captured, Command, Event, ExitStatus, Inquiry, Kind, Left, Legacy, Moment, Now, Record,
-    Sample, Settings, Succession, Supervisor, Ticket, View, WorkerId,
+    Action, Captured, Command, Event, ExitStatus, Hold, Incident, IncidentId, IncidentState,
+    Inquiry, Kind, Left, Legacy, Moment, Now, Past, Record, Sample, Settings, Succession,
+    Supervisor, Survivor, Ticket, View, WorkerId,
 };
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 /// Of those tests that are about it; without one in all others.
@@ -18,6 +21,8 @@ pub struct Paper {
     pub answers: bool,
     pub now: Moment,
     pub generation: u64,
+    /// What was written down, oldest first.
+    pub log: Vec<Record>,
 }
 
 impl Paper {
@@ -42,7 +47,13 @@ impl Paper {
         settings.workers = 1;
         settings.rolling.drain_timeout = DRAIN_TIMEOUT;
         let supervisor = Supervisor::new(settings, 1);
-        let mut paper = Self { supervisor, answers: true, now: Moment::default(), generation: 1 };
+        let mut paper = Self {
+            supervisor,
+            answers: true,
+            now: Moment::default(),
+            generation: 1,
+            log: Vec::new(),
+        };
         paper.supervisor.start(paper.reading());
         paper.becomes_ready(paper.worker());
         paper
@@ -67,12 +78,33 @@ impl Paper {
 
     /// The actions, and those that follow from the answers to what they ask.
     pub fn answer(&mut self, mut actions: Vec<Action>) -> Vec<Action> {
+        self.note(&actions);
         let asked: Vec<Inquiry> =
             inquiries(&actions).into_iter().filter(|_| self.answers).collect();
         for inquiry in asked {
             actions.extend(self.captured(inquiry));
         }
         actions
+    }
+
+    fn note(&mut self, actions: &[Action]) {
+        let records = actions.iter().filter_map(|action| match action {
+            Action::Record(record) => Some(record.clone()),
+            _ => None,
+        });
+        self.log.extend(records);
+    }
+
+    /// The newest form of each incident that is not over.
+    pub fn incidents(&self) -> Vec<Incident> {
+        let states = self.log.iter().filter_map(|record| record.state.as_deref());
+        let newest: BTreeMap<_, _> = states.map(|state| (state.id.clone(), state)).collect();
+        let open = |state: &&Incident| state.state != IncidentState::Resolved;
+        newest.into_values().filter(open).cloned().collect()
+    }
+
+    fn last_incident(&self) -> Option<IncidentId> {
+        self.log.iter().filter_map(|record| record.incident.clone()).max()
     }
 
     pub fn captured(&mut self, inquiry: Inquiry) -> Vec<Action> {
@@ -120,6 +152,12 @@ impl Paper {
         self.answer(actions)
     }
 
+    /// Time passes until a worker is started.
+    pub fn settle_until_a_start(&mut self) {
+        let started = (0..1000).any(|_| starts(&self.settle()));
+        assert!(started, "nobody is started: {:?}", self.view());
+    }
+
     /// How long that takes, and whether it is the stop signal.
     pub fn waits(&mut self) -> (Duration, bool) {
         let before = self.now;
@@ -133,7 +171,8 @@ impl Paper {
     }
 
     /// Another program takes the supervisor's place.
-    pub fn is_succeeded(&mut self, settings: Settings) {
+    pub fn is_succeeded(&mut self, settings: Settings) -> Vec<Action> {
+        let incidents = self.incidents();
         let succession = Succession {
             handover: self.supervisor.hand_over(),
             from: "1".to_owned(),
@@ -143,8 +182,45 @@ impl Paper {
             failure: None,
         };
         self.supervisor = Supervisor::new(settings, 1);
-        let legacy = Legacy { succession: Some(succession), ..Legacy::default() };
-        self.supervisor.recover(self.reading(), legacy);
+        let succession = Some(succession);
+        let last_incident = self.last_incident();
+        let legacy = Legacy { succession, incidents, last_incident, ..Legacy::default() };
+        let actions = self.supervisor.recover(self.reading(), legacy);
+        self.answer(actions)
+    }
+
+    /// The supervisor dies, and the next one finds the worker.
+    pub fn is_reborn(&mut self, incidents: Vec<Incident>) -> Vec<Action> {
+        let mut past = Past::default();
+        past.died = true;
+        for record in self.log.iter().rev() {
+            if past.note(record).is_break() {
+                break;
+            }
+        }
+        let survivor = Survivor {
+            worker: self.worker(),
+            pid: Some(100),
+            start_ticks: Some(0),
+            release: None,
+            age: Duration::from_secs(60),
+            hold: Hold::Kept,
+            deaf: false,
+        };
+        let (past, survivors) = (Some(past), vec![survivor]);
+        let last_incident = self.last_incident();
+        let legacy = Legacy { past, survivors, incidents, last_incident, ..Legacy::default() };
+        self.supervisor = Supervisor::new(Settings::default(), 1);
+        let actions = self.supervisor.recover(self.reading(), legacy);
+        self.answer(actions)
+    }
+
+    /// Another configuration is in force.
+    pub fn is_reloaded(&mut self, settings: Settings) -> Vec<Action> {
+        let difference = Difference::default();
+        let found = Ok(Box::new(Reconfiguration { settings, workers: None, difference }));
+        let command = Command::Reload(Reload { found, roll: false });
+        self.tell(Event::Command { ticket: Ticket(0), by: "me".into(), command })
     }
 
     /// The worker fails its probes until it is taken for hung; what follows at once.

@@ -2,8 +2,8 @@
 
 use crate::paper::{Paper, reading, record};
 use stanch::core::{
-    Action, Command, Event, Hold, Kind, Legacy, Moment, Past, Sample, Settings, Supervisor,
-    Survivor, Ticket,
+    Action, Command, Event, ExitStatus, Incident, Kind, Moment, Past, Record, Sample, Settings,
+    Ticket, WorkerId,
 };
 use std::time::Duration;
 
@@ -32,6 +32,21 @@ fn confirmed_at(handed_over: Option<(u64, bool)>) -> u64 {
     panic!("a straight line is a leak");
 }
 
+/// A leak, until it is confirmed; the readings.
+fn leak(paper: &mut Paper) -> Vec<(Duration, Sample)> {
+    let mut samples = Vec::new();
+    for second in 1..3600 {
+        paper.now = Moment(Duration::from_secs(second));
+        let growth_kib = 100_000 + second * 500;
+        let sample = Sample { rss_anon_kib: Some(growth_kib), ..Sample::default() };
+        samples.push((Duration::from_secs(second), sample));
+        if record(&reading(paper, growth_kib), Kind::LeakConfirmed).is_some() {
+            return samples;
+        }
+    }
+    panic!("a straight line is a leak");
+}
+
 #[test]
 fn who_hangs_does_for_the_next_program_as_well() {
     let mut paper = Paper::new();
@@ -52,31 +67,17 @@ fn who_hangs_does_after_the_death_of_the_supervisor_as_well() {
     let hung = paper.hangs();
     let hung = record(&hung, Kind::WorkerHung).unwrap();
     let worker = paper.worker();
-    let mut past = Past::default();
-    past.died = true;
-    let _ = past.note(hung);
-    let survivor = Survivor {
-        worker,
-        pid: Some(100),
-        start_ticks: Some(0),
-        release: None,
-        age: Duration::from_secs(60),
-        hold: Hold::Kept,
-        deaf: false,
-    };
-    let incidents = hung.state.iter().map(|incident| (**incident).clone()).collect();
-    let legacy =
-        Legacy { past: Some(past), survivors: vec![survivor], incidents, ..Legacy::default() };
     let incident = hung.incident.clone();
-    paper.supervisor = Supervisor::new(Settings::default(), 1);
-    let actions = paper.supervisor.recover(paper.reading(), legacy);
+    let incidents = paper.incidents();
+    let actions = paper.is_reborn(incidents);
     let adopted = record(&actions, Kind::WorkerAdopted).unwrap();
     assert_eq!((&adopted.incident, adopted.reason.contains("serving")), (&incident, false));
     assert!(record(&actions, Kind::IncidentChanged).is_none(), "nothing was handled: {actions:?}");
     // What it says is known after the next death too.
     let mut again = Past::default();
     let _ = again.note(adopted);
-    assert_eq!(again.workers[&worker].hung, incident);
+    let hung = again.workers[&worker].hung.clone().unwrap();
+    assert_eq!((Some(hung.incident), hung.silent), (incident, false));
 }
 
 #[test]
@@ -101,4 +102,122 @@ fn what_an_outage_has_cost_is_written_before_another_program_takes_over() {
     let at = actions.iter().position(hands_over).unwrap();
     let written = record(&actions[..at], Kind::IncidentChanged).unwrap();
     assert_eq!(written.figures["below_capacity_ms"], 17_000);
+}
+
+/// Its first event would vouch for what somebody else wrote.
+#[test]
+fn a_hang_goes_on_in_another_incident_when_its_own_was_altered() {
+    for upgrade in [false, true] {
+        let mut paper = Paper::new();
+        paper.command(Command::Pause);
+        let hung = paper.hangs();
+        let before = record(&hung, Kind::WorkerHung).unwrap().incident.clone();
+        paper.log.iter_mut().for_each(|record| record.state = None);
+        let actions = match upgrade {
+            true => paper.is_succeeded(Settings::default()),
+            false => paper.is_reborn(Vec::new()),
+        };
+        let opened = record(&actions, Kind::IncidentOpened).expect("another one");
+        assert!(opened.incident != before, "{opened:?}");
+        assert!(paper.view().slots[0].hangs());
+        let of_before = |record: &&Record| record.incident == before;
+        let later: Vec<&Record> = actions
+            .iter()
+            .filter_map(|action| match action {
+                Action::Record(record) => Some(record),
+                _ => None,
+            })
+            .filter(of_before)
+            .collect();
+        assert!(later.is_empty(), "{later:?}");
+    }
+}
+
+#[test]
+fn who_hung_by_its_silence_is_not_well_by_its_probes() {
+    let mut settings = Settings::default();
+    settings.rolling.slow_start = Duration::ZERO;
+    settings.health.watchdog = Some(Duration::from_secs(20));
+    let mut paper = Paper::with(settings);
+    paper.command(Command::Pause);
+    assert!((0..1000).any(|_| record(&paper.settle(), Kind::WorkerHung).is_some()));
+    let incidents = paper.incidents();
+    let worker = paper.worker();
+    for _ in 0..2 {
+        paper.is_reborn(incidents.clone());
+        paper.command(Command::Pause);
+        let probed = paper.tell(Event::Probed { worker, outcome: Ok(()) });
+        assert!(record(&probed, Kind::WorkerReady).is_none(), "{probed:?}");
+        assert!(paper.view().slots[0].hangs());
+    }
+}
+
+#[test]
+fn each_second_below_capacity_counts_once_over_an_upgrade() {
+    let mut settings = Settings::default();
+    settings.rolling.slow_start = Duration::ZERO;
+    settings.restart.restarts = 1;
+    let mut paper = Paper::with(settings.clone());
+    paper.command(Command::Scale { workers: 2 });
+    settings.workers = 2;
+    paper.becomes_ready(WorkerId::new(1, 1));
+    let (worker, failures) = (paper.worker(), settings.health.failures);
+    let fails = |paper: &mut Paper| {
+        paper.now = paper.now + Duration::from_millis(1);
+        paper.tell(Event::Probed { worker, outcome: Err("500".into()) });
+    };
+    fails(&mut paper);
+    // Meanwhile the other one is lost, and does not come up again.
+    let begins = paper.now;
+    for _ in 0..100 {
+        let row = paper.view().slots.pop().unwrap();
+        let (worker, status) = (WorkerId::new(1, row.generation), ExitStatus::Code(1));
+        match row.state {
+            "ready" | "starting" => {
+                paper.tell(Event::Exited { worker, status });
+                paper.tell(Event::Gone { worker, stragglers: 0, connections_cut: None });
+            }
+            "held" => break,
+            _ => drop(paper.settle()),
+        }
+    }
+    assert_eq!(paper.view().slots[1].state, "held");
+    paper.now = paper.now + Duration::from_secs(20);
+    let (ticket, by) = (Ticket(1), "me".to_owned());
+    let command = Command::Upgrade { tried: Ok("2".to_owned()) };
+    paper.tell(Event::Command { ticket, by, command });
+    paper.is_succeeded(settings);
+    for _ in 1..failures {
+        fails(&mut paper);
+    }
+    paper.now = paper.now + Duration::from_secs(20);
+    paper.settle_now();
+    let ms = |incident: &Incident| incident.impact.get("below_capacity_ms")?.as_u64();
+    let all_ms: u64 = paper.incidents().iter().filter_map(ms).sum();
+    assert!(
+        all_ms > 19_000 && u128::from(all_ms) <= paper.now.since(begins).as_millis(),
+        "{all_ms}"
+    );
+}
+
+#[test]
+fn a_leak_is_still_known_to_another_program() {
+    let mut settings = Settings::default();
+    settings.memory.soft_limit_kib = Some(2_000_000);
+    let mut paper = Paper::with(settings.clone());
+    paper.command(Command::Pause);
+    let samples = leak(&mut paper);
+    paper.log.iter().find(|record| record.kind == Kind::LeakConfirmed).expect("it leaks");
+    let mut after = paper.is_succeeded(settings);
+    let worker = paper.worker();
+    let (age, sample) = *samples.last().unwrap();
+    paper.now = Moment(age + Duration::from_secs(1));
+    // Before its past is read, and after.
+    after.extend(paper.tell(Event::Sampled { worker, sample }));
+    after.extend(paper.tell(Event::Remembered { worker, samples }));
+    paper.now = paper.now + Duration::from_secs(1);
+    after.extend(paper.tell(Event::Sampled { worker, sample }));
+    for kind in [Kind::IncidentChanged, Kind::LeakConfirmed, Kind::LeakCleared] {
+        assert_eq!(record(&after, kind), None);
+    }
 }

@@ -120,7 +120,7 @@ impl Book {
             return Seen { id, turn: Turn::Opened };
         };
         let entry = &mut self.entries[at];
-        entry.period = entry.period.max(now.mono.since(entry.last_seen) + entry.quiet);
+        entry.came_after(now.mono.since(entry.last_seen) + entry.quiet);
         entry.seen_at(now);
         entry.unwritten.get_or_insert(now.mono);
         let incident = &mut entry.incident;
@@ -186,7 +186,8 @@ impl Book {
         };
         let seen_until = incident.handled_at.unwrap_or(now.wall);
         let times = u32::try_from(incident.interventions.max(1)).unwrap_or(u32::MAX);
-        let period = between(incident.opened_at, seen_until) / times;
+        let known = incident.period_s.map(Duration::from_secs);
+        let period = known.unwrap_or_else(|| between(incident.opened_at, seen_until) / times);
         let quiet = between(seen_until, now.wall);
         if incident.seen.is_empty() {
             // As an earlier version wrote it.
@@ -303,18 +304,17 @@ impl Book {
 
     /// Those that keep no slot from serving and do not show themselves become mitigated; those quiet for
     /// long are resolved, and leave the book by [`Book::close`]. Gives the ones that changed. `down` are the
-    /// slots that shall serve and do not, `active` says whether a topic still shows itself in workers of a
-    /// release.
+    /// slots that shall serve and do not, `active` says whether what an incident is about still shows itself.
     pub fn review(
         &mut self,
         now: Now,
         down: &BTreeSet<Slot>,
-        active: impl Fn(Topic, Option<&str>) -> bool,
+        active: impl Fn(Topic, &Incident) -> bool,
     ) -> Vec<Incident> {
         self.taken.retain(|slot, _| down.contains(slot));
         let mut changed = Vec::new();
         for entry in &mut self.entries {
-            let active = active(entry.topic, entry.incident.release.as_deref());
+            let active = active(entry.topic, &entry.incident);
             entry.unseen &= entry.incident.slots.iter().any(|slot| down.contains(slot));
             let takes = self.taken.values().any(|id| *id == entry.incident.id);
             let handled = !takes && !active && !entry.unseen;
@@ -431,6 +431,7 @@ impl Entry {
             last_intervention: None,
             handled_at: None,
             causes: vec![seen.cause()],
+            period_s: Some(age.as_secs()),
         };
         Self {
             topic: seen.topic,
@@ -446,6 +447,11 @@ impl Entry {
     /// Whether both are of the matter that gets worse by stages.
     fn is_staged_as(&self, seen: &Sighting<'_>) -> bool {
         self.topic.stage().is_some() && seen.topic.stage().is_some()
+    }
+
+    fn came_after(&mut self, period: Duration) {
+        self.period = self.period.max(period);
+        self.incident.period_s = Some(self.period.as_secs());
     }
 
     fn seen_at(&mut self, now: Now) {

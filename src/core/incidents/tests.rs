@@ -22,7 +22,7 @@ fn all_serve() -> BTreeSet<Slot> {
     BTreeSet::new()
 }
 
-fn quiet(_: Topic, _: Option<&str>) -> bool {
+fn quiet(_: Topic, _: &Incident) -> bool {
     false
 }
 
@@ -337,4 +337,14 @@ fn the_quiet_time_goes_on_after_a_restart_of_the_supervisor() {
     book.write(&id);
     assert_eq!(book.review(now(1100), &all_serve(), quiet)[0].state, IncidentState::Mitigated);
     assert_eq!(book.deadline(), Some(now(560 + 2 * 549).mono));
+}
+
+#[test]
+fn how_slow_a_matter_is_is_known_after_a_restart_of_the_supervisor() {
+    let mut before = Book::default();
+    let id = see(&mut before, 1, Topic::Crash, 400).id;
+    before.review(now(2), &all_serve(), quiet);
+    let mut book = Book::default();
+    book.adopt(now(625), before.get(&id).unwrap().clone());
+    assert_eq!(book.deadline(), Some(now(2 + 800).mono));
 }

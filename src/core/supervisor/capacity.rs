@@ -34,6 +34,18 @@ pub(super) struct Outages {
     refused: VecDeque<(Moment, u64)>,
 }
 
+impl Outages {
+    /// Until when time below capacity is counted.
+    pub fn counted(&self) -> Moment {
+        self.counted
+    }
+
+    /// Time until then was counted by another supervisor.
+    pub fn go_on(&mut self, counted: Moment) {
+        self.counted = counted;
+    }
+}
+
 impl Supervisor {
     /// The slots that shall serve and do not.
     pub(super) fn down(&self) -> BTreeSet<Slot> {

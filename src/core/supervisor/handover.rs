@@ -5,7 +5,7 @@ use super::super::leak::Quantity;
 use super::super::slot::Wait;
 use super::super::trend::Trend;
 use super::super::worker::{State, Worker};
-use super::super::{Action, Kind, Moment, Now, Refusal, Ticket};
+use super::super::{Action, Hung, Kind, Moment, Now, Refusal, Ticket};
 use super::commands::{Until, Waiter};
 use super::{About, Phase, Supervisor, figures};
 use std::time::Duration;
@@ -63,6 +63,10 @@ impl Supervisor {
                 failed_probes: worker.failed_probes,
                 failing_since: worker.failing_since,
                 silent: worker.silent,
+                leaks_since: worker
+                    .trend(Quantity::Memory)
+                    .filter(|trend| trend.is_leaking())
+                    .and_then(|trend| trend.confirmed),
             })
         });
         Handover {
@@ -74,6 +78,8 @@ impl Supervisor {
             next_hang: self.next_hang,
             futile_hangs: self.futile_hangs,
             aborted_rolls: self.aborted_rolls,
+            untried: self.untried.clone(),
+            counted: self.outages.counted(),
             finishes: self.finishes,
         }
     }
@@ -118,6 +124,10 @@ impl Supervisor {
         self.phase = if handover.paused { Phase::Paused } else { Phase::Running };
         self.settings.workers = handover.workers;
         self.slots = handover.slots.into_iter().map(|entry| (entry.slot, entry)).collect();
+        for entry in self.slots.values_mut() {
+            // One that was altered meanwhile is not gone on with.
+            entry.incident.take_if(|incident| self.book.get(incident).is_none());
+        }
         // Who waits for its next start does not serve because of this.
         for (slot, entry) in &self.slots {
             if let Some(incident) = entry.incident.as_ref().filter(|_| entry.wait != Wait::None) {
@@ -128,16 +138,21 @@ impl Supervisor {
         self.next_hang = handover.next_hang;
         self.futile_hangs = handover.futile_hangs;
         self.aborted_rolls = handover.aborted_rolls;
+        self.untried = handover.untried;
+        self.outages.go_on(handover.counted);
         self.finishes = handover.finishes;
         let kept = handover.residents.len();
         for resident in handover.residents {
             let id = resident.id;
-            if let Some(incident) = resident.hung.as_ref().and_then(|due| due.incident.as_ref()) {
-                self.book.takes(id.slot, incident);
-            }
+            let hung = resident.hung.as_ref().and_then(|due| due.incident.clone());
             let fresh = self.fresh_worker(now, id, State::Ready { since: resident.ready_since });
             let limit = self.settings.forecast_limit_kib();
             let warm_up = self.settings.leak.warm_up;
+            let trend = Trend::new(Quantity::Memory, limit, warm_up, resident.started);
+            let trend = match resident.leaks_since {
+                Some(since) => trend.known_to_leak(since),
+                None => trend,
+            };
             let mut worker = Worker {
                 release: resident.release,
                 pid: resident.pid,
@@ -157,12 +172,20 @@ impl Supervisor {
                 failing_since: resident.failing_since,
                 silent: resident.silent,
                 introduced: true,
-                trends: vec![Trend::new(Quantity::Memory, limit, warm_up, resident.started)],
+                trends: vec![trend],
                 ..fresh
             };
             worker.evidence.baseline_at = Some(now.mono);
+            let silent = worker.silent;
             self.workers.insert(id, worker);
             self.actions.push(Action::Adopt { worker: id, verified: true });
+            match hung {
+                Some(incident) if self.book.get(&incident).is_some() => {
+                    self.book.takes(id.slot, &incident);
+                }
+                Some(incident) => drop(self.hangs_on(now, id, &Hung { incident, silent })),
+                None => {}
+            }
         }
         let pause_ms = pause.as_secs_f64() * 1e3;
         let reply = match failure {

@@ -30,14 +30,23 @@ impl Supervisor {
             let among = |due: &Due| causes.contains(&due.cause);
             any(release, &|worker| worker.due.as_ref().is_some_and(among))
         };
-        let active = |topic, release: Option<&str>| match topic {
-            Topic::Leak => any(release, &Worker::is_leaking),
-            Topic::MemoryLimit => {
-                self.over_total || due(release, &[Cause::SoftLimit, Cause::TotalLimit])
+        let untried = |incident: &Incident| {
+            let waits = |worker: &Worker| worker.is_current() && worker.due.is_some();
+            let of_it = |worker: &&Worker| incident.slots.contains(&worker.id.slot);
+            self.untried.as_ref() == Some(&incident.id)
+                && self.workers.values().filter(of_it).any(waits)
+        };
+        let active = |topic, incident: &Incident| {
+            let release = incident.release.as_deref();
+            match topic {
+                Topic::Leak => any(release, &Worker::is_leaking),
+                Topic::MemoryLimit => {
+                    self.over_total || due(release, &[Cause::SoftLimit, Cause::TotalLimit])
+                }
+                Topic::Hang => due(release, &[Cause::Hang]),
+                Topic::RollFailure => untried(incident),
+                Topic::Crash | Topic::CrashLoop | Topic::StartFailure => false,
             }
-            Topic::Hang => due(release, &[Cause::Hang]),
-            Topic::RollFailure => self.aborted_rolls > 0 && self.is_any_due(),
-            Topic::Crash | Topic::CrashLoop | Topic::StartFailure => false,
         };
         let changed = book.review(now, &down, active);
         self.book = book;

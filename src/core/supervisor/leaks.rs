@@ -86,16 +86,24 @@ impl Supervisor {
         for (at, sample) in before.chain(since) {
             whole.observe(at, sample, ready_since.is_some_and(|since| since <= at));
         }
-        *trend = whole;
+        let known = trend.confirmed.filter(|_| trend.handed_over);
+        *trend = match known {
+            Some(since) => whole.known_to_leak(since),
+            None => whole,
+        };
     }
 
     /// Follows the detectors' minds, once the worker serves.
     pub(super) fn judge_trend(&mut self, now: Now, id: WorkerId) {
         let count = self.workers.get(&id).map_or(0, |worker| worker.trends.len());
         for at in 0..count {
-            let Some(worker) = self.workers.get(&id) else { return };
-            let trend = &worker.trends[at];
+            let Some(worker) = self.workers.get_mut(&id) else { return };
+            let trend = &mut worker.trends[at];
             let (before, judgement) = (trend.verdict, *trend.detector.judgement());
+            trend.handed_over &= judgement.verdict == Verdict::Unjudged;
+            if trend.handed_over {
+                continue;
+            }
             let vouched = match judgement.verdict {
                 Verdict::Suspect if before != Verdict::Leak => {
                     self.siblings.vouch(id, &worker.release, &judgement)

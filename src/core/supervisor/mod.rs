@@ -76,6 +76,8 @@ pub struct Supervisor {
     futile_hangs: u32,
     /// Rolls aborted since the last success.
     aborted_rolls: u32,
+    /// The incident of the one that is to be tried again.
+    untried: Option<IncidentId>,
     over_total: bool,
     constancy: Constancy,
     outages: capacity::Outages,
@@ -116,6 +118,7 @@ impl Supervisor {
             next_hang: Moment::default(),
             futile_hangs: 0,
             aborted_rolls: 0,
+            untried: None,
             over_total: false,
             constancy: Constancy::default(),
             outages: capacity::Outages::default(),

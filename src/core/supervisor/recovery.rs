@@ -20,10 +20,12 @@
 //! Also after an end in good order generations go on from those that the log tells of: an incident may go on
 //! too, and a worker's name stands for one process in it.
 
+use super::super::incidents::{Sighting, Topic};
 use super::super::slot::{Desired, SlotEntry, Wait};
 use super::super::worker::{Cause, Due, State, Worker};
 use super::super::{
-    Action, Generation, Hold, Kind, Legacy, Now, Past, Slot, Standing, Survivor, Trace, WorkerId,
+    Action, Generation, Hold, Hung, IncidentId, Kind, Legacy, Now, Past, Slot, Standing, Survivor,
+    Trace, WorkerId,
 };
 use super::{About, Supervisor, figures};
 
@@ -125,6 +127,7 @@ impl Supervisor {
         }
         self.settle_couples(now);
         let adopted = self.workers.values().filter(|worker| worker.is_current()).count();
+        let hung = self.workers.values().filter(|worker| worker.is_hung()).count();
         let found = |id: WorkerId| survivors.iter().any(|survivor| survivor.worker == id);
         let live = past.iter().flat_map(|past| past.live());
         let gone: Vec<(WorkerId, &Trace)> = live.filter(|(id, _)| !found(*id)).collect();
@@ -142,7 +145,11 @@ impl Supervisor {
             Some(_) => "",
         };
         let reason = match same_boot {
-            true => format!("the supervisor before died{log}; {adopted} of its workers serve on"),
+            true => {
+                let hang = if hung > 0 { format!(", {hung} hang") } else { String::new() };
+                let serve = adopted - hung;
+                format!("the supervisor before died{log}; {serve} of its workers serve on{hang}")
+            }
             false => format!("the host was started anew; {} workers ended with it", gone.len()),
         };
         let known = |survivor: &&Survivor| {
@@ -150,6 +157,7 @@ impl Supervisor {
         };
         let figures = figures([
             ("adopted", adopted.into()),
+            ("hung", hung.into()),
             ("ended", (survivors.len() - adopted).into()),
             ("gone", gone.len().into()),
             ("unknown", (survivors.len() - survivors.iter().filter(known).count()).into()),
@@ -191,19 +199,7 @@ impl Supervisor {
         let release = trace.and_then(|trace| trace.release.clone());
         let hung = trace.filter(|_| matches!(course, Course::Serve));
         let hung = hung.and_then(|trace| trace.hung.clone());
-        if let Some(incident) = &hung {
-            self.book.takes(id.slot, incident);
-        }
-        // It is well again with the first sign of life.
-        let failures = if hung.is_some() { self.settings.health.failures } else { 0 };
         let worker = Worker {
-            due: hung.clone().map(|incident| Due {
-                cause: Cause::Hang,
-                incident: Some(incident),
-                reason: "hung before its supervisor died".to_owned(),
-            }),
-            failed_probes: failures,
-            silent: hung.is_some() && failures == 0,
             pid: survivor.pid.or(trace.and_then(|trace| trace.pid)),
             release: release.or(survivor.release.clone()),
             lived_before: survivor.age,
@@ -218,6 +214,7 @@ impl Supervisor {
             entry.been_ready |= verified;
         }
         self.actions.push(Action::Adopt { worker: id, verified });
+        let hung = hung.map(|hung| self.hangs_on(now, id, &hung));
         let about = About::Worker(id, Some("recovery"));
         let age_s = survivor.age.as_secs_f64();
         if trace.is_none() {
@@ -231,11 +228,15 @@ impl Supervisor {
             self.kill(now, id, intent);
             return;
         }
-        let figures = figures([
+        let probed = self.workers.get(&id).map_or(0, |worker| worker.failed_probes);
+        let mut figures = figures([
             ("start_ticks", survivor.start_ticks.into()),
             ("age_s", age_s.into()),
             ("verified", verified.into()),
         ]);
+        if probed > 0 {
+            figures.insert("failed_probes".to_owned(), probed.into());
+        }
         let reason = match course {
             Course::Serve if hung.is_none() => "goes on serving",
             _ => "lives",
@@ -250,6 +251,30 @@ impl Supervisor {
                 self.undo_start(now, id, why);
             }
         }
+    }
+
+    /// A worker hung before its supervisor died or was another program, and does until it gives the sign of life that it missed. Gives
+    /// the incident: a new one, if that of then is not gone on with.
+    pub(super) fn hangs_on(&mut self, now: Now, id: WorkerId, hung: &Hung) -> IncidentId {
+        let limit = self.settings.health.failures;
+        let silent = hung.silent || limit == 0;
+        let incident = match self.book.get(&hung.incident) {
+            Some(incident) => incident.id.clone(),
+            None => {
+                let words = &format!("worker {} hung before its supervisor died", id.slot);
+                let form = if silent { "pings" } else { "probes" };
+                let topic = Topic::Hang;
+                self.see(now, &Sighting { topic, form, worker: id, after: None, words })
+            }
+        };
+        self.book.takes(id.slot, &incident);
+        if let Some(worker) = self.workers.get_mut(&id) {
+            worker.failed_probes = if silent { 0 } else { limit };
+            worker.silent = silent;
+            let reason = "hung before its supervisor died".to_owned();
+            worker.due = Some(Due { cause: Cause::Hang, incident: Some(incident.clone()), reason });
+        }
+        incident
     }
 
     /// One worker stays in a slot: the newest that was ready.

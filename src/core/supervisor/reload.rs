@@ -29,7 +29,7 @@ impl Supervisor {
         self.actions.push(Action::Reconfigure);
         let settings = Settings { workers: self.settings.workers, ..settings };
         let old = std::mem::replace(&mut self.settings, settings);
-        self.follow_settings(&old);
+        self.follow_settings(now, &old);
         self.prefaces.insert(ticket, difference.lines(roll));
         let until = workers.map(|workers| self.resize(now, workers));
         match until {
@@ -47,7 +47,7 @@ impl Supervisor {
     }
 
     /// Has the workers that live judged by the settings that are in force now.
-    fn follow_settings(&mut self, old: &Settings) {
+    fn follow_settings(&mut self, now: Now, old: &Settings) {
         let new = self.settings.clone();
         let (was, is) = (&old.memory, &new.memory);
         // Judged anew with the next reading; what is still true is found again.
@@ -56,8 +56,9 @@ impl Supervisor {
             Cause::Leak => old.leak != new.leak || was != is,
             Cause::TotalLimit => was.total_limit_kib != is.total_limit_kib,
             Cause::SoftLimit => was.soft_limit_kib != is.soft_limit_kib,
-            Cause::Hang => new.health.failures == 0,
             Cause::HostPressure => new.leak.action != LeakAction::Restart,
+            // Said of each.
+            Cause::Hang => false,
             Cause::Adopted | Cause::HardLimit => false,
         };
         let replaced = self.step_old();
@@ -84,6 +85,12 @@ impl Supervisor {
                 LeakAction::Restart | LeakAction::Alert => {
                     worker.trends.iter_mut().for_each(|trend| trend.set_warm_up(new.leak.warm_up));
                 }
+            }
+        }
+        if new.health.failures == 0 {
+            let hung = self.workers.values().filter(|worker| worker.is_hung());
+            for id in hung.map(|worker| worker.id).collect::<Vec<_>>() {
+                self.recovered(now, id, "is not probed any more");
             }
         }
         self.over_total &= is.total_limit_kib.is_some();

@@ -274,6 +274,7 @@ impl Supervisor {
         let Some(roll) = &mut self.roll else { return };
         roll.replaced += 1;
         self.aborted_rolls = 0;
+        self.untried = None;
         let Some(Step { old: Some(old), due, begun, .. }) = roll.step.take() else { return };
         self.costs.note(now.mono - begun);
         let Some(due) = due else { return };
@@ -301,6 +302,7 @@ impl Supervisor {
         let Some(roll) = self.roll.take() else { return };
         let slot = roll.step.as_ref().map(|step| step.slot);
         let worker = roll.step.as_ref().and_then(|step| step.new.or(step.old));
+        let by_itself = roll.step.as_ref().is_some_and(|step| step.due.is_some());
         let incident = match worker {
             Some(worker) if self.phase == Phase::Running || self.phase == Phase::Paused => {
                 let words = &format!("a roll stopped at slot {}: {why}", worker.slot);
@@ -315,9 +317,10 @@ impl Supervisor {
         };
         self.next_roll = now.mono + pause;
         self.aborted_rolls += 1;
-        let mut reason =
-            format!("{why}; {} worker(s) had been replaced, the others serve on", roll.replaced);
-        if self.phase == Phase::Running && self.is_any_due() {
+        let others = if self.nobody_serves() { "nobody serves" } else { "the others serve on" };
+        let mut reason = format!("{why}; {} worker(s) had been replaced, {others}", roll.replaced);
+        self.untried = incident.clone().filter(|_| by_itself);
+        if self.phase == Phase::Running && by_itself {
             reason += &format!("; tried again in {} s", pause.as_secs());
         }
         let figures = figures([

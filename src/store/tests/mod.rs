@@ -66,6 +66,7 @@ fn incident(id: &str, summary: &str) -> Incident {
         last_intervention: None,
         handled_at: None,
         causes: Vec::new(),
+        period_s: None,
     }
 }
 
