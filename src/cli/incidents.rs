@@ -189,6 +189,7 @@ impl From<StoreError> for Failure {
             StoreError::Missing { .. }
             | StoreError::NotAStore { .. }
             | StoreError::Newer { .. }
+            | StoreError::Look { .. }
             | StoreError::Unbegun { .. } => Failure::Usage(text),
             StoreError::Damaged { .. } | StoreError::Emptied { .. } | StoreError::Row { .. } => {
                 Failure::Refused(text)

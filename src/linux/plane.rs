@@ -121,7 +121,7 @@ use socket::Key;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::SocketAddr;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -384,6 +384,26 @@ impl Plane {
         })
     }
 
+    /// A probe of this worker found no place in its queue: what was turned away there was no user's. `client` is
+    /// its socket.
+    pub fn probe_turned_away(&mut self, worker: WorkerId, client: impl AsFd) {
+        let tries = 1 + socket::retransmits(client).unwrap_or(0);
+        if let Some(member) = self.members_mut().find(|member| member.worker() == Some(worker)) {
+            member.untold += tries;
+        }
+    }
+
+    /// What each listening socket has turned away, by its inode. What turns out to have been a probe is taken
+    /// back.
+    pub fn turned_away(&self) -> BTreeMap<u64, u64> {
+        let members = self.groups.iter().flat_map(|group| &group.members);
+        let told = |member: &Member| {
+            let dropped = socket::queue(&member.socket).ok()?.dropped;
+            Some((member.inode, dropped.saturating_sub(member.untold)))
+        };
+        members.filter_map(told).collect()
+    }
+
     /// The addresses that are bound, then those that are configured and on whose port nothing is.
     pub fn listeners(&self) -> Vec<Address> {
         let bound = self.groups.iter().map(|group| group.key.address);
@@ -403,7 +423,7 @@ impl Plane {
         let queues = groups.flat_map(|group| &group.members).filter_map(|member| {
             // One that cannot be read is left out: the others still tell.
             let queue = socket::queue(&member.socket).ok()?;
-            Some(Queue { dropped: queue.dropped.saturating_sub(member.own_probes), ..queue })
+            Some(Queue { dropped: queue.dropped.saturating_sub(member.untold), ..queue })
         });
         queues.reduce(|sum, one| Queue {
             queued: sum.queued + one.queued,

@@ -125,7 +125,8 @@ fn told(one: &Replacement) -> String {
             .collect();
     let had = if had.is_empty() { String::new() } else { format!(" ({})", had.join(", ")) };
     if one.killed {
-        return format!("worker {}{had} was killed over its hard limit", one.worker);
+        let when = if one.drained { "as it drained " } else { "" };
+        return format!("worker {}{had} was killed {when}over its hard limit", one.worker);
     }
     let came = match one.start_s {
         Some(start) => format!("replaced by a new one, ready after {}", span(start)),
@@ -134,7 +135,7 @@ fn told(one: &Replacement) -> String {
     let left = one.ended_at.map(|end| format!("; drained in {}", between(one.at, end)));
     let cut = match one.cut {
         0 => ", no connection cut".to_owned(),
-        cut => format!(", {cut} connections cut at the end of the drain"),
+        cut => format!(", {} cut at the end of the drain", count(cut, "connection")),
     };
     format!("worker {}{had} was {came}{}{cut}", one.worker, left.unwrap_or_default())
 }

@@ -2,7 +2,7 @@
 
 use super::Dossier;
 use super::replacements::figure;
-use super::words::{count, second, size, span};
+use super::words::{second, size, span};
 use crate::core::{Kind, Record};
 use std::collections::BTreeSet;
 
@@ -30,13 +30,18 @@ pub(super) fn rows(dossier: &Dossier) -> Vec<Vec<String>> {
         .collect();
     let hidden = rows.len().saturating_sub(2 * ENDS);
     if hidden > 1 {
-        let more = count(hidden as u64, "more look");
+        let more = format!("{hidden} more");
         rows.splice(
             ENDS..ENDS + hidden,
             [vec!["…".to_owned(), String::new(), more, String::new()]],
         );
     }
     rows
+}
+
+/// Whether there is more of it than was said.
+pub(super) fn is_kept(dossier: &Dossier) -> bool {
+    dossier.own().filter_map(|record| figure(record, "files")).any(|files| files > 0.0)
 }
 
 fn grew(record: &Record) -> String {

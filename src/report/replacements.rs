@@ -10,8 +10,10 @@ pub(super) struct Replacement {
     pub worker: WorkerId,
     /// When it got no new connections any more, or was killed.
     pub at: Timestamp,
-    /// Killed over its hard limit, not drained.
+    /// Killed over its hard limit.
     pub killed: bool,
+    /// It was told to end in good order first.
+    pub drained: bool,
     /// Its memory then, in KiB.
     pub growth_kib: Option<f64>,
     /// Its age then, in seconds.
@@ -37,10 +39,12 @@ pub(super) fn replacements(dossier: &Dossier) -> Vec<Replacement> {
     for record in dossier.own().filter(begins) {
         let Some(worker) = record.worker() else { continue };
         // A worker that drains may still run into its hard limit.
-        if found.iter().any(|earlier| earlier.worker == worker && earlier.ended_at.is_none()) {
-            continue;
+        match found.iter_mut().find(|earlier| earlier.worker == worker) {
+            Some(earlier) => {
+                earlier.killed |= record.kind != Kind::DrainStarted;
+            }
+            None => found.push(follow(dossier, worker, record)),
         }
-        found.push(follow(dossier, worker, record));
     }
     found
 }
@@ -64,6 +68,7 @@ fn follow(dossier: &Dossier, worker: WorkerId, record: &Record) -> Replacement {
         worker,
         at: record.at,
         killed,
+        drained: !killed,
         overlapped: !killed && !hung && ready.is_some_and(|ready| ready.at <= record.at),
         // The newest sample may be much older than the end at a limit.
         growth_kib: figure(record, "peak_kib").or_else(|| figure(record, "growth_kib")),

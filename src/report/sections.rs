@@ -2,7 +2,7 @@
 
 use super::chart::{memory, probes, serving};
 use super::condense::timeline;
-use super::evidence::rows;
+use super::evidence::{is_kept, rows};
 use super::replacements::{Replacement, replacements};
 use super::ruled_out::{steepest, suspects};
 use super::words::{between, both, count, series, size, span};
@@ -208,11 +208,11 @@ fn evidence(dossier: &Dossier) -> Vec<Block> {
     if rows.is_empty() {
         return Vec::new();
     }
-    let told = format!(
-        "Taken before each worker went, or as it was found dead; the whole of it: stanch incidents \
-         evidence {}.",
-        dossier.incident.id
-    );
+    let mut told = "Taken before each worker went, or as it was found dead".to_owned();
+    told += &match is_kept(dossier) {
+        true => format!("; the whole of it: stanch incidents evidence {}.", dossier.incident.id),
+        false => "; nothing more could be kept.".to_owned(),
+    };
     let header = vec!["When", "Worker", "What grew most", "Within"];
     vec![Block::Table(header, rows), Block::Text(told)]
 }

@@ -47,6 +47,22 @@ pub(super) struct Prober {
     pub events: mpsc::Sender<Message>,
 }
 
+/// A probe on its way to the worker's queue. It is told to the plane when it is given up while it waits there.
+struct WriteOff<'a> {
+    plane: &'a Mutex<Plane>,
+    worker: WorkerId,
+    socket: OwnedFd,
+    waits: bool,
+}
+
+impl Drop for WriteOff<'_> {
+    fn drop(&mut self) {
+        if self.waits {
+            lock(self.plane).probe_turned_away(self.worker, &self.socket);
+        }
+    }
+}
+
 /// Whom to connect to.
 enum Target {
     /// One chosen worker.
@@ -165,10 +181,10 @@ impl Prober {
                 (Target::Unix(socket), Some(path)) => {
                     get(connect_unix(&socket).await?, "localhost", path).await
                 }
-                (Target::Steered(target), None) => accepted(connect_steered(&target).await?).await,
+                (Target::Steered(target), None) => accepted(self.connect(&target).await?).await,
                 (Target::Steered(target), Some(path)) => {
                     let host = target.destination.to_string();
-                    get(connect_steered(&target).await?, &host, path).await
+                    get(self.connect(&target).await?, &host, path).await
                 }
                 (Target::Address(address), None) => accepted(connect(address).await?).await,
                 (Target::Address(address), Some(path)) => {
@@ -180,6 +196,20 @@ impl Prober {
             Ok(outcome) => outcome,
             Err(_) => Err(format!("no answer within {} s", limit.as_secs_f64())),
         }
+    }
+
+    /// Connects to the worker. Its queue may be full, so that the packets of the probe are dropped.
+    async fn connect(&self, target: &ProbeTarget) -> Result<TcpStream, String> {
+        let destination = target.destination;
+        let failed = |error: std::io::Error| format!("cannot connect to {destination}: {error}");
+        let socket: OwnedFd = target.socket().map_err(|errno| failed(errno.into()))?;
+        let watched = socket.try_clone().map_err(failed)?;
+        let mut write_off =
+            WriteOff { plane: &self.plane, worker: self.worker, socket: watched, waits: true };
+        let socket = TcpSocket::from_std_stream(socket.into());
+        let connected = socket.connect(destination).await;
+        write_off.waits = false;
+        connected.map_err(failed)
     }
 
     fn target(&self) -> Target {
@@ -237,14 +267,6 @@ async fn connect(address: SocketAddr) -> Result<TcpStream, String> {
 async fn connect_unix(path: &std::path::Path) -> Result<UnixStream, String> {
     let failed = |error| format!("cannot connect to {}: {error}", path.display());
     UnixStream::connect(path).await.map_err(failed)
-}
-
-async fn connect_steered(target: &ProbeTarget) -> Result<TcpStream, String> {
-    let destination = target.destination;
-    let failed = |error: std::io::Error| format!("cannot connect to {destination}: {error}");
-    let socket: OwnedFd = target.socket().map_err(|errno| failed(errno.into()))?;
-    let socket = TcpSocket::from_std_stream(socket.into());
-    socket.connect(destination).await.map_err(failed)
 }
 
 /// Waits until the server's side of the connection is accepted. The kernel completes the handshake by

@@ -81,7 +81,10 @@ impl Sampler {
         succeeds: bool,
     ) -> std::io::Result<Self> {
         let (changes, receiver) = sync_channel(QUEUE);
-        let dropped = if succeeds { dropped(&surroundings) } else { BTreeMap::new() };
+        let dropped = match succeeds {
+            true => lock(&surroundings.plane).turned_away(),
+            false => BTreeMap::new(),
+        };
         std::thread::Builder::new().name("stanch-sampler".into()).spawn(move || {
             let thread = Thread {
                 pace: Pace::of(&surroundings.config),
@@ -93,6 +96,7 @@ impl Sampler {
                 count_due: Instant::now(),
                 ledger: Ledger::default(),
                 dropped,
+                owed: 0,
             };
             thread.run(&receiver);
         })?;
@@ -144,8 +148,10 @@ struct Thread {
     watched: BTreeMap<WorkerId, Watched>,
     count_due: Instant,
     ledger: Ledger,
-    /// What the engine knows to have been turned away at each address.
-    dropped: BTreeMap<String, u64>,
+    /// What the engine knows to have been turned away at each socket.
+    dropped: BTreeMap<u64, u64>,
+    /// What it was told too much of that; not above 0.
+    owed: i64,
 }
 
 impl Thread {
@@ -288,24 +294,18 @@ impl Thread {
     }
 
     fn count_dropped(&mut self) {
-        let now = dropped(&self.surroundings);
-        let attempts = now
-            .iter()
-            .map(|(at, dropped)| dropped.saturating_sub(self.dropped.get(at).copied().unwrap_or(0)))
-            .sum();
-        let event = Event::ConnectionsDropped { attempts };
+        let now = lock(&self.surroundings.plane).turned_away();
+        let change = |(socket, dropped): (&u64, &u64)| {
+            dropped.cast_signed() - self.dropped.get(socket).map_or(0, |known| known.cast_signed())
+        };
+        // Less than was told, where some turned out to be no users: that comes off the next ones.
+        let attempts = self.owed + now.iter().map(change).sum::<i64>();
+        let event = Event::ConnectionsDropped { attempts: attempts.max(0).cast_unsigned() };
         // An engine that cannot take it now is told in the next round.
-        if attempts == 0 || self.surroundings.events.try_send(event.into()).is_ok() {
-            self.dropped = now;
+        if attempts <= 0 || self.surroundings.events.try_send(event.into()).is_ok() {
+            (self.dropped, self.owed) = (now, attempts.min(0));
         }
     }
-}
-
-/// What was turned away at each address so far.
-fn dropped(surroundings: &Surroundings) -> BTreeMap<String, u64> {
-    let plane = lock(&surroundings.plane);
-    let listeners = plane.listeners().into_iter();
-    listeners.filter_map(|at| Some((at.to_string(), plane.queue(&at)?.dropped))).collect()
 }
 
 impl Watched {

@@ -166,6 +166,9 @@ pub(super) fn open_for_reading(path: &Path) -> Result<Connection, StoreError> {
         Errno::ENOENT | Errno::ENOTDIR => StoreError::Missing { path: path.into() },
         errno => StoreError::Look { path: path.into(), source: errno.into() },
     })?;
+    if path.is_dir() {
+        return Err(StoreError::NotAStore { path: path.into() });
+    }
     let shared = connect(path, "ro").and_then(|c| version(&c).map(|version| (c, version)));
     let (connection, version) = match shared {
         Err(error) if cannot_share(&error) => {

@@ -10,15 +10,17 @@ mod world;
 
 use nix::errno::Errno;
 use nix::sys::signal::{Signal, kill};
-use stage::{Stage, ask, free_port, heard, through};
+use nix::sys::socket::{SockaddrStorage, connect};
+use stage::{PATIENCE, Stage, ask, free_port, heard, through};
 use stanch::core::{Weight, WorkerId};
 use stanch::linux::plane::{Address, Plane, PlaneEvent, Queue};
 use stanch::linux::sockdiag;
 use std::collections::BTreeMap;
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
+use std::os::fd::AsRawFd;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 const SERVERS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/plane/servers.py");
 
@@ -503,6 +505,19 @@ fn a_queue_is_told_with_its_limit_and_what_found_it_full() {
     let queue = plane.queue(&address).unwrap();
     assert_eq!((queue.queued, queue.limit), (3, 2), "the kernel lets one more in");
     assert!(queue.dropped > 0, "{queue:?}");
+
+    // A probe is no user.
+    let users = plane.turned_away();
+    let target = plane.probe_target(id(1)).unwrap();
+    let probe = target.socket().unwrap();
+    let destination = SockaddrStorage::from(target.destination);
+    assert_eq!(connect(probe.as_raw_fd(), &destination), Err(Errno::EINPROGRESS));
+    let deadline = Instant::now() + PATIENCE;
+    while plane.turned_away() == users {
+        assert!(Instant::now() < deadline, "its first packet finds no place");
+    }
+    plane.probe_turned_away(id(1), &probe);
+    assert_eq!(plane.turned_away(), users);
 }
 
 #[test]

@@ -377,6 +377,13 @@ impl Invariants {
                 self.serving.remove(&worker);
                 self.hung.insert(worker);
             }
+            // It gave a sign of life.
+            Kind::WorkerReady => {
+                let worker = record.worker().unwrap();
+                if self.hung.remove(&worker) {
+                    self.serving.insert(worker);
+                }
+            }
             Kind::WorkerHung => {
                 let worker = record.worker().unwrap();
                 if self.serving.remove(&worker) {

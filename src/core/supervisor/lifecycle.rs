@@ -205,7 +205,9 @@ impl Supervisor {
         }
         let incident = due_incident.or(incident);
         if let Some(cut) = cut.filter(|cut| *cut > 0) {
-            let reason = format!("{cut} connections were still open when the worker ended");
+            let what =
+                if cut == 1 { "1 connection was" } else { &format!("{cut} connections were") };
+            let reason = format!("{what} still open when the worker ended");
             let figures =
                 figures([("connections_cut", cut.into()), ("stragglers", stragglers.into())]);
             let about = About::Worker(id, None);

@@ -104,7 +104,12 @@ impl Supervisor {
         let was_current = worker.is_current();
         let words = format!("worker {} {reason}", id.slot);
         let incident = self.see_limit(now, id, Cause::HardLimit, &words);
-        self.book.intervened(now, &incident, id.slot);
+        // That of one which drains in this incident counts already.
+        let counted = self.workers.get(&id).and_then(|worker| worker.due.as_ref());
+        let counted = counted.is_some_and(|due| due.incident.as_ref() == Some(&incident));
+        if was_current || !counted {
+            self.book.intervened(now, &incident, id.slot);
+        }
         self.book.add_impact(now, &incident, "workers_killed", 1);
         let about = About::Worker(id, Some("hard_limit"));
         let some = Some(incident.clone());

@@ -57,13 +57,14 @@ pub(super) struct Member {
     pub holder: Option<WorkerId>,
     /// A live worker that had it until it was taken for hung, and has its socket still.
     pub lender: Option<WorkerId>,
-    /// Of what its socket turned away, what was stanch's own ([`order`](super::order)).
-    pub own_probes: u64,
+    /// Of what its socket turned away, what no user of this stanch's time was: probes, those of
+    /// [`order`](super::order) too, and what came before it.
+    pub untold: u64,
 }
 
 impl Member {
     pub fn new(socket: OwnedFd, inode: u64, holder: Option<WorkerId>) -> Self {
-        Self { socket, inode, holder, lender: None, own_probes: 0 }
+        Self { socket, inode, holder, lender: None, untold: 0 }
     }
 
     /// Who would accept what comes to it.

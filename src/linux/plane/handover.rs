@@ -29,6 +29,9 @@ struct HeldGroup {
     v6only: bool,
     /// In the kernel's order.
     members: Vec<(Place, Option<WorkerId>)>,
+    /// Of each, see [`Member::untold`].
+    #[serde(default)]
+    untold: Vec<u64>,
 }
 
 impl Plane {
@@ -43,7 +46,8 @@ impl Plane {
             let members = members.map(|member| Ok((luggage.put(&member.socket)?, member.worker())));
             let members = members.collect::<io::Result<_>>()?;
             let Key { address, v6only } = group.key;
-            groups.push(HeldGroup { address, v6only, members });
+            let untold = group.members.iter().map(|member| member.untold).collect();
+            groups.push(HeldGroup { address, v6only, members, untold });
         }
         let paths =
             self.paths.iter().map(|path| Ok((path.path.clone(), luggage.put(&path.socket)?)));
@@ -67,12 +71,14 @@ impl Plane {
     /// # Errors
     /// Something is missing in the luggage, or is no socket.
     pub fn take_on(&mut self, holdings: Holdings, luggage: &mut Luggage) -> io::Result<()> {
-        for HeldGroup { address, v6only, members } in holdings.groups {
+        for HeldGroup { address, v6only, members, untold } in holdings.groups {
+            let mut untold = untold.into_iter();
             let mut group = Group { key: Key { address, v6only }, members: Vec::new() };
             for (place, holder) in members {
                 let socket = luggage.take(place)?;
                 let inode = socket::inode(&socket)?;
-                group.members.push(Member::new(socket, inode, holder));
+                let untold = untold.next().unwrap_or_default();
+                group.members.push(Member { untold, ..Member::new(socket, inode, holder) });
             }
             self.groups.push(group);
         }

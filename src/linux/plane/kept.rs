@@ -105,7 +105,9 @@ impl Plane {
         let v6only = address.is_ipv6()
             && option(libc::IPPROTO_IPV6, libc::IPV6_V6ONLY).is_ok_and(|on| on != 0);
         let key = Key { address, v6only };
-        let member = Member::new(socket, inode, holder);
+        let mut member = Member::new(socket, inode, holder);
+        // Of its time before nobody knows what was told.
+        member.untold = socket::queue(&member.socket)?.dropped;
         match self.groups.iter_mut().find(|group| group.key == key) {
             Some(group) => group.members.push(member),
             None => self.groups.push(Group { key, members: vec![member] }),

@@ -52,7 +52,7 @@ pub(super) fn restore(group: &mut Group, ipv4_elsewhere: bool) -> Result<(), Err
     if let (Ok(before), Ok(after)) = (before, drops(group)) {
         for (member, (before, after)) in group.members.iter_mut().zip(before.into_iter().zip(after))
         {
-            member.own_probes += after.saturating_sub(before);
+            member.untold += after.saturating_sub(before);
         }
     }
     for member in &group.members {

@@ -107,6 +107,14 @@ pub(super) fn queue(listener: impl AsFd) -> Result<Queue, Errno> {
     })
 }
 
+/// How often the first packet of a connection that is being made was sent again: `tcpi_total_retrans`.
+pub(super) fn retransmits(client: impl AsFd) -> Result<u64, Errno> {
+    const TOTAL_RETRANS: usize = 100 / 4;
+    let mut info = [0; TOTAL_RETRANS + 1];
+    get(&client, libc::IPPROTO_TCP, libc::TCP_INFO, &mut info)?;
+    Ok(info[TOTAL_RETRANS].cast_unsigned().into())
+}
+
 /// Sets or clears `O_NONBLOCK`, which belongs to the open file: every process that shares it sees it.
 pub(super) fn set_nonblocking(socket: impl AsFd, nonblocking: bool) -> Result<(), Errno> {
     let flags = OFlag::from_bits_retain(fcntl(&socket, FcntlArg::F_GETFL)?);

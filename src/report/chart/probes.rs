@@ -102,7 +102,9 @@ fn lives(dossier: &Dossier, from: Timestamp, end: Timestamp) -> Vec<(WorkerId, L
 /// Since when a worker answers its probes or does not, or is asked no more.
 fn turn(record: &Record) -> Option<(Timestamp, Option<bool>)> {
     match record.kind {
-        Kind::WorkerReady | Kind::WorkerAdopted => Some((record.at, Some(true))),
+        // Who is adopted in an incident hung before.
+        Kind::WorkerAdopted => Some((record.at, Some(record.incident.is_none()))),
+        Kind::WorkerReady => Some((record.at, Some(true))),
         // Others hang by what they say of themselves.
         Kind::WorkerHung => Some((sign_of(record)?, Some(false))),
         Kind::DrainStarted
