@@ -130,7 +130,6 @@ def main():
         if line["name"] in names or line["split"] == split:
             child = os.fork()
             if child == 0:
-                os.nice(10)
                 record(line, build)
                 os._exit(0)
             children.append(child)
