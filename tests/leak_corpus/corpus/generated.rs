@@ -1,7 +1,7 @@
 //! The generated series of `tests/shapes`.
 
 use super::{Label, Series};
-use crate::shapes::{Rng, Shape, Trace, long, traps};
+use crate::shapes::{Rng, Shape, Trace, days, long, traps};
 
 /// `count` series of each shape and kind, from one seed.
 pub fn series(seed: u64, count: u64) -> impl Iterator<Item = Series> {
@@ -26,6 +26,16 @@ pub fn traps(seed: u64, count: u64) -> impl Iterator<Item = Series> {
         (0..count).map(move |k| {
             let mut rng = Rng::new(seed * 9_000_011 + n as u64 * 1019 + k);
             named(kind.name, k, kind.ambiguous, traps::make(kind, &mut rng))
+        })
+    })
+}
+
+/// Three days by ten seconds: `count` of each kind.
+pub fn days(seed: u64, count: u64) -> impl Iterator<Item = Series> {
+    days::KINDS.iter().enumerate().flat_map(move |(n, kind)| {
+        (0..count).map(move |k| {
+            let mut rng = Rng::new(seed * 11_000_003 + n as u64 * 1021 + k);
+            named(kind.name, k, kind.ambiguous, days::make(kind, &mut rng))
         })
     })
 }

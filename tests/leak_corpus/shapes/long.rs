@@ -73,6 +73,8 @@ pub struct Frame<'a> {
     /// File pages, which only a resident total includes.
     file: Part,
     pub tell_work: bool,
+    /// When the server was started anew: its CPU time begins at nothing.
+    pub restarts: Vec<f64>,
     pub about: String,
 }
 
@@ -90,6 +92,7 @@ impl<'a> Frame<'a> {
             work: Box::new(|_| 1.0),
             file: Box::new(|_| 8.0),
             tell_work: rng.unit() < 0.6,
+            restarts: Vec::new(),
             about: String::new(),
             rng,
         }
@@ -118,8 +121,8 @@ pub fn make(kind: &Kind, rng: &mut Rng) -> Trace {
 
 /// The samples that a monitor would have of it.
 pub fn record(f: Frame, leak: Option<Leak>) -> Trace {
-    let Frame { rng, length_s, step_s, base, limit, noise, parts, work, file, tell_work, about } =
-        f;
+    let Frame { rng, length_s, step_s, base, limit, noise, parts, work, file, .. } = f;
+    let Frame { tell_work, restarts, about, .. } = f;
     let (rps, cost, by_cpu) = (rng.log(5.0, 500.0), rng.log(0.05, 0.4), rng.unit() < 0.6);
     let only_total = rng.unit() < 0.3 && file(length_s) < 9.0; // it tells page cache from memory
     let uneven = rng.unit() < 0.3;
@@ -135,6 +138,9 @@ pub fn record(f: Frame, leak: Option<Leak>) -> Trace {
         let anon = ((level + slow + 0.5 * noise * rng.normal()).max(1.0) * 1024.0) as u64;
         let rate = (rps * done / step_s).max(0.0).sqrt() * rng.normal() + rps * done;
         ticks += step_s * rate.max(0.0) * cost;
+        if restarts.iter().any(|at| (t..t + step_s).contains(at)) {
+            ticks = 0.0;
+        }
         let away = holed && (hole.0..hole.0 + hole.1).contains(&t);
         if !away {
             samples.push((

@@ -2,6 +2,7 @@
 //!
 //! Nothing here looks at the detector. Levels are in MiB, times in seconds.
 
+pub mod days;
 pub mod long;
 pub mod traps;
 
