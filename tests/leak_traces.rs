@@ -18,11 +18,12 @@ fn healthy_servers_are_healthy() {
         ["java-cache", "java-churn", "node-churn", "node-lru", "python-cache", "python-churn"]
     {
         let report = replay(trace);
-        // A heap that has not flattened yet at the end is not judged.
+        // A heap that has not flattened yet at the end is not judged, and may be a suspect.
         let unfinished = ["java-cache", "node-lru", "python-cache"].contains(&trace);
         let allowed = if unfinished { ["healthy", "unjudged"] } else { ["healthy"; 2] };
         assert!(allowed.contains(&report["verdict"].as_str().unwrap()), "{report}");
-        assert!(report["detected_at_s"].is_null() && report["eta_s"].is_null(), "{report}");
+        assert!(report["detected_at_s"].is_null(), "{report}");
+        assert!(unfinished || report["eta_s"].is_null(), "{report}");
     }
 }
 

@@ -6,8 +6,9 @@
 //!
 //! `STANCH_CORPUS_SEED` and `STANCH_CORPUS_COUNT` (series of each shape) choose another generated
 //! corpus; `STANCH_CORPUS_VERBOSE` tells each mistake. What the detector was tuned on: the recordings
-//! in `tests/traces/tuning` and the generated seeds below 100; `validation` was a test split until its
-//! mistakes had been looked at. Seeds from 9000 on are for tests.
+//! in `tests/traces/tuning`, `validation` and `test` (test splits until their mistakes had been looked
+//! at), and the generated seeds below 100. Nobody has looked at those of `blind`, and seeds from 9000 on
+//! are for tests.
 
 mod corpus;
 mod forecast;
@@ -74,10 +75,12 @@ fn table(title: &str, all: impl Iterator<Item = Series>) {
 fn the_table() {
     let seed = number("STANCH_CORPUS_SEED").unwrap_or(SEED);
     let count = number("STANCH_CORPUS_COUNT").unwrap_or(COUNT);
+    table("Recorded, blind split", real::series("blind").into_iter());
     table("Recorded, test split", real::series("test").into_iter());
     table("Recorded, validation split", real::series("validation").into_iter());
     table("Recorded, tuning split", real::series("tuning").into_iter());
     table(&format!("Generated, seed {seed}"), generated::series(seed, count));
+    table(&format!("Three days by ten seconds, seed {seed}"), generated::days(seed, 2 * count));
     table(&format!("Traps and slow leaks, seed {seed}"), generated::traps(seed, 4 * count));
 }
 
@@ -91,6 +94,15 @@ fn recorded_series_are_told_apart() {
     }
 }
 
+/// Of these only the totals are known.
+#[test]
+fn recordings_that_nobody_looked_at_are_told_apart() {
+    let score = score(real::series("blind").into_iter(), |_| {});
+    println!("{}\n{}", Score::HEAD, score.line());
+    assert!(score.precision() >= 0.8, "{}", score.line());
+    assert!(score.recall() >= 0.65, "{}", score.line());
+}
+
 #[test]
 fn generated_series_are_told_apart() {
     let seed = number("STANCH_CORPUS_SEED").unwrap_or(SEED);
@@ -98,7 +110,17 @@ fn generated_series_are_told_apart() {
     println!("{}\n{}", Score::HEAD, score.line());
     // Of the healthy ones some fill in a straight line for hours.
     assert!(score.precision() >= 0.95, "{score:?}");
-    assert!(score.recall() >= 0.9, "{score:?}");
+    assert!(score.recall() >= 0.95, "{score:?}");
+    assert!(score.way(0.5) <= 0.25, "{score:?}");
+}
+
+#[test]
+fn leaks_of_days_are_told_apart() {
+    let seed = number("STANCH_CORPUS_SEED").unwrap_or(SEED);
+    let score = score(generated::days(seed, number("STANCH_CORPUS_COUNT").unwrap_or(2)), |_| {});
+    println!("{}\n{}", Score::HEAD, score.line());
+    assert!(score.precision() >= 0.95, "{score:?}");
+    assert!(score.recall() >= 0.85, "{score:?}");
     assert!(score.way(0.5) <= 0.25, "{score:?}");
 }
 
@@ -110,7 +132,7 @@ fn traps_and_slow_leaks_are_told_apart() {
     println!("{}\n{}", Score::HEAD, score.line());
     // Some of the traps are straight lines up to their end, which nobody can tell.
     let healthy = score.quiet + score.false_alarms;
-    assert!(f64::from(score.false_alarms) <= 0.25 * f64::from(healthy), "{score:?}");
-    // Nor is it said of all slow leaks within their window: those far from the limit are suspects.
-    assert!(score.recall() >= 0.45, "{score:?}");
+    assert!(f64::from(score.false_alarms) <= 0.15 * f64::from(healthy), "{score:?}");
+    // Nor is it said of most slow leaks within their window: those far from the limit are suspects.
+    assert!(score.recall() >= 0.3, "{score:?}");
 }

@@ -166,7 +166,7 @@ fn one_that_grows_alone_is_said_to_be_alone() {
 #[test]
 fn a_restart_that_did_not_help_is_told_in_figures() {
     let mut calm = Calm::new(settings(1, 500), 5, leak(100.0));
-    calm.run_until(8.0 * HOUR);
+    calm.run_until(7.5 * HOUR);
     let confirmed = calm.of(Kind::LeakConfirmed);
     let [(_, first), (_, second)] = confirmed[..] else { panic!("{:#?}", calm.records) };
     assert!(first.figures.get("slope_before_kib_s").is_none(), "{first:?}");

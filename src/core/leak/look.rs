@@ -8,40 +8,42 @@ use super::{Kind, Quantity, Shape};
 const ENOUGH: usize = 6;
 /// Points that are enough to see a climb slow down on a wider scale.
 const ENOUGH_TO_DOUBT: usize = 5;
+/// As many points, and so many of all, have to be of after the warm-up for a look without it.
+const ENOUGH_GROWN: usize = 8;
+const GROWN_PART: f64 = 0.6;
 /// A climb as long as the warm-up must have used this part of the way to the limit. Heaps that are
 /// touched for the first time, cache fills and the first climb of a sawtooth begin as straight as a
 /// leak; what tells them apart is that they end, and most end soon.
-const PART: f64 = 0.33;
+const PART: f64 = 0.42;
 /// The part falls with this power of the length over the warm-up: with a warm-up of 60 s it is 24%
-/// for 5 minutes, 15% for an hour, 10% for six,
-const PART_POWER: f64 = -0.2;
+/// for 5 minutes, 16% for a quarter of an hour, 10% for an hour,
+const PART_POWER: f64 = -0.35;
 /// and rises with this one for climbs shorter than the warm-up: what is over in seconds is a step.
-const PART_POWER_SHORT: f64 = -0.25;
+const PART_POWER_SHORT: f64 = -0.1;
 /// It is never less than this, however long the climb: caches may take weeks to fill.
 const PART_LEAST: f64 = 0.1;
-/// Where the trend is beyond chance, time takes the place of the part: from so many warm-ups on it falls
-/// with this power. What ends has mostly ended by then, or bends; the size says little about it.
+/// Where the trend is beyond chance, time takes the place of the part: from so many warm-ups on (or so
+/// many times [`WARM_UP_SAMPLES`], if that is longer) it falls with this power. What ends has mostly ended
+/// by then, or bends; the size says little about it.
 const SURE_LENGTHS: f64 = 4.0;
-const SURE_POWER: f64 = -1.7;
+const SURE_POWER: f64 = -2.0;
+/// Who samples more rarely than so often in a warm-up asks about slower things.
+const WARM_UP_SAMPLES: f64 = 12.0;
 /// Standard errors of the trend that are beyond chance, for a walk without one as well.
 const SURE_DRIFT: f64 = 3.0;
 /// The part of the pairs that work must not be able to explain for that.
 const SURE_COMPARABLE: f64 = 0.6;
-/// Samples that it takes.
-const SURE_SAMPLES: f64 = 30.0;
-/// What has fewer than so many and would take longer than this from its beginning to the limit can wait
-/// for more.
-const MANY_SAMPLES: f64 = 200.0;
+/// What would take longer than this from its beginning to the limit can wait, and must have used this
+/// part of the way, or less in inverse proportion to the time if it has been watched for longer than
+/// that: there is no danger yet, and a large cache is straight in its first tenth.
 const PATIENCE_S: f64 = 8.0 * 3600.0;
-/// What would take longer than this must have used more: that part where it is the way of just so long,
-/// less (as the root of the time) when it was watched for longer.
-const FAR_AWAY_S: f64 = 24.0 * 3600.0;
-const FAR_AWAY_PART: f64 = 0.05;
-/// While the limit is further than that patience and so many times the gain away, one finding is not
-/// enough: of many looks at a slow cache one will find it straight. It must be found for this part of its
-/// span without a break.
-const EARLY_LEFT: f64 = 7.0;
-const EARLY_PART: f64 = 0.2;
+const PATIENT_PART: f64 = 0.1;
+const PATIENT_SPAN_S: f64 = 4.0 * 3600.0;
+/// Where no work is told, what climbs for so long and less than a day may be the day's own rhythm, and
+/// must have used this part.
+const MORNING_S: f64 = 3.0 * 3600.0;
+const DAY_S: f64 = 24.0 * 3600.0;
+const MORNING_PART: f64 = 0.2;
 /// A runtime that compiles itself (its beginning cost so many times the CPU time of now) touches its
 /// heap lazily, as straight as a leak and up to half of the way; a climb that began with it must have
 /// used more of the way by this factor, and takes so many times as long to be sure.
@@ -52,7 +54,7 @@ const LAZY_TICKS_S: f64 = 5.0;
 const LAZY_FACTOR: f64 = 2.5;
 const LAZY_LENGTHS: f64 = 4.0;
 /// Where no work is told it may be one, and for so many warm-ups this factor is taken.
-const UNTOLD_FACTOR: f64 = 1.4;
+const UNTOLD_FACTOR: f64 = 1.2;
 const UNTOLD_LENGTHS: f64 = 8.0;
 /// Climbs that began within so many warm-ups began with the process.
 const BIRTH_LENGTHS: f64 = 2.0;
@@ -87,13 +89,15 @@ const FLATTENED_PART: f64 = 0.25;
 const CLIMB_PART: f64 = 0.25;
 /// The second half of an accelerating climb is steeper by this factor.
 const BEND: f64 = 1.5;
+/// After a flat time the first half of a span with the corner in it climbs by less than this part.
+const CORNER_PART: f64 = 0.4;
 /// A climb that is this part of itself while there is little work is bound to the load.
 const IDLE_PART: f64 = 0.4;
 /// A climb that stands still in this part of its windows goes in steps.
 const STILL_PART: f64 = 0.5;
-/// Standard errors that are taken against a climb when it is asked whether it slows down.
-const DOUBT: f64 = 0.25;
-const DOUBT_OF_FEW: f64 = 0.7;
+/// Standard errors that are taken against a climb when it is asked whether it slows down, where its points
+/// are fewer than this or it is one of hours, which can wait for a clearer picture.
+const DOUBT: f64 = 0.7;
 const FEW: usize = 8;
 /// A second half that is slower by less than this is no slower: traffic is not that even.
 const SLACK: f64 = 0.95;
@@ -155,8 +159,6 @@ pub(super) struct Finding {
     pub plateau: Option<f64>,
     /// It is quiet for now only: it rises, and neither slowness nor slowing down has ended it yet.
     pub still_rises: bool,
-    /// How long it must be found again and again before it is confirmed.
-    pub proves_s: f64,
     /// Windows with a deep fall.
     pub falls: usize,
     pub points: usize,
@@ -177,7 +179,7 @@ pub(super) fn look(history: &History, span: Span, frame: &Frame) -> Option<Findi
     };
     let span_s = last.t - first.t;
     let mut needed = headroom * required_part(span_s, frame.warm_up_s);
-    let lazy = lazy_factor(frame, points, span_s);
+    let lazy = is_lazy(frame, points);
     let needed_if_sure = headroom * required_part_if_sure(span_s, lazy, frame);
     let rise = last.y - first.y;
     let mut finding = Finding {
@@ -191,7 +193,6 @@ pub(super) fn look(history: &History, span: Span, frame: &Frame) -> Option<Findi
         needed,
         plateau: None,
         still_rises: false,
-        proves_s: 0.0,
         falls: run.falls(headroom),
         points: points.len(),
     };
@@ -208,23 +209,32 @@ pub(super) fn look(history: &History, span: Span, frame: &Frame) -> Option<Findi
     let gain = (0.5 * (trend.early + trend.late) * trend.span_s).min(trend.rise);
     let left = frame.limit.map_or(headroom - gain, |limit| limit - last.y).max(0.0);
     let patient = span_s > PATIENT_FROM_S;
-    if left > EARLY_LEFT * gain && left > PATIENCE_S * trend.slope {
-        finding.proves_s = EARLY_PART * span_s;
-    }
     let far = if patient { LEFT_PART_PATIENT } else { LEFT_PART } * left;
-    // What is few or can wait has to be straight beyond doubt.
-    let doubt = if patient || points.len() < FEW { DOUBT_OF_FEW } else { DOUBT };
+    // What is few, or may be a part of a day, has to be straight beyond doubt.
+    let part_of_day = patient && span_s < DAY_S;
+    let doubt = if part_of_day || points.len() < FEW { DOUBT } else { 0.0 };
     let slack = if patient { 1.0 } else { SLACK };
-    let remaining = trend.remaining(doubt, slack);
-    let sure = trend.drift >= SURE_DRIFT
-        && trend.comparable >= SURE_COMPARABLE
-        && span_s >= SURE_SAMPLES * frame.step_s;
-    if sure {
+    let mut remaining = trend.remaining(doubt, slack);
+    if remaining < far
+        && let Some(grown) = Trend::of(grown(points, frame), frame.idle_work)
+        && grown.low >= SURE_PART * grown.slope.max(0.0)
+        && !grown.stairs
+    {
+        remaining = remaining.max(grown.remaining(doubt, slack));
+    }
+    if trend.drift >= SURE_DRIFT && trend.comparable >= SURE_COMPARABLE {
         needed = needed.min(needed_if_sure);
     }
+    if !points.iter().any(|point| point.work.is_some()) {
+        if span_s < UNTOLD_LENGTHS * frame.warm_up_s {
+            needed *= UNTOLD_FACTOR;
+        } else if (MORNING_S..DAY_S).contains(&span_s) {
+            needed = needed.max(MORNING_PART * headroom);
+        }
+    }
     let begun = || onset(history, span, first, trend.slope);
-    if lazy > 1.0 && finding.falls < SOME_FALLS && begun().0 < BIRTH_LENGTHS * frame.warm_up_s {
-        needed *= lazy;
+    if lazy && finding.falls < SOME_FALLS && begun().0 < BIRTH_LENGTHS * frame.warm_up_s {
+        needed *= LAZY_FACTOR;
     }
     (finding.trend, finding.gain, finding.needed) = (trend, gain, needed);
     finding.outcome = if trend.high < 0.0 {
@@ -360,34 +370,34 @@ fn required_part(span_s: f64, warm_up_s: f64) -> f64 {
 }
 
 /// The same where the trend is beyond chance.
-fn required_part_if_sure(span_s: f64, lazy: f64, frame: &Frame) -> f64 {
-    let many = span_s >= MANY_SAMPLES * frame.step_s;
-    let waits = if many {
-        // Of a whole way of FAR_AWAY_S, FAR_AWAY_PART takes so long.
-        let far_away_s = FAR_AWAY_PART * FAR_AWAY_S;
-        FAR_AWAY_PART * (span_s / far_away_s).min((far_away_s / span_s).sqrt())
-    } else {
-        span_s / PATIENCE_S
-    };
-    let span_s = if lazy < LAZY_FACTOR { span_s } else { span_s / LAZY_LENGTHS };
-    let sure_s = SURE_LENGTHS * frame.warm_up_s.max(SHORTEST_WARM_UP_S);
-    let part = required_part(span_s.min(sure_s), frame.warm_up_s);
+fn required_part_if_sure(span_s: f64, lazy: bool, frame: &Frame) -> f64 {
+    let waits = (span_s / PATIENCE_S).min(PATIENT_PART * (PATIENT_SPAN_S / span_s).min(1.0));
+    let span_s = if lazy { span_s / LAZY_LENGTHS } else { span_s };
+    let shortest_s = SHORTEST_WARM_UP_S.max(WARM_UP_SAMPLES * frame.step_s);
+    let warm_up_s = frame.warm_up_s.max(shortest_s);
+    let sure_s = SURE_LENGTHS * warm_up_s;
+    let part = required_part(span_s.min(sure_s), warm_up_s);
     let least = frame.quantity.sure_part().max(waits);
     (part * (span_s / sure_s).max(1.0).powf(SURE_POWER)).max(least)
 }
 
-/// What more of the way must have been used by a climb that began with the process.
-fn lazy_factor(frame: &Frame, points: &[Point], span_s: f64) -> f64 {
+/// The points of after the warm-up, where they are most: a boot is steep, and what comes after it is
+/// slower and need not slow down.
+fn grown<'a>(points: &'a [Point], frame: &Frame) -> &'a [Point] {
+    let young = points.partition_point(|point| point.t < frame.warm_up_s);
+    let grown = &points[young..];
+    let enough = ENOUGH_GROWN.max((GROWN_PART * points.len() as f64) as usize);
+    if young > 0 && grown.len() >= enough { grown } else { &[] }
+}
+
+/// Whether this is a runtime that compiles itself, by what its beginning cost.
+fn is_lazy(frame: &Frame, points: &[Point]) -> bool {
     let rates = points[points.len() / 2..].iter().filter_map(|point| point.work);
     let (n, sum) = rates.fold((0.0, 0.0), |(n, sum), rate| (n + 1.0, sum + rate));
-    if n == 0.0 {
-        let young = span_s < UNTOLD_LENGTHS * frame.warm_up_s;
-        return if young { UNTOLD_FACTOR } else { 1.0 };
-    }
-    let lazy = frame.boot_work.is_some_and(|boot| {
-        boot > LAZY_COST * sum / n || boot > LAZY_TICKS_S && boot > LAZY_COST_YOUNG * sum / n
-    });
-    if lazy { LAZY_FACTOR } else { 1.0 }
+    n > 0.0
+        && frame.boot_work.is_some_and(|boot| {
+            boot > LAZY_COST * sum / n || boot > LAZY_TICKS_S && boot > LAZY_COST_YOUNG * sum / n
+        })
 }
 
 /// Growth in the warm-up is expected; only a worker that would not live through it is judged then,
@@ -430,7 +440,7 @@ fn kind(trend: &Trend, late: bool) -> Kind {
     // After a flat time a bend is the corner itself, unless both halves climb.
     if trend.idle_growth.is_some_and(|part| part < IDLE_PART) {
         Kind::LoadBound
-    } else if bends && (!late || trend.early > CLIMB_PART * trend.late) {
+    } else if bends && (!late || trend.early > CORNER_PART * trend.late) {
         Kind::Accelerating
     } else if late {
         Kind::Late

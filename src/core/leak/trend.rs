@@ -424,7 +424,8 @@ impl Works {
         let mut axis = [0.0; WINDOWS];
         let n = points.len();
         for k in 1..n {
-            axis[k] = axis[k - 1] + (points[k].t - points[k - 1].t) * self.rates[k];
+            // Noise adds up to nothing here, and a smoothed burst would begin before it does.
+            axis[k] = axis[k - 1] + (points[k].t - points[k - 1].t) * self.raw[k];
         }
         let stretch = (points[n - 1].t - points[0].t) / axis[n - 1];
         for place in &mut axis[..n] {
