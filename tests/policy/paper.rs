@@ -189,7 +189,7 @@ impl Paper {
         self.answer(actions)
     }
 
-    /// The supervisor dies, and the next one finds the worker.
+    /// The supervisor dies, and the next one, which only watches, finds the worker.
     pub fn is_reborn(&mut self, incidents: Vec<Incident>) -> Vec<Action> {
         let mut past = Past::default();
         past.died = true;
@@ -211,6 +211,7 @@ impl Paper {
         let last_incident = self.last_incident();
         let legacy = Legacy { past, survivors, incidents, last_incident, ..Legacy::default() };
         self.supervisor = Supervisor::new(Settings::default(), 1);
+        self.command(Command::Pause);
         let actions = self.supervisor.recover(self.reading(), legacy);
         self.answer(actions)
     }
