@@ -24,8 +24,9 @@ pub struct Handover {
     pub(super) next_hang: Moment,
     pub(super) futile_hangs: u32,
     pub(super) aborted_rolls: u32,
+    /// The incident of a roll that is to be tried again.
     #[serde(default)]
-    pub(super) untried: Option<IncidentId>,
+    pub(super) to_retry: Option<IncidentId>,
     /// Time below capacity until then is counted.
     #[serde(default)]
     pub(super) counted: Moment,

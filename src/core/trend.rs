@@ -70,12 +70,15 @@ impl Trend {
         }
     }
 
-    /// An earlier supervisor confirmed then that it leaks.
-    pub fn known_to_leak(self, since: Moment) -> Self {
+    /// An earlier supervisor confirmed at that moment, if there is one, that it leaks.
+    pub fn knowing(self, leaks_since: Option<Moment>) -> Self {
+        if leaks_since.is_none() {
+            return self;
+        }
         Self {
             verdict: Verdict::Leak,
             suspicion_told: true,
-            confirmed: Some(since),
+            confirmed: leaks_since,
             handed_over: true,
             ..self
         }

@@ -257,6 +257,11 @@ impl Worker {
         matches!(self.state, State::Ready { .. }) && !self.is_hung()
     }
 
+    /// The replacement that it waits for.
+    pub fn awaits(&self) -> Option<&Due> {
+        self.due.as_ref().filter(|_| self.is_current())
+    }
+
     /// Whether it stopped answering.
     pub fn is_hung(&self) -> bool {
         self.due.as_ref().is_some_and(|due| due.cause == Cause::Hang)

@@ -396,12 +396,7 @@ impl Plane {
     /// What each listening socket has turned away, by its inode. What turns out to have been a probe is taken
     /// back.
     pub fn turned_away(&self) -> BTreeMap<u64, u64> {
-        let members = self.groups.iter().flat_map(|group| &group.members);
-        let told = |member: &Member| {
-            let dropped = socket::queue(&member.socket).ok()?.dropped;
-            Some((member.inode, dropped.saturating_sub(member.untold)))
-        };
-        members.filter_map(told).collect()
+        self.members().filter_map(|one| Some((one.inode, one.queue().ok()?.dropped))).collect()
     }
 
     /// The addresses that are bound, then those that are configured and on whose port nothing is.
@@ -420,11 +415,9 @@ impl Plane {
     pub fn queue(&self, address: &Address) -> Option<Queue> {
         let Address::Inet(address) = address else { return None };
         let groups = self.groups.iter().filter(|group| group.key.address == *address);
-        let queues = groups.flat_map(|group| &group.members).filter_map(|member| {
-            // One that cannot be read is left out: the others still tell.
-            let queue = socket::queue(&member.socket).ok()?;
-            Some(Queue { dropped: queue.dropped.saturating_sub(member.untold), ..queue })
-        });
+        // One that cannot be read is left out: the others still tell.
+        let queues =
+            groups.flat_map(|group| &group.members).filter_map(|member| member.queue().ok());
         queues.reduce(|sum, one| Queue {
             queued: sum.queued + one.queued,
             limit: sum.limit.max(one.limit),
@@ -469,6 +462,10 @@ impl Plane {
 
     fn group(&self, key: Key) -> Option<&Group> {
         self.groups.iter().find(|group| group.key == key)
+    }
+
+    fn members(&self) -> impl Iterator<Item = &Member> {
+        self.groups.iter().flat_map(|group| &group.members)
     }
 
     fn members_mut(&mut self) -> impl Iterator<Item = &mut Member> {

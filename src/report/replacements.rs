@@ -40,9 +40,7 @@ pub(super) fn replacements(dossier: &Dossier) -> Vec<Replacement> {
         let Some(worker) = record.worker() else { continue };
         // A worker that drains may still run into its hard limit.
         match found.iter_mut().find(|earlier| earlier.worker == worker) {
-            Some(earlier) => {
-                earlier.killed |= record.kind != Kind::DrainStarted;
-            }
+            Some(earlier) => earlier.killed |= record.kind != Kind::DrainStarted,
             None => found.push(follow(dossier, worker, record)),
         }
     }

@@ -510,7 +510,7 @@ fn what_grew_in_each_worker_is_told() {
     }
     let text = text(&dossier);
     assert!(text.contains("heap by 20 MiB, descriptors (pipe) by 12"), "{text}");
-    assert!(text.contains("10 more"), "{text}");
+    assert!(text.contains("| 10 more |"), "{text}");
     assert!(text.contains("1 min 30 s"), "{text}");
     assert!(!text.contains("evidence captured"), "part of the replacement: {text}");
 }

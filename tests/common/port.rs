@@ -32,18 +32,22 @@ impl Block {
     }
 }
 
-/// A loopback address that nobody listens on.
-pub fn free_address() -> SocketAddr {
+/// A port that no other test is given, and that is free as far as `is_free` can tell.
+pub fn free_port(is_free: impl Fn(u16) -> bool) -> u16 {
     static MINE: Mutex<Vec<Block>> = Mutex::new(Vec::new());
     let mut mine = MINE.lock().expect("no test panics here");
     loop {
-        let ports = mine.last_mut().map(|block| &mut block.ports);
-        for port in ports.into_iter().flatten() {
-            let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-            if TcpListener::bind(address).is_ok() {
-                return address;
-            }
+        let mut ports = mine.last_mut().map(|block| &mut block.ports).into_iter().flatten();
+        if let Some(port) = ports.find(|port| is_free(*port)) {
+            return port;
         }
+        drop(ports);
         mine.push(Block::claim());
     }
+}
+
+/// A loopback address that nobody listens on.
+pub fn free_address() -> SocketAddr {
+    let at = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+    at(free_port(|port| TcpListener::bind(at(port)).is_ok()))
 }

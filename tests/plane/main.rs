@@ -3,6 +3,9 @@
 
 mod confined;
 mod inherit;
+#[allow(dead_code)]
+#[path = "../common/port.rs"]
+mod port;
 mod stage;
 #[allow(dead_code)]
 #[path = "../common/world.rs"]

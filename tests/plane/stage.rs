@@ -1,5 +1,6 @@
 //! A little engine: starts workers under the filter and lets the plane answer them.
 
+use crate::port;
 use nix::poll::{PollFd, PollFlags, poll};
 use nix::sys::signal::{SIGKILL, killpg};
 use nix::sys::socket::{ControlMessage, ControlMessageOwned, MsgFlags, recvmsg, sendmsg};
@@ -9,12 +10,11 @@ use stanch::linux::plane::{Address, Plane, PlaneEvent, ProbeTarget, Served};
 use stanch::linux::seccomp::{self, NotifyFd};
 use std::fs::File;
 use std::io::{self, IoSlice, IoSliceMut, Read};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 
 /// Long enough for a machine that is busy with other things.
@@ -175,17 +175,10 @@ pub fn through(target: ProbeTarget) -> io::Result<TcpStream> {
 
 /// A port that is free on all addresses and that no client gets by chance.
 pub fn free_port() -> u16 {
-    static NEXT: AtomicU16 = AtomicU16::new(0);
-    let base = (std::process::id() as u16).wrapping_mul(97);
-    loop {
-        let offset = NEXT.fetch_add(1, Ordering::Relaxed);
-        let port = 10_000 + base.wrapping_add(offset) % 20_000;
-        if TcpListener::bind((IpAddr::from(Ipv4Addr::UNSPECIFIED), port)).is_ok()
-            && TcpListener::bind(("::", port)).is_ok()
-        {
-            return port;
-        }
-    }
+    let is_free = |ip: IpAddr, port| TcpListener::bind((ip, port)).is_ok();
+    port::free_port(|port| {
+        is_free(Ipv4Addr::UNSPECIFIED.into(), port) && is_free(Ipv6Addr::UNSPECIFIED.into(), port)
+    })
 }
 
 /// A listener that would share its port.

@@ -2,8 +2,7 @@
 
 use crate::paper::{Paper, abandons, record, starts};
 use stanch::core::{
-    Action, Command, Event, ExitStatus, IncidentId, IncidentState, Kind, Settings, Severity, Slot,
-    WorkerId,
+    Action, Command, Event, IncidentId, IncidentState, Kind, Settings, Severity, Slot, WorkerId,
 };
 use std::time::Duration;
 
@@ -154,10 +153,8 @@ fn a_newcomer_that_fails_does_not_take_the_outage_from_the_hang() {
     let mut told = paper.hangs();
     let hang = record(&told, Kind::WorkerHung).unwrap().incident.clone();
     for _ in 0..3 {
-        paper.generation += 1;
         paper.now = paper.now + Duration::from_secs(10);
-        let (worker, status) = (paper.worker(), ExitStatus::Code(1));
-        let failed = paper.tell(Event::Exited { worker, status });
+        let failed = paper.newcomer_fails();
         let aborted = record(&failed, Kind::RollAborted).unwrap();
         assert!(aborted.reason.ends_with("tried again in 30 s"), "{}", aborted.reason);
         assert_eq!(aborted.figures["pause_s"], 30.0, "nobody serves");
@@ -166,7 +163,6 @@ fn a_newcomer_that_fails_does_not_take_the_outage_from_the_hang() {
         assert_eq!((due.cause, due.in_s), ("hang", Some(30.0)));
 
         told.extend(failed);
-        told.extend(paper.tell(Event::Gone { worker, stragglers: 0, connections_cut: None }));
         let begins = paper.now + Duration::from_secs(30);
         loop {
             let actions = paper.settle();
@@ -191,14 +187,9 @@ fn a_newcomer_that_fails_does_not_take_the_outage_from_the_hang() {
 #[test]
 fn rolls_that_fail_are_tried_again_less_and_less_while_somebody_serves() {
     let mut paper = Paper::new();
-    paper.command(Command::Scale { workers: 2 });
-    let other = WorkerId::new(1, 1);
-    paper.becomes_ready(other);
+    let other = paper.gets_another();
     let fails = |paper: &mut Paper| {
-        paper.generation += 1;
-        let (worker, status) = (paper.worker(), ExitStatus::Code(1));
-        let failed = paper.tell(Event::Exited { worker, status });
-        paper.tell(Event::Gone { worker, stragglers: 0, connections_cut: None });
+        let failed = paper.newcomer_fails();
         record(&failed, Kind::RollAborted).unwrap().figures["pause_s"].as_f64().unwrap()
     };
     paper.hangs();
@@ -209,10 +200,7 @@ fn rolls_that_fail_are_tried_again_less_and_less_while_somebody_serves() {
     assert_eq!(fails(&mut paper), 120.0);
     // Nobody is spared by waiting any more.
     let before = paper.now;
-    let failures = Settings::default().health.failures;
-    for _ in 0..failures {
-        paper.tell(Event::Probed { worker: other, outcome: Err("500".into()) });
-    }
+    paper.fails_probes(other);
     paper.settle_until_a_start();
     assert_eq!(paper.now.since(before), Duration::from_secs(30));
 }
@@ -222,18 +210,16 @@ fn one_that_is_well_again_leaves_no_pause_behind() {
     let mut paper = Paper::new();
     let first = paper.worker();
     paper.hangs();
-    paper.generation += 1;
-    let (worker, status) = (paper.worker(), ExitStatus::Code(1));
-    paper.tell(Event::Exited { worker, status });
-    paper.tell(Event::Gone { worker, stragglers: 0, connections_cut: None });
+    paper.newcomer_fails();
     assert_eq!(paper.view().incidents_open, 2);
     let well = paper.tell(Event::Probed { worker: first, outcome: Ok(()) });
-    let handled = |action: &&Action| matches!(action, Action::Record(record) if record.cause.as_deref() == Some("mitigated"));
+    let handled = |action: &&Action| match action {
+        Action::Record(record) => record.cause.as_deref() == Some("mitigated"),
+        _ => false,
+    };
     assert_eq!(well.iter().filter(handled).count(), 2, "{well:?}");
     // The next one that hangs is replaced at once.
-    let failures = Settings::default().health.failures;
-    let probes = (0..failures).map(|_| Event::Probed { worker: first, outcome: Err("500".into()) });
-    let actions: Vec<Action> = probes.flat_map(|probe| paper.tell(probe)).collect();
+    let actions = paper.fails_probes(first);
     assert!(starts(&actions), "{actions:?}");
 }
 
@@ -257,24 +243,17 @@ fn who_is_not_probed_any_more_is_said_to_be_well() {
 #[test]
 fn an_operators_failed_roll_is_not_opened_again_by_a_hang() {
     let mut paper = Paper::new();
-    paper.command(Command::Scale { workers: 2 });
-    let other = WorkerId::new(1, 1);
-    paper.becomes_ready(other);
+    let other = paper.gets_another();
     paper.command(Command::Restart { slot: Some(Slot(0)) });
-    paper.generation += 1;
-    let (worker, status) = (paper.worker(), ExitStatus::Code(1));
-    paper.tell(Event::Exited { worker, status });
+    paper.newcomer_fails();
     let aborted = paper.log.iter().find(|record| record.kind == Kind::RollAborted).unwrap();
     let failure = aborted.incident.clone();
     assert!(aborted.reason.ends_with("the others serve on"), "{}", aborted.reason);
-    paper.tell(Event::Gone { worker, stragglers: 0, connections_cut: None });
     let state = |paper: &Paper| {
         let all = paper.incidents();
         all.into_iter().find(|one| Some(&one.id) == failure.as_ref()).unwrap().state
     };
     assert_eq!(state(&paper), IncidentState::Mitigated);
-    for _ in 0..Settings::default().health.failures {
-        paper.tell(Event::Probed { worker: other, outcome: Err("500".into()) });
-    }
+    paper.fails_probes(other);
     assert_eq!(state(&paper), IncidentState::Mitigated);
 }

@@ -226,10 +226,30 @@ impl Paper {
 
     /// The worker fails its probes until it is taken for hung; what follows at once.
     pub fn hangs(&mut self) -> Vec<Action> {
-        let worker = self.worker();
+        self.fails_probes(self.worker())
+    }
+
+    pub fn fails_probes(&mut self, worker: WorkerId) -> Vec<Action> {
         let failures = Settings::default().health.failures;
         let probes = (0..failures).map(|_| Event::Probed { worker, outcome: Err("500".into()) });
         probes.collect::<Vec<_>>().into_iter().flat_map(|probe| self.tell(probe)).collect()
+    }
+
+    /// Another one beside it.
+    pub fn gets_another(&mut self) -> WorkerId {
+        self.command(Command::Scale { workers: 2 });
+        let other = WorkerId::new(1, 1);
+        self.becomes_ready(other);
+        other
+    }
+
+    /// Its replacement does not come up; what follows at once.
+    pub fn newcomer_fails(&mut self) -> Vec<Action> {
+        self.generation += 1;
+        let (worker, status) = (self.worker(), ExitStatus::Code(1));
+        let mut actions = self.tell(Event::Exited { worker, status });
+        actions.extend(self.tell(Event::Gone { worker, stragglers: 0, connections_cut: None }));
+        actions
     }
 
     /// Its replacement comes up, and it ends.

@@ -157,9 +157,8 @@ fn each_second_below_capacity_counts_once_over_an_upgrade() {
     settings.rolling.slow_start = Duration::ZERO;
     settings.restart.restarts = 1;
     let mut paper = Paper::with(settings.clone());
-    paper.command(Command::Scale { workers: 2 });
+    paper.gets_another();
     settings.workers = 2;
-    paper.becomes_ready(WorkerId::new(1, 1));
     let (worker, failures) = (paper.worker(), settings.health.failures);
     let fails = |paper: &mut Paper| {
         paper.now = paper.now + Duration::from_millis(1);

@@ -72,7 +72,7 @@ fn what_the_trace_was_judged_by_live_holds_unless_told_otherwise() {
     let report = Report::of("a.csv", &seen);
     assert_eq!(report.verdict, "leak");
     let end = report.detected_at_s.unwrap() + report.eta_s.unwrap();
-    assert!((end - 1242.9).abs() < 40.0, "{end}");
+    assert!((end - 1242.9).abs() < 20.0, "{end}");
 }
 
 #[test]

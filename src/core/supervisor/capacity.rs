@@ -29,21 +29,9 @@ pub(super) struct Outages {
     /// The one that did so last, and until when.
     last: Option<(IncidentId, Moment)>,
     /// Time below capacity until then is counted, or was none.
-    counted: Moment,
+    pub counted: Moment,
     /// What was refused while every slot served, oldest first.
     refused: VecDeque<(Moment, u64)>,
-}
-
-impl Outages {
-    /// Until when time below capacity is counted.
-    pub fn counted(&self) -> Moment {
-        self.counted
-    }
-
-    /// Time until then was counted by another supervisor.
-    pub fn go_on(&mut self, counted: Moment) {
-        self.counted = counted;
-    }
 }
 
 impl Supervisor {

@@ -78,8 +78,8 @@ impl Supervisor {
             next_hang: self.next_hang,
             futile_hangs: self.futile_hangs,
             aborted_rolls: self.aborted_rolls,
-            untried: self.untried.clone(),
-            counted: self.outages.counted(),
+            to_retry: self.to_retry.clone(),
+            counted: self.outages.counted,
             finishes: self.finishes,
         }
     }
@@ -138,8 +138,8 @@ impl Supervisor {
         self.next_hang = handover.next_hang;
         self.futile_hangs = handover.futile_hangs;
         self.aborted_rolls = handover.aborted_rolls;
-        self.untried = handover.untried;
-        self.outages.go_on(handover.counted);
+        self.to_retry = handover.to_retry;
+        self.outages.counted = handover.counted;
         self.finishes = handover.finishes;
         let kept = handover.residents.len();
         for resident in handover.residents {
@@ -148,11 +148,8 @@ impl Supervisor {
             let fresh = self.fresh_worker(now, id, State::Ready { since: resident.ready_since });
             let limit = self.settings.forecast_limit_kib();
             let warm_up = self.settings.leak.warm_up;
-            let trend = Trend::new(Quantity::Memory, limit, warm_up, resident.started);
-            let trend = match resident.leaks_since {
-                Some(since) => trend.known_to_leak(since),
-                None => trend,
-            };
+            let trend = Trend::new(Quantity::Memory, limit, warm_up, resident.started)
+                .knowing(resident.leaks_since);
             let mut worker = Worker {
                 release: resident.release,
                 pid: resident.pid,

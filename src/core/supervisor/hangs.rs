@@ -102,7 +102,7 @@ impl Supervisor {
         let incident = worker.due.take().and_then(|due| due.incident);
         if !self.is_any_due() {
             self.aborted_rolls = 0;
-            self.untried = None;
+            self.to_retry = None;
         }
         self.actions.push(Action::Reclaim { worker: id });
         let about = About::Worker(id, None);

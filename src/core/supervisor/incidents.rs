@@ -30,11 +30,11 @@ impl Supervisor {
             let among = |due: &Due| causes.contains(&due.cause);
             any(release, &|worker| worker.due.as_ref().is_some_and(among))
         };
-        let untried = |incident: &Incident| {
-            let waits = |worker: &Worker| worker.is_current() && worker.due.is_some();
-            let of_it = |worker: &&Worker| incident.slots.contains(&worker.id.slot);
-            self.untried.as_ref() == Some(&incident.id)
-                && self.workers.values().filter(of_it).any(waits)
+        let to_retry = |incident: &Incident| {
+            let waits = |worker: &Worker| {
+                incident.slots.contains(&worker.id.slot) && worker.awaits().is_some()
+            };
+            self.to_retry.as_ref() == Some(&incident.id) && self.workers.values().any(waits)
         };
         let active = |topic, incident: &Incident| {
             let release = incident.release.as_deref();
@@ -44,7 +44,7 @@ impl Supervisor {
                     self.over_total || due(release, &[Cause::SoftLimit, Cause::TotalLimit])
                 }
                 Topic::Hang => due(release, &[Cause::Hang]),
-                Topic::RollFailure => untried(incident),
+                Topic::RollFailure => to_retry(incident),
                 Topic::Crash | Topic::CrashLoop | Topic::StartFailure => false,
             }
         };

@@ -86,11 +86,7 @@ impl Supervisor {
         for (at, sample) in before.chain(since) {
             whole.observe(at, sample, ready_since.is_some_and(|since| since <= at));
         }
-        let known = trend.confirmed.filter(|_| trend.handed_over);
-        *trend = match known {
-            Some(since) => whole.known_to_leak(since),
-            None => whole,
-        };
+        *trend = whole.knowing(trend.confirmed.filter(|_| trend.handed_over));
     }
 
     /// Follows the detectors' minds, once the worker serves.

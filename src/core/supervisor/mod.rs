@@ -77,7 +77,7 @@ pub struct Supervisor {
     /// Rolls aborted since the last success.
     aborted_rolls: u32,
     /// The incident of the one that is to be tried again.
-    untried: Option<IncidentId>,
+    to_retry: Option<IncidentId>,
     over_total: bool,
     constancy: Constancy,
     outages: capacity::Outages,
@@ -118,7 +118,7 @@ impl Supervisor {
             next_hang: Moment::default(),
             futile_hangs: 0,
             aborted_rolls: 0,
-            untried: None,
+            to_retry: None,
             over_total: false,
             constancy: Constancy::default(),
             outages: capacity::Outages::default(),

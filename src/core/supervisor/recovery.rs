@@ -253,8 +253,8 @@ impl Supervisor {
         }
     }
 
-    /// A worker hung before its supervisor died or was another program, and does until it gives the sign of life that it missed. Gives
-    /// the incident: a new one, if that of then is not gone on with.
+    /// A worker hung before its supervisor died or was another program, and does until it gives the sign of
+    /// life that it missed. Gives the incident: a new one, if that of then is not gone on with.
     pub(super) fn hangs_on(&mut self, now: Now, id: WorkerId, hung: &Hung) -> IncidentId {
         let limit = self.settings.health.failures;
         let silent = hung.silent || limit == 0;

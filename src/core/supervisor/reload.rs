@@ -57,9 +57,8 @@ impl Supervisor {
             Cause::TotalLimit => was.total_limit_kib != is.total_limit_kib,
             Cause::SoftLimit => was.soft_limit_kib != is.soft_limit_kib,
             Cause::HostPressure => new.leak.action != LeakAction::Restart,
-            // Said of each.
-            Cause::Hang => false,
-            Cause::Adopted | Cause::HardLimit => false,
+            // That one does not hang any more is said of each.
+            Cause::Adopted | Cause::Hang | Cause::HardLimit => false,
         };
         let replaced = self.step_old();
         for worker in self.workers.values_mut() {

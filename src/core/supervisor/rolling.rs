@@ -274,7 +274,7 @@ impl Supervisor {
         let Some(roll) = &mut self.roll else { return };
         roll.replaced += 1;
         self.aborted_rolls = 0;
-        self.untried = None;
+        self.to_retry = None;
         let Some(Step { old: Some(old), due, begun, .. }) = roll.step.take() else { return };
         self.costs.note(now.mono - begun);
         let Some(due) = due else { return };
@@ -311,15 +311,14 @@ impl Supervisor {
             }
             Some(_) | None => None,
         };
-        let pause = match self.nobody_serves() {
-            true => self.settings.restart.backoff_max,
-            false => self.pause_after(self.aborted_rolls),
+        let (pause, others) = match self.nobody_serves() {
+            true => (self.settings.restart.backoff_max, "nobody serves"),
+            false => (self.pause_after(self.aborted_rolls), "the others serve on"),
         };
         self.next_roll = now.mono + pause;
         self.aborted_rolls += 1;
-        let others = if self.nobody_serves() { "nobody serves" } else { "the others serve on" };
         let mut reason = format!("{why}; {} worker(s) had been replaced, {others}", roll.replaced);
-        self.untried = incident.clone().filter(|_| by_itself);
+        self.to_retry = incident.clone().filter(|_| by_itself);
         if self.phase == Phase::Running && by_itself {
             reason += &format!("; tried again in {} s", pause.as_secs());
         }
@@ -340,7 +339,7 @@ impl Supervisor {
 
     /// Whether a worker waits to be replaced.
     pub(super) fn is_any_due(&self) -> bool {
-        self.workers.values().any(|worker| worker.is_current() && worker.due.is_some())
+        self.workers.values().any(|worker| worker.awaits().is_some())
     }
 
     /// How long nothing is tried again after it has failed so many times before.

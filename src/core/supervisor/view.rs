@@ -163,7 +163,7 @@ impl Supervisor {
             restarts,
             leak: worst.map_or_else(LeakView::nothing, |trend| LeakView::of(trend, now)),
             status_text: worker.status_text.clone(),
-            due: worker.due.as_ref().filter(|_| worker.is_current()).map(|due| DueView {
+            due: worker.awaits().map(|due| DueView {
                 cause: due.cause.as_str(),
                 reason: due.reason.clone(),
                 in_s: self.replaced_at(worker).map(|at| at.since(now.mono).as_secs_f64()),

@@ -19,6 +19,7 @@
 //! change it. (A program of the type `BPF_SK_REUSEPORT_SELECT_OR_MIGRATE` could do without, and choose;
 //! it needs `CAP_BPF`.)
 
+use super::Queue;
 use super::socket::{self, Key};
 use crate::core::{Weight, WorkerId};
 use crate::linux::steering;
@@ -65,6 +66,12 @@ pub(super) struct Member {
 impl Member {
     pub fn new(socket: OwnedFd, inode: u64, holder: Option<WorkerId>) -> Self {
         Self { socket, inode, holder, lender: None, untold: 0 }
+    }
+
+    /// Its queue; turned away are users of this stanch's time.
+    pub fn queue(&self) -> Result<Queue, Errno> {
+        let queue = socket::queue(&self.socket)?;
+        Ok(Queue { dropped: queue.dropped.saturating_sub(self.untold), ..queue })
     }
 
     /// Who would accept what comes to it.

@@ -40,8 +40,7 @@ const PREFIX: &str = "stanch-";
 impl Plane {
     /// What shall outlive the supervisor, by the names to keep it under.
     pub fn worth_keeping(&self) -> BTreeMap<String, BorrowedFd<'_>> {
-        let members = self.groups.iter().flat_map(|group| &group.members);
-        let members = members.map(|member| (member.inode, &member.socket));
+        let members = self.members().map(|member| (member.inode, &member.socket));
         let all = members.chain(self.paths.iter().map(|path| (path.inode, &path.socket)));
         all.map(|(inode, socket)| (format!("{PREFIX}{inode}"), socket.as_fd())).collect()
     }

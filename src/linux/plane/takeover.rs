@@ -208,8 +208,7 @@ impl Plane {
 
     /// Whether the socket with this number is one from here.
     pub(super) fn keeps(&self, inode: u64) -> bool {
-        let mut members = self.groups.iter().flat_map(|group| &group.members);
-        members.any(|member| member.inode == inode)
+        self.members().any(|member| member.inode == inode)
             || self.paths.iter().any(|path| path.inode == inode)
     }
 }
