@@ -50,7 +50,7 @@ pub struct Reload {
     pub roll: bool,
 }
 
-/// The body of `POST /v1/stop`, `/v1/upgrade`, `/v1/pause` and `/v1/resume`.
+/// The body of `POST /v1/deploy`, `/v1/stop`, `/v1/upgrade`, `/v1/pause` and `/v1/resume`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Plain {
@@ -92,6 +92,9 @@ pub struct Status {
     pub config: Option<PathBuf>,
     /// The release that new workers get.
     pub release: Option<String>,
+    /// The one before, if it can be gone back to.
+    #[serde(default)]
+    pub release_before: Option<String>,
     /// `starting`, `running`, `paused`, `degraded` (a slot without a ready worker), `stopping`.
     pub state: String,
     /// Since the supervisor began.

@@ -11,6 +11,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use serde_json::{Value, json};
+use stanch::core::reload::Then;
 use stanch::core::{self, Refusal, Slot};
 use stanch::http::{self, Closing, SocketError};
 use stanch::runtime::{Handle, Request};
@@ -43,6 +44,7 @@ fn status() -> Status {
         app: "shop".into(),
         config: None,
         release: None,
+        release_before: None,
         state: "running".into(),
         uptime_s: 5.0,
         listeners: Vec::new(),
@@ -73,11 +75,14 @@ async fn engine(
     while let Some(request) = requests.recv().await {
         match request {
             Request::Status(reply) => drop(reply.send(status())),
-            Request::Reload { roll: true, reply, .. } => {
+            Request::Reload { then: Then::Roll, reply, .. } => {
                 drop(reply.send(Ok("in force: leak.action: restart → alert".into())));
             }
-            Request::Reload { roll: false, reply, .. } => {
+            Request::Reload { then: Then::Keep, reply, .. } => {
                 drop(reply.send(Err(Refusal::Wrong("a.toml:1:1: app.nmae: unknown key".into()))));
+            }
+            Request::Reload { then: Then::Deploy, reply, .. } => {
+                drop(reply.send(Err(Refusal::No("release 42 was given up".into()))));
             }
             // Its successor has only the connection.
             Request::Upgrade { connection, reply, .. } => {

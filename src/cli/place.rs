@@ -5,6 +5,9 @@ use crate::config::{self, Config};
 use crate::core::words::chain;
 use crate::http::Places;
 use crate::store;
+use std::fmt::Display;
+use std::fs::File;
+use std::io::Read;
 use std::path::{Component, Path, PathBuf};
 
 /// The text of a config file.
@@ -22,6 +25,28 @@ pub fn config_of(path: &Path) -> Result<Config, Failure> {
 pub fn store_path(config: &Config) -> PathBuf {
     let default = || store::default_path(&config.app.name, |name| std::env::var_os(name));
     config.store.path.clone().unwrap_or_else(default)
+}
+
+/// So much of a file is read for a label, in bytes.
+const LABEL_MAX: u64 = 4096;
+
+/// Finds out which release a configuration is of, and where its files are.
+pub fn find_release(config: &mut Config) -> Result<(), Failure> {
+    if let Some(path) = &config.release.file {
+        let wrong = |why: &dyn Display| {
+            let path = path.display();
+            Failure::Usage(format!("release.file: the label of the release in {path}: {why}"))
+        };
+        let mut text = String::new();
+        File::open(path)
+            .and_then(|file| file.take(LABEL_MAX).read_to_string(&mut text))
+            .map_err(|error| wrong(&error))?;
+        config.settings.release = Some(config::label(&text).map_err(|error| wrong(&error))?);
+    }
+    let directory = config.app.directory.as_deref();
+    let real = directory.and_then(|path| path.canonicalize().ok());
+    config.app.leads_to = real.filter(|real| Some(real.as_path()) != directory);
+    Ok(())
 }
 
 /// Where control sockets stand on this host, for this user.

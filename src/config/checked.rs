@@ -20,6 +20,8 @@ use std::time::Duration;
 pub struct Config {
     /// What runs, and how it is started.
     pub app: App,
+    /// Where its release is told.
+    pub release: Release,
     /// Where it listens.
     pub listen: Listen,
     /// When a worker is ready.
@@ -40,8 +42,8 @@ pub struct Config {
     pub store: Store,
     /// The control socket.
     pub control: Control,
-    /// What the decisions depend on; also `app.workers`, `app.release`, `ready.timeout` and
-    /// `health.failures`.
+    /// What the decisions depend on; also `app.workers`, `app.release`, `release.on_leak`, `ready.timeout`
+    /// and `health.failures`.
     pub settings: Settings,
 }
 
@@ -76,6 +78,9 @@ pub struct App {
     pub command: Vec<String>,
     /// Where workers run; stanch's own current directory when absent.
     pub directory: Option<PathBuf>,
+    /// Where that led when it was read, if it is reached through symbolic links. Not of the text: whoever
+    /// reads the file sees to it.
+    pub leads_to: Option<PathBuf>,
     /// Added to the inherited environment.
     pub environment: Environment,
     /// A file of `NAME=VALUE` lines, read at each start of a worker, below `environment`.
@@ -96,6 +101,7 @@ impl Default for App {
             name: String::new(),
             command: Vec::new(),
             directory: None,
+            leads_to: None,
             environment: Environment::default(),
             environment_file: None,
             user: None,
@@ -104,6 +110,14 @@ impl Default for App {
             stop_signal: Signal::SIGTERM,
         }
     }
+}
+
+/// Where the release is told that serves; what it does when it leaks is in
+/// [`Settings::leaking_release`].
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Release {
+    /// Its first line is the label, read with the configuration.
+    pub file: Option<PathBuf>,
 }
 
 /// Variables for the workers. `Debug` shows the names and never the values, which may be secrets.

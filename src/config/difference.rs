@@ -5,8 +5,8 @@
 //! whom they are to.
 
 use super::checked::{
-    App, Config, Control, Environment, Evidence, Health, Hooks, Listen, Log, Memory, Ready, Rlimit,
-    Rotate, Store,
+    App, Config, Control, Environment, Evidence, Health, Hooks, Listen, Log, Memory, Ready,
+    Release, Rlimit, Rotate, Store,
 };
 use crate::core::hooks::HookSettings;
 use crate::core::reload::{Change, Difference, Holds};
@@ -26,6 +26,7 @@ use Holds::{AfterRestart, InNewWorkers, Now};
 pub fn difference(old: &Config, new: &Config) -> Difference {
     let Config {
         app,
+        release,
         listen,
         ready,
         health,
@@ -40,6 +41,8 @@ pub fn difference(old: &Config, new: &Config) -> Difference {
     } = old;
     let mut found = Found::default();
     found.app(app, &new.app);
+    let Release { file: path } = release;
+    found.key("release.file", Now, path, &new.release.file, |path| file(path.as_deref()));
     found.settings(settings, &new.settings);
     let Listen { addresses, ignore_ports, mode, backlog } = listen;
     found.key("listen.address", AfterRestart, addresses, &new.listen.addresses, |all| list(all));
@@ -120,6 +123,7 @@ impl Found {
             name,
             command,
             directory,
+            leads_to,
             environment,
             environment_file,
             user,
@@ -131,6 +135,10 @@ impl Found {
         self.key("app.command", InNewWorkers, command, &new.command, |words| program(words));
         let path = |path: &Option<_>| file(Option::as_deref(path));
         self.key("app.directory", InNewWorkers, directory, &new.directory, path);
+        if directory == &new.directory {
+            let there = "app.directory leads to";
+            self.key(there, InNewWorkers, leads_to, &new.leads_to, path);
+        }
         self.environment(environment, &new.environment);
         let other = &new.environment_file;
         self.key("app.environment_file", InNewWorkers, environment_file, other, path);
@@ -185,6 +193,7 @@ impl Found {
             health: HealthSettings { failures, watchdog },
             memory,
             leak,
+            leaking_release,
             rolling,
             restart,
             alerts,
@@ -209,6 +218,8 @@ impl Found {
         self.key("leak.warm_up", Now, warm_up, &new.leak.warm_up, period);
         self.key("leak.lead_time", Now, lead_time, &new.leak.lead_time, period);
         self.key("leak.quiet_window", Now, quiet_window, &new.leak.quiet_window, or_not_set);
+        let other = &new.leaking_release;
+        self.key("release.on_leak", Now, leaking_release, other, |what| what.as_str().to_owned());
         self.rolling(rolling, &new.rolling);
         // The pause of a held slot is no key.
         let RestartSettings { backoff_initial, backoff_max, restarts, within, held_pause: _ } =

@@ -6,17 +6,18 @@ mod listen;
 use super::address::ListenAddress;
 use super::checked::{
     App, Config, Control, Environment, Evidence, Health, Hooks, Listen, ListenMode, Log, Memory,
-    Ready, ReadyWhen, Rotate, Store,
+    Ready, ReadyWhen, Release, Rotate, Store,
 };
 use super::error::{ConfigError, Place, Problems};
 use super::name;
 use super::raw::{self, Raw};
 use super::reader::{At, Typed};
+use super::release::check_label;
 use crate::core::hooks::{Hook, HookSettings};
 use crate::core::units::{Bytes, Period};
 use crate::core::{
-    EvidenceSettings, LeakAction, LeakSettings, MemorySettings, RestartSettings, RollingSettings,
-    Settings,
+    EvidenceSettings, LeakAction, LeakSettings, LeakingRelease, MemorySettings, RestartSettings,
+    RollingSettings, Settings,
 };
 use std::fmt::Display;
 use std::ops::RangeInclusive;
@@ -55,6 +56,8 @@ pub(super) fn judge(raw: Raw, folder: &Path, problems: &mut Problems) -> Config 
 
     settings.workers = judge.within(&raw.app.workers, &WORKERS, settings.workers);
     settings.release = judge.label(&raw.app.release);
+    let release = judge.release(&raw.release, &raw.app.release);
+    settings.leaking_release = given(&raw.release.on_leak).unwrap_or(settings.leaking_release);
     let listen = judge.listen(&raw.listen, settings.workers);
     settings.ready_timeout = judge.positive(&raw.ready.timeout, settings.ready_timeout);
     settings.health.failures = given(&raw.health.failures).unwrap_or(settings.health.failures);
@@ -76,6 +79,7 @@ pub(super) fn judge(raw: Raw, folder: &Path, problems: &mut Problems) -> Config 
     let sampled = judge.within(&raw.memory.sample_interval, &SAMPLE_INTERVAL, sampled);
     Config {
         app: judge.app(raw.app, listen.mode),
+        release,
         ready: judge.ready(&raw.ready, probed),
         health: judge.health(&raw.health, probed),
         memory: Memory { sample_interval: sampled.0 },
@@ -117,6 +121,7 @@ impl Judge<'_> {
             name,
             command,
             directory: self.path(&raw.directory),
+            leads_to: None,
             environment: self.environment(raw.environment, mode),
             environment_file: self.path(&raw.environment_file),
             user: self.label(&raw.user),
@@ -480,11 +485,26 @@ impl Judge<'_> {
     /// A short text that goes into tables and logs.
     fn label(&mut self, typed: &Option<Typed<String>>) -> Option<String> {
         let typed = typed.as_ref()?;
-        if typed.value.trim().is_empty() || typed.value.chars().any(char::is_control) {
-            let message = "is empty or has control characters; name one, or leave the key out";
-            self.refuse(typed, message.to_owned());
+        if let Err(wrong) = check_label(&typed.value) {
+            self.refuse(typed, format!("{wrong}; name one, or leave the key out"));
         }
         Some(typed.value.clone())
+    }
+
+    /// One place tells the release; without any, there is none to be gone back from.
+    fn release(&mut self, raw: &raw::Release, label: &Option<Typed<String>>) -> Release {
+        if let (Some(file), Some(_)) = (&raw.file, label) {
+            let message = "app.release names the release already; leave out one of them";
+            self.conclude(file.at(), &[], message.to_owned());
+        }
+        if let (Some(typed), None, None) = (&raw.on_leak, &raw.file, label)
+            && typed.value == LeakingRelease::RollBack
+        {
+            let message =
+                "which release leaks is told by its label: set app.release or release.file";
+            self.conclude(typed.at(), &["app.release", "release.file"], message.to_owned());
+        }
+        Release { file: self.path(&raw.file) }
     }
 
     /// A path of the file starts at the file's folder, so that the same file means the same from any

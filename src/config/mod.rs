@@ -23,6 +23,7 @@ mod name;
 mod overrides;
 mod raw;
 mod reader;
+mod release;
 mod secrets;
 mod suggest;
 #[cfg(test)]
@@ -32,12 +33,12 @@ mod values;
 pub use address::{ListenAddress, UNIX_PATH_MAX};
 pub use checked::{
     App, Config, Control, Environment, Evidence, Health, Hooks, Listen, ListenMode, Log, LogFormat,
-    Memory, Ready, ReadyWhen, Rlimit, Rotate, Store, WorkerOutput,
+    Memory, Ready, ReadyWhen, Release, Rlimit, Rotate, Store, WorkerOutput,
 };
 pub use difference::difference;
 pub use error::{ConfigError, ConfigErrors, Place};
 pub use overrides::Overrides;
-
+pub use release::label;
 pub use secrets::masked;
 
 use reader::Document;

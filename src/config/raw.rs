@@ -7,7 +7,7 @@ use super::overrides::Overrides;
 use super::reader::{Document, FromText, Section, Typed, read_text};
 use super::values::{CountLimit, HttpPath, Port, SizeLimit, StopSignal, Umask};
 use crate::core::units::{Bytes, Period};
-use crate::core::{Format, Given, LeakAction, QuietWindow, Severity, Topic};
+use crate::core::{Format, Given, LeakAction, LeakingRelease, QuietWindow, Severity, Topic};
 use nix::sys::resource::Resource;
 use std::path::PathBuf;
 
@@ -15,6 +15,7 @@ use std::path::PathBuf;
 #[derive(Default)]
 pub(super) struct Raw {
     pub app: App,
+    pub release: Release,
     pub listen: Listen,
     pub ready: Ready,
     pub health: Health,
@@ -46,6 +47,13 @@ pub(super) struct App {
     pub release: Option<Typed<String>>,
     pub umask: Option<Typed<Umask>>,
     pub stop_signal: Option<Typed<StopSignal>>,
+}
+
+/// `[release]`
+#[derive(Default)]
+pub(super) struct Release {
+    pub file: Option<Typed<PathBuf>>,
+    pub on_leak: Option<Typed<LeakingRelease>>,
 }
 
 /// `[listen]`
@@ -170,6 +178,10 @@ impl Raw {
     pub fn read(document: &mut Document<'_>) -> Self {
         let mut raw = Raw {
             app: document.section("app", App::read),
+            release: document.section("release", |s| Release {
+                file: s.text("file"),
+                on_leak: s.text("on_leak"),
+            }),
             listen: document.section("listen", |s| Listen {
                 address: s.list("address"),
                 ignore_ports: s.list("ignore_ports"),
@@ -225,7 +237,6 @@ impl Raw {
             s.later("http");
         });
         raw.alerts = document.sections("alert", Alert::read);
-        document.section_later("release");
         raw
     }
 

@@ -150,15 +150,6 @@ impl<'i> Document<'i> {
         tables.into_iter().map(read).collect()
     }
 
-    /// A section whose feature is not built yet.
-    pub fn section_later(&mut self, name: &str) {
-        self.known.push((String::new(), name.to_owned()));
-        if let Some((key, _)) = self.root.remove_entry(name) {
-            let place = self.place(&key.span());
-            self.problem(place, name, LATER.to_owned().into());
-        }
-    }
-
     /// Reports what nobody asked for, and gives all that was found wrong.
     pub fn finish(mut self) -> Problems {
         let mut unplaced = std::mem::take(&mut self.root);

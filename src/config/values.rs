@@ -4,7 +4,7 @@ use super::checked::{ListenMode, LogFormat, ReadyWhen, Rlimit, WorkerOutput};
 use super::reader::{FromText, Wrong};
 use super::suggest::nearest;
 use crate::core::units::{Bytes, Period, UnitError};
-use crate::core::{Format, LeakAction, QuietWindow, Severity, Topic};
+use crate::core::{Format, LeakAction, LeakingRelease, QuietWindow, Severity, Topic};
 use nix::sys::resource::Resource;
 use nix::sys::signal::Signal;
 use std::fmt;
@@ -94,6 +94,15 @@ impl FromText for LeakAction {
             ("off", LeakAction::Off),
         ];
         word(text, &words)
+    }
+}
+
+impl FromText for LeakingRelease {
+    const WHAT: &'static str = "a word like \"alert\"";
+
+    fn from_text(text: &str) -> Result<Self, Wrong> {
+        let all = [LeakingRelease::Alert, LeakingRelease::RollBack];
+        word(text, &all.map(|one| (one.as_str(), one)))
     }
 }
 

@@ -94,6 +94,8 @@ pub enum Action {
     /// Put the configuration that the last [`Command::Reload`](super::Command::Reload) came with into
     /// force. Answered by `LimitHeld`, where the hard limit is another.
     Reconfigure,
+    /// Have workers started from now on as those of the release before the present one were.
+    RollBack,
     /// All is at rest: another program may take this one's place. Until it does the core goes on, and
     /// is asked again before the step.
     HandOver {

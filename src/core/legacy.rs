@@ -64,6 +64,9 @@ pub struct Past {
     /// Whether a roll was under way.
     pub rolling: bool,
     roll_seen: bool,
+    /// Whether a deploy was under way.
+    pub deploying: bool,
+    deploy_seen: bool,
     recovered_later: bool,
     started_seen: bool,
     /// Workers in the records since the last beginning that was met, and so before it.
@@ -82,6 +85,10 @@ impl Past {
                 self.rolling = true;
             }
             Kind::RollFinished | Kind::RollAborted => self.roll_seen = true,
+            Kind::DeployStarted if !std::mem::replace(&mut self.deploy_seen, true) => {
+                self.deploying = true;
+            }
+            Kind::DeployFinished => self.deploy_seen = true,
             Kind::SupervisorStopped => {
                 self.note_generations(record);
                 return ControlFlow::Break(());

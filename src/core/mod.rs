@@ -4,6 +4,7 @@
 mod action;
 mod alert;
 mod alerting;
+mod deploy;
 mod event;
 pub mod evidence;
 mod handover;
@@ -51,8 +52,8 @@ pub use record::{
 };
 pub use sample::Sample;
 pub use settings::{
-    EvidenceSettings, HealthSettings, LeakAction, LeakSettings, MemorySettings, RestartSettings,
-    RollingSettings, Settings,
+    EvidenceSettings, HealthSettings, LeakAction, LeakSettings, LeakingRelease, MemorySettings,
+    RestartSettings, RollingSettings, Settings,
 };
 pub use supervisor::{DueView, LeakView, SlotView, Supervisor, View};
 pub use trend::Bounds;

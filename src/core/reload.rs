@@ -8,8 +8,19 @@ use std::fmt::Write;
 pub struct Reload {
     /// What the configuration is now, or why there is none to be had.
     pub found: Result<Box<Reconfiguration>, Refusal>,
-    /// Whether all workers are replaced afterwards.
-    pub roll: bool,
+    /// What becomes of the workers that serve.
+    pub then: Then,
+}
+
+/// What becomes of the workers that serve when a configuration has come into force.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Then {
+    /// They serve on as they are.
+    Keep,
+    /// All are replaced, one by one.
+    Roll,
+    /// The same, and if that fails, workers are as before again.
+    Deploy,
 }
 
 /// A configuration in the place of another one.
@@ -22,6 +33,9 @@ pub struct Reconfiguration {
     pub workers: Option<u32>,
     /// What is different, for people.
     pub difference: Difference,
+    /// Whether workers as before could be started again: from other files than those of now, or in another
+    /// way.
+    pub way_back: bool,
 }
 
 /// When a change is in force.
@@ -33,11 +47,14 @@ pub enum Holds {
     InNewWorkers,
     /// When stanch is started again; until then it is as it was.
     AfterRestart,
+    /// With the next deploy: it belongs to a release that was gone back from.
+    WithDeploy,
 }
 
 impl Holds {
     /// All of them.
-    pub const ALL: [Holds; 3] = [Holds::Now, Holds::InNewWorkers, Holds::AfterRestart];
+    pub const ALL: [Holds; 4] =
+        [Holds::Now, Holds::InNewWorkers, Holds::AfterRestart, Holds::WithDeploy];
 }
 
 /// One key that says something else than before.
@@ -59,22 +76,28 @@ impl Difference {
         self.of(holds).count()
     }
 
+    /// What would hold then does so at another time.
+    pub fn put_off(&mut self, then: Holds, to: Holds) {
+        let those = self.0.iter_mut().filter(|change| change.holds == then);
+        those.for_each(|change| change.holds = to);
+    }
+
     /// For the audit log: one line.
-    pub fn sentence(&self, roll: bool) -> String {
+    pub fn sentence(&self, then: Then) -> String {
         let part = |holds| {
             let texts: Vec<&str> = self.of(holds).collect();
-            (!texts.is_empty()).then(|| format!("{}: {}", heading(holds, roll), texts.join(", ")))
+            (!texts.is_empty()).then(|| format!("{}: {}", heading(holds, then), texts.join(", ")))
         };
         let parts: Vec<String> = Holds::ALL.into_iter().filter_map(part).collect();
         if parts.is_empty() { UNCHANGED.to_owned() } else { parts.join("; ") }
     }
 
     /// For who asked: a line a change.
-    pub fn lines(&self, roll: bool) -> String {
+    pub fn lines(&self, then: Then) -> String {
         let mut lines = String::new();
         for holds in Holds::ALL.into_iter().filter(|holds| self.count(*holds) > 0) {
             // Writing to a string cannot fail.
-            let _ = writeln!(lines, "{}:", heading(holds, roll));
+            let _ = writeln!(lines, "{}:", heading(holds, then));
             for text in self.of(holds) {
                 let _ = writeln!(lines, "  {text}");
             }
@@ -89,14 +112,17 @@ impl Difference {
 
 const UNCHANGED: &str = "the configuration says what it said before";
 
-fn heading(holds: Holds, roll: bool) -> &'static str {
-    match (holds, roll) {
+fn heading(holds: Holds, then: Then) -> &'static str {
+    match (holds, then) {
         (Holds::Now, _) => "in force",
-        (Holds::InNewWorkers, true) => "in force with the replacement of the workers",
-        (Holds::InNewWorkers, false) => {
+        (Holds::InNewWorkers, Then::Roll | Then::Deploy) => {
+            "in force with the replacement of the workers"
+        }
+        (Holds::InNewWorkers, Then::Keep) => {
             "in force for workers started from now on (`stanch reload --roll` replaces all)"
         }
         (Holds::AfterRestart, _) => "needs a restart of stanch, and stays as it was until then",
+        (Holds::WithDeploy, _) => "rolled back, and not in force (`stanch deploy` tries it again)",
     }
 }
 
@@ -114,15 +140,15 @@ mod tests {
             change(Holds::Now, "app.workers: 1 → 2"),
         ]);
         assert_eq!(
-            difference.lines(false),
+            difference.lines(Then::Keep),
             "in force:\n  leak.action: restart → off\n  app.workers: 1 → 2\n\
              in force for workers started from now on (`stanch reload --roll` replaces all):\n  \
              app.user: www → app\n\
              needs a restart of stanch, and stays as it was until then:\n  app.name: a → b"
         );
-        let sentence = difference.sentence(true);
+        let sentence = difference.sentence(Then::Roll);
         assert!(sentence.contains("with the replacement of the workers: app.user"), "{sentence}");
         assert!(!sentence.contains('\n') && !sentence.contains("--roll"), "{sentence}");
-        assert_eq!(Difference::default().lines(true), UNCHANGED);
+        assert_eq!(Difference::default().lines(Then::Roll), UNCHANGED);
     }
 }

@@ -21,15 +21,40 @@ pub struct Step {
     pub no_room: Option<String>,
 }
 
+/// On whose behalf workers are replaced.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Errand {
+    /// That of those who are due; this is the first.
+    Due(WorkerId, Due),
+    /// An operator's, who waits for the end.
+    Operator(Ticket),
+    /// A release's, which takes the place of another: in a deploy, or as the way back in an incident.
+    Release(Option<IncidentId>),
+}
+
+impl Errand {
+    /// The incident in which it is.
+    pub fn incident(&self) -> Option<&IncidentId> {
+        match self {
+            Errand::Due(_, due) => due.incident.as_ref(),
+            Errand::Release(incident) => incident.as_ref(),
+            Errand::Operator(_) => None,
+        }
+    }
+
+    /// Whether it is for a release.
+    pub fn is_release(&self) -> bool {
+        matches!(self, Errand::Release(_))
+    }
+}
+
 /// A roll under way.
 #[derive(Debug)]
 pub struct Roll {
-    /// Who waits for its end.
-    pub ticket: Option<Ticket>,
-    /// The incident that began it, if it is an automatic one.
-    pub incident: Option<IncidentId>,
-    /// Slots that an operator wants replaced, in order. Automatic replacements are not listed: a
-    /// worker that is due says so itself.
+    /// For what.
+    pub errand: Errand,
+    /// Slots that an operator or a release wants replaced, in order. Automatic replacements are not listed:
+    /// a worker that is due says so itself.
     pub wanted: VecDeque<Slot>,
     /// The step under way.
     pub step: Option<Step>,
@@ -38,9 +63,9 @@ pub struct Roll {
 }
 
 impl Roll {
-    /// A roll over these slots; none for an automatic one.
-    pub fn new(ticket: Option<Ticket>, wanted: impl IntoIterator<Item = Slot>) -> Self {
+    /// A roll over these slots; none for workers that are due.
+    pub fn new(errand: Errand, wanted: impl IntoIterator<Item = Slot>) -> Self {
         let wanted = wanted.into_iter().collect();
-        Self { ticket, incident: None, wanted, step: None, replaced: 0 }
+        Self { errand, wanted, step: None, replaced: 0 }
     }
 }

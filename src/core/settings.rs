@@ -19,6 +19,8 @@ pub struct Settings {
     pub memory: MemorySettings,
     /// What to do about a leak.
     pub leak: LeakSettings,
+    /// What to do about the release that leaks.
+    pub leaking_release: LeakingRelease,
     /// How workers are replaced.
     pub rolling: RollingSettings,
     /// How crashed workers are started again.
@@ -71,6 +73,25 @@ impl LeakAction {
             LeakAction::Restart => "restart",
             LeakAction::Alert => "alert",
             LeakAction::Off => "off",
+        }
+    }
+}
+
+/// What a confirmed leak in a release leads to that was put in the place of another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LeakingRelease {
+    /// It stays; its leak is held.
+    Alert,
+    /// The one before takes its place again.
+    RollBack,
+}
+
+impl LeakingRelease {
+    /// The word in the configuration.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            LeakingRelease::Alert => "alert",
+            LeakingRelease::RollBack => "rollback",
         }
     }
 }
@@ -173,6 +194,7 @@ impl Default for Settings {
                 lead_time: Duration::from_secs(600),
                 quiet_window: None,
             },
+            leaking_release: LeakingRelease::Alert,
             rolling: RollingSettings {
                 surge: true,
                 slow_start: Duration::from_secs(1),

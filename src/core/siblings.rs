@@ -52,6 +52,11 @@ impl Siblings {
         self.confirmed.retain(|seen| seen.release != *release || seen.quantity != quantity);
     }
 
+    /// Whether a leak was confirmed in a release.
+    pub fn has_leaked(&self, release: &Option<String>) -> bool {
+        self.confirmed.iter().any(|seen| seen.release == *release)
+    }
+
     /// The workers that vouch for the suspicion; none if they are too few.
     pub fn vouch(
         &self,

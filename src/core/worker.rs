@@ -170,6 +170,8 @@ pub struct Worker {
     pub id: WorkerId,
     /// The release that it was started with.
     pub release: Option<String>,
+    /// The number of that release, of those that this supervisor had in force: labels need not differ.
+    pub edition: u64,
     /// Its leader, once it runs.
     pub pid: Option<i32>,
     /// Where it stands.

@@ -7,6 +7,7 @@
 //! effective uid that the peer had when it called `connect`, written by the kernel.
 
 use super::socket::Control;
+use crate::core::reload::Then;
 use crate::core::{Command, Refusal, Reply, Slot};
 use crate::runtime::{Ended, Handle};
 use crate::wire::{self, Answer};
@@ -49,12 +50,13 @@ const NAME: usize = 200;
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Everything that can be asked.
-const ROUTES: [&str; 10] = [
+const ROUTES: [&str; 11] = [
     "GET /v1/status",
     "POST /v1/restart",
     "POST /v1/drain",
     "POST /v1/scale",
     "POST /v1/reload",
+    "POST /v1/deploy",
     "POST /v1/upgrade",
     "POST /v1/stop",
     "POST /v1/pause",
@@ -271,6 +273,7 @@ fn routes(desk: Desk) -> Router {
         .route("/v1/drain", post(drain))
         .route("/v1/scale", post(scale))
         .route("/v1/reload", post(reload))
+        .route("/v1/deploy", post(deploy))
         .route("/v1/upgrade", post(upgrade))
         .route("/v1/stop", plain(Command::Stop))
         .route("/v1/pause", plain(Command::Pause))
@@ -303,10 +306,12 @@ async fn scale(State(desk): State<Desk>, Sent(order): Sent<wire::Scale>) -> Resp
 }
 
 async fn reload(State(desk): State<Desk>, Sent(order): Sent<wire::Reload>) -> Response {
-    match desk.handle.reload(desk.peer.by, order.roll).await {
-        Ok(reply) => replied(reply),
-        Err(ended) => unanswered(ended),
-    }
+    let then = if order.roll { Then::Roll } else { Then::Keep };
+    awaited(desk.handle.reload(desk.peer.by, then).await, true).await
+}
+
+async fn deploy(State(desk): State<Desk>, Sent(order): Sent<wire::Plain>) -> Response {
+    awaited(desk.handle.reload(desk.peer.by, Then::Deploy).await, order.wait).await
 }
 
 /// A refusal is answered here. Else another program takes the place of this one before there is an
@@ -360,19 +365,24 @@ async fn acknowledge(State(desk): State<Desk>, Sent(order): Sent<wire::Acknowled
 
 impl Desk {
     async fn carry_out(self, command: Command, wait: bool) -> Response {
-        let outcome = match self.handle.submit(self.peer.by, command).await {
-            Ok(outcome) => outcome,
-            Err(ended) => return unanswered(ended),
-        };
-        if !wait {
-            return taken_on();
-        }
-        match outcome.await {
-            Ok(reply) => replied(reply),
-            Err(_) => {
-                let message = "the supervisor ended before this was done".to_owned();
-                no(StatusCode::SERVICE_UNAVAILABLE, message)
-            }
+        awaited(self.handle.submit(self.peer.by, command).await, wait).await
+    }
+}
+
+/// The answer to what the engine was asked for.
+async fn awaited(asked: Result<oneshot::Receiver<Reply>, Ended>, wait: bool) -> Response {
+    let outcome = match asked {
+        Ok(outcome) => outcome,
+        Err(ended) => return unanswered(ended),
+    };
+    if !wait {
+        return taken_on();
+    }
+    match outcome.await {
+        Ok(reply) => replied(reply),
+        Err(_) => {
+            let message = "the supervisor ended before this was done".to_owned();
+            no(StatusCode::SERVICE_UNAVAILABLE, message)
         }
     }
 }

@@ -11,6 +11,7 @@ use super::service::Service;
 use super::status::{self, Frame};
 use super::upgrade::Origin;
 use crate::config::ListenMode;
+use crate::core::reload::Then;
 use crate::core::words::chain;
 use crate::core::{Action, Command, Event, Legacy, Sample, Slot, Supervisor, Ticket, WorkerId};
 use crate::linux::plane::Address;
@@ -161,7 +162,7 @@ impl Engine {
                 let name = Signal::try_from(signal).map_or("?", Signal::as_str);
                 self.command(format!("signal {name}"), Command::Stop, None).await;
             }
-            SIGHUP => self.reload("signal SIGHUP".to_owned(), false, None),
+            SIGHUP => self.reload("signal SIGHUP".to_owned(), Then::Keep, None),
             SIGUSR1 if self.executor.surroundings.output.reopen() => {
                 tracing::info!("the file of the workers' output is opened anew with the next line");
             }
@@ -180,7 +181,7 @@ impl Engine {
             Request::Status(reply) => {
                 let _ = reply.send(self.status());
             }
-            Request::Reload { by, roll, reply } => self.reload(by, roll, Some(reply)),
+            Request::Reload { by, then, reply } => self.reload(by, then, Some(reply)),
             Request::Upgrade { by, connection, reply } => self.upgrade(by, connection, reply),
             Request::Command { by, command, reply } => self.command(by, command, Some(reply)).await,
         }

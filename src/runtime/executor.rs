@@ -11,8 +11,8 @@ use super::host::OomKills;
 use super::launch::Surroundings;
 use super::lock::lock;
 use super::message::{LaunchFailure, Message};
-use super::output::Destination;
 use super::recovery::Finds;
+use super::reload::{self, Releases};
 use super::roster::{Live, Roster};
 use super::sampler::{Holds, Sampler};
 use super::tail::Tail;
@@ -74,7 +74,8 @@ pub(super) struct Executor {
     pub durables: BTreeMap<u64, Durable>,
     pub alerts: Alerts,
     /// The configuration that the core is being asked about.
-    pub candidate: Option<(Config, Destination)>,
+    pub candidate: Option<reload::Candidate>,
+    pub releases: Releases,
     /// Tells tasks of each configuration that comes into force.
     pub news: watch::Sender<Arc<Config>>,
     /// Programs that were tried, until the core says what becomes of them.
@@ -157,6 +158,7 @@ impl Executor {
                     }
                 }
                 Action::Reconfigure => events.extend(self.reconfigure()),
+                Action::RollBack => self.roll_back(),
                 Action::HandOver { ticket } => {
                     self.leaving = self.candidates.remove(&ticket);
                     // The successor answers.
@@ -543,6 +545,7 @@ fn log(record: &Record) {
         | Kind::ConfigRefused
         | Kind::HookFailed
         | Kind::ActionWithheld
+        | Kind::ReleaseRolledBack
         | Kind::AlertFailed => {
             tracing::warn!(slot, generation, pid, incident, "{kind}: {reason}");
         }

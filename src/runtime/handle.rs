@@ -1,5 +1,6 @@
 //! How faces speak to the engine.
 
+use crate::core::reload::Then;
 use crate::core::{Command, Reply};
 use crate::wire::Status;
 use std::os::fd::OwnedFd;
@@ -10,13 +11,12 @@ use tokio::sync::{mpsc, oneshot};
 pub enum Request {
     /// The state of everything.
     Status(oneshot::Sender<Status>),
-    /// To read the configuration again, and with `roll` to replace all workers afterwards; the answer
-    /// comes when it is done.
+    /// To read the configuration again; the answer comes when all that follows from it is done.
     Reload {
         /// Who asks, for the audit log: `uid 0`.
         by: String,
-        /// Whether all workers are replaced.
-        roll: bool,
+        /// What becomes of the workers.
+        then: Then,
         /// Gets the outcome; dropping the receiver does not take the wish back.
         reply: oneshot::Sender<Reply>,
     },
@@ -78,11 +78,12 @@ impl Handle {
         Ok(answer)
     }
 
-    /// Has the configuration read again, and waits until what follows from that is done.
-    pub async fn reload(&self, by: String, roll: bool) -> Result<Reply, Ended> {
+    /// Has the configuration read again; the receiver gets the outcome when what follows from that is done.
+    /// Dropping it does not take the wish back.
+    pub async fn reload(&self, by: String, then: Then) -> Result<oneshot::Receiver<Reply>, Ended> {
         let (reply, answer) = oneshot::channel();
-        self.requests.send(Request::Reload { by, roll, reply }).await.map_err(|_| Ended)?;
-        answer.await.map_err(|_| Ended)
+        self.requests.send(Request::Reload { by, then, reply }).await.map_err(|_| Ended)?;
+        Ok(answer)
     }
 
     /// Has another program take the place of this one. The receiver gets the refusal; when it is closed

@@ -67,6 +67,7 @@ use launch::Surroundings;
 use makeup::Hasher;
 use nix::unistd::getpid;
 use notices::Notices;
+use reload::Releases;
 use sampler::Sampler;
 use service::Service;
 use signal_hook_tokio::Signals;
@@ -250,6 +251,7 @@ pub async fn run(begin: Begin) -> Result<End, RunError> {
         durables: BTreeMap::new(),
         alerts,
         candidate: None,
+        releases: Releases::default(),
         news,
         candidates: BTreeMap::new(),
         leaving: None,

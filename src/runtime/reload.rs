@@ -10,7 +10,7 @@ use super::message::Message;
 use super::output::Destination;
 use super::sampler::{Holds, Pace};
 use crate::config::{Config, difference};
-use crate::core::reload::{Reconfiguration, Reload};
+use crate::core::reload::{Holds as When, Reconfiguration, Reload, Then};
 use crate::core::words::chain;
 use crate::core::{Command, Event, Refusal, Reply};
 use std::sync::Arc;
@@ -25,14 +25,32 @@ pub type ReadConfig = Arc<dyn Fn() -> Result<Config, String> + Send + Sync>;
 #[derive(Debug)]
 pub(super) struct Reread {
     by: String,
-    roll: bool,
+    then: Then,
     reply: Option<oneshot::Sender<Reply>>,
     found: Result<Config, Refusal>,
 }
 
+/// A configuration that the core is being asked about.
+#[derive(Debug)]
+pub(super) struct Candidate {
+    config: Config,
+    destination: Destination,
+    /// It names the release that was rolled back, and comes without.
+    rolled_back: bool,
+}
+
+/// Releases that are not in force.
+#[derive(Debug, Default)]
+pub(super) struct Releases {
+    /// The one before, with its files where they were.
+    before: Option<Config>,
+    /// One that was gone back from: it is not taken again but by a deploy.
+    rolled_back: Option<Config>,
+}
+
 impl Engine {
     /// Begins to read the configuration again; goes on with [`Self::on_reread`].
-    pub fn reload(&self, by: String, roll: bool, reply: Option<oneshot::Sender<Reply>>) {
+    pub fn reload(&self, by: String, then: Then, reply: Option<oneshot::Sender<Reply>>) {
         self.service.reloading();
         let read = self.read_config.clone();
         let events = self.executor.surroundings.events.clone();
@@ -46,7 +64,7 @@ impl Engine {
                     Err(error) => Err(Refusal::No(format!("a fault of stanch: {error}"))),
                 },
             };
-            let reread = Reread { by, roll, reply, found };
+            let reread = Reread { by, then, reply, found };
             // An engine that has ended answers no more.
             let _ = events.send(Message::Reread(Box::new(reread))).await;
         });
@@ -54,21 +72,29 @@ impl Engine {
 
     /// Has the core decide; what it takes is in force when this returns.
     pub async fn on_reread(&mut self, reread: Reread) {
-        let Reread { by, roll, reply, found } = reread;
+        let Reread { by, then, reply, found } = reread;
         let found = found.and_then(|mut new| {
             let Surroundings { config: old, store, .. } = &self.executor.surroundings;
             new.settings.memory.host_kib = old.settings.memory.host_kib;
             let new = new.in_mode_of(old);
-            let difference = difference(old, &new);
-            let config = new.in_place_of(old);
+            let mut difference = difference(old, &new);
+            let mut config = new.in_place_of(old);
+            let given_up = self.executor.releases.rolled_back.as_ref();
+            let rolled_back = then != Then::Deploy
+                && given_up.is_some_and(|given_up| given_up.is_same_release(&config));
+            if rolled_back {
+                config = config.with_release_of(old);
+                difference.put_off(When::InNewWorkers, When::WithDeploy);
+            }
+            let way_back = !config.starts_alike(old);
             let destination = Destination::of(&config, store).map_err(Refusal::Wrong)?;
             let (was, is) = (old.settings.workers, config.settings.workers);
             let workers = (was != is).then_some(is);
             let settings = config.settings.clone();
-            self.executor.candidate = Some((config, destination));
-            Ok(Box::new(Reconfiguration { settings, workers, difference }))
+            self.executor.candidate = Some(Candidate { config, destination, rolled_back });
+            Ok(Box::new(Reconfiguration { settings, workers, difference, way_back }))
         });
-        self.command(by, Command::Reload(Reload { found, roll }), reply).await;
+        self.command(by, Command::Reload(Reload { found, then }), reply).await;
         self.executor.candidate = None;
         self.service.reloaded();
     }
@@ -77,11 +103,14 @@ impl Engine {
 impl Executor {
     /// Puts the candidate into force.
     pub fn reconfigure(&mut self) -> Vec<Event> {
-        let Some((new, destination)) = self.candidate.take() else { return Vec::new() };
-        let new = Arc::new(new);
-        let old = std::mem::replace(&mut self.surroundings.config, Arc::clone(&new));
-        self.surroundings.hasher = Arc::new(self.surroundings.hasher.reconfigured(&new));
-        self.news.send_replace(Arc::clone(&new));
+        let Some(Candidate { config, destination, rolled_back }) = self.candidate.take() else {
+            return Vec::new();
+        };
+        let (old, new) = self.put_into_force(config);
+        if !old.is_same_release(&new) {
+            self.releases.before = Some(Config::clone(&old).pinned());
+        }
+        self.releases.rolled_back.take_if(|_| !rolled_back);
         self.sampler.set_pace(Pace::of(&new));
         self.evidence.set_keep(new.evidence.keep.0);
         if old.log != new.log {
@@ -95,6 +124,23 @@ impl Executor {
             return Vec::new();
         }
         self.limit_anew(hard_limit_kib)
+    }
+
+    /// Has workers started as in the release before.
+    pub fn roll_back(&mut self) {
+        let Some(before) = self.releases.before.take() else { return };
+        let config = Config::clone(&self.surroundings.config).with_release_of(&before);
+        let (given_up, _) = self.put_into_force(config);
+        self.releases.rolled_back = Some(Config::clone(&given_up));
+    }
+
+    /// Gives the configuration of before, and the one of now.
+    fn put_into_force(&mut self, config: Config) -> (Arc<Config>, Arc<Config>) {
+        let new = Arc::new(config);
+        let old = std::mem::replace(&mut self.surroundings.config, Arc::clone(&new));
+        self.surroundings.hasher = Arc::new(self.surroundings.hasher.reconfigured(&new));
+        self.news.send_replace(Arc::clone(&new));
+        (old, new)
     }
 
     /// Has the kernel hold another hard limit, of those that live as well: one whose group cannot, or

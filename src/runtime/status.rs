@@ -22,6 +22,7 @@ pub(super) fn status(view: View, frame: Frame) -> wire::Status {
         app: frame.app,
         config: frame.config,
         release: view.release,
+        release_before: view.release_before,
         state: view.state.to_owned(),
         uptime_s: milli(frame.uptime_s),
         listeners: frame.listeners,

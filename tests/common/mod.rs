@@ -22,7 +22,7 @@ pub use place::{Output, Place};
 pub use port::free_address;
 pub use process::{alive, kill, parent, resident_peak_kib, wait_for_end};
 pub use server::{App, Server, faulty, installed, servers};
-pub use stanch::{Stanch, answer};
+pub use stanch::{Answer, Stanch, answer};
 
 use std::time::{Duration, Instant};
 

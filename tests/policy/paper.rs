@@ -1,7 +1,7 @@
 //! A supervisor with one worker and no world: it is told what happens, and says what to do about it.
 
 use jiff::Timestamp;
-use stanch::core::reload::{Difference, Reconfiguration, Reload};
+use stanch::core::reload::{Difference, Reconfiguration, Reload, Then};
 use stanch::core::{
     Action, Captured, Command, Event, ExitStatus, Hold, Incident, IncidentId, IncidentState,
     Inquiry, Kind, Left, Legacy, Moment, Now, Past, Record, Sample, Settings, Succession,
@@ -219,8 +219,9 @@ impl Paper {
     /// Another configuration is in force.
     pub fn is_reloaded(&mut self, settings: Settings) -> Vec<Action> {
         let difference = Difference::default();
-        let found = Ok(Box::new(Reconfiguration { settings, workers: None, difference }));
-        let command = Command::Reload(Reload { found, roll: false });
+        let found = Reconfiguration { settings, workers: None, difference, way_back: false };
+        let reload = Reload { found: Ok(Box::new(found)), then: Then::Keep };
+        let command = Command::Reload(reload);
         self.tell(Event::Command { ticket: Ticket(0), by: "me".into(), command })
     }
 

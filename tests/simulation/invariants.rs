@@ -3,10 +3,11 @@
 use crate::alerts::Alerts;
 use crate::hooks::Hooks;
 use crate::ledger::Ledger;
+use crate::releases::Releases;
 use stanch::core::evidence::Part;
-use stanch::core::reload::Reload;
+use stanch::core::reload::{Reload, Then};
 use stanch::core::{
-    Action, Command, IncidentId, Kind, Moment, Record, Settings, Slot, Ticket, WorkerId,
+    Action, Command, IncidentId, Kind, Moment, Past, Record, Settings, Slot, Ticket, WorkerId,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -17,6 +18,7 @@ pub struct Invariants {
     pub alerts: Alerts,
     pub hooks: Hooks,
     pub ledger: Ledger,
+    releases: Releases,
     settings: Settings,
     records: BTreeMap<u64, Record>,
     live: BTreeSet<WorkerId>,
@@ -47,6 +49,7 @@ pub struct Invariants {
 
 struct Before {
     ticket: Ticket,
+    releases: Releases,
     settings: Settings,
     drained: BTreeSet<Slot>,
     held: BTreeMap<Slot, Moment>,
@@ -60,6 +63,7 @@ impl Invariants {
             alerts: Alerts::new(seed, settings),
             hooks: Hooks::new(seed),
             ledger: Ledger::default(),
+            releases: Releases::new(settings.release.clone()),
             settings: settings.clone(),
             records: BTreeMap::new(),
             live: BTreeSet::new(),
@@ -81,16 +85,17 @@ impl Invariants {
         }
     }
 
-    /// Those of the next supervisor, that finds these workers alive and a roll under way or not.
+    /// Those of the next supervisor, that finds these workers alive, and this in the log.
     pub fn reborn(
         before: &Self,
         settings: &Settings,
         alive: impl Iterator<Item = WorkerId>,
-        rolling: bool,
+        past: &Past,
     ) -> Self {
         let (kinds, started) = (before.kinds.clone(), before.started.clone());
-        let (live, rolls) = (alive.collect(), rolling.into());
-        Self { kinds, started, live, rolls, ..Self::new(before.seed, settings) }
+        let (live, rolls) = (alive.collect(), past.rolling.into());
+        let releases = before.releases.reborn(settings.release.clone(), past.deploying);
+        Self { kinds, started, live, rolls, releases, ..Self::new(before.seed, settings) }
     }
 
     /// Another program has taken over: it numbers its records anew, and tells anew who is in the traffic.
@@ -115,7 +120,8 @@ impl Invariants {
         self.unanswered.insert(ticket);
         let held = self.held.clone();
         let (settings, drained) = (self.settings.clone(), self.drained.clone());
-        self.before = Some(Before { ticket, settings, drained, held });
+        let releases = self.releases.clone();
+        self.before = Some(Before { ticket, releases, settings, drained, held });
         match command {
             Command::Restart { slot: Some(slot) } => {
                 self.held.remove(slot);
@@ -135,15 +141,16 @@ impl Invariants {
                 self.stopping = true;
                 self.alerts.stopping();
             }
-            Command::Reload(Reload { found: Ok(found), roll }) => {
+            Command::Reload(Reload { found: Ok(found), then }) => {
                 let workers = found.workers.unwrap_or(self.settings.workers);
                 if found.workers.is_some() {
                     self.drained.clear();
                     self.held.retain(|slot, _| slot.0 < workers);
                 }
-                if *roll {
+                if *then != Then::Keep {
                     self.held.clear();
                 }
+                self.releases.comes(found.settings.release.clone());
                 self.settings = Settings { workers, ..found.settings.clone() };
             }
             Command::Reload(Reload { found: Err(_), .. })
@@ -213,6 +220,7 @@ impl Invariants {
 
     pub fn check(&mut self, now: Moment, action: &Action) {
         let seed = self.seed;
+        self.releases.check(action);
         match action {
             Action::Record(record) => {
                 self.check_record(now, record);
@@ -282,7 +290,8 @@ impl Invariants {
             Action::Reply { ticket, reply } => {
                 let before =
                     self.before.take_if(|before| before.ticket == *ticket && reply.is_err());
-                if let Some(Before { settings, drained, held, .. }) = before {
+                if let Some(Before { releases, settings, drained, held, .. }) = before {
+                    self.releases = releases;
                     self.settings = settings;
                     self.drained = drained;
                     self.held = held;
@@ -298,6 +307,7 @@ impl Invariants {
             Action::Adopt { .. }
             | Action::CloseListeners
             | Action::Reconfigure
+            | Action::RollBack
             | Action::Finish => {}
         }
     }
@@ -356,6 +366,7 @@ impl Invariants {
         let last = self.records.last_key_value().map_or(0, |(number, _)| *number);
         assert_eq!(record.number, last + 1, "seed {seed}: records are numbered without gaps");
         self.records.insert(record.number, record.clone());
+        self.releases.check_record(seed, record, &self.serving);
         match record.kind {
             Kind::DrainStarted => {
                 // A hung one may wait for evidence before it is told to stop.
@@ -402,6 +413,7 @@ impl Invariants {
         assert!(self.live.is_empty(), "seed {seed}: {:?} were never reaped", self.live);
         assert!(self.unanswered.is_empty(), "seed {seed}: {:?} unanswered", self.unanswered);
         assert_eq!(self.rolls, 0, "seed {seed}: a roll did not end");
+        self.releases.check_end(seed);
         self.ledger.check(seed);
     }
 }

@@ -3,6 +3,7 @@
 
 mod alerts;
 mod calm;
+mod deploys;
 mod hooks;
 mod incidents;
 mod invariants;
@@ -10,11 +11,12 @@ mod ladder;
 mod ledger;
 mod long;
 mod random;
+mod releases;
 mod world;
 
 use stanch::core::hooks::Hook;
-use stanch::core::reload::{Difference, Reconfiguration, Reload};
-use stanch::core::{AlertRule, Command, Kind, LeakAction, Refusal, Settings, Slot};
+use stanch::core::reload::{Change, Difference, Holds, Reconfiguration, Reload, Then};
+use stanch::core::{AlertRule, Command, Kind, LeakAction, LeakingRelease, Refusal, Settings, Slot};
 use std::time::Duration;
 use world::World;
 
@@ -53,6 +55,9 @@ fn settings(seed: u64) -> Settings {
     settings.hooks.set = Hook::ALL.iter().copied().filter(|_| random.chance(0.3)).collect();
     settings.hooks.timeout = Duration::from_secs(1 + random.below(20));
     settings.memory.host_kib = random.chance(0.5).then_some(2_000_000);
+    if random.chance(0.5) {
+        settings.leaking_release = LeakingRelease::RollBack;
+    }
     settings
 }
 
@@ -60,14 +65,18 @@ fn settings(seed: u64) -> Settings {
 fn reload(random: &mut random::Random, alerts: &[AlertRule]) -> Reload {
     let found = if random.chance(0.8) {
         let seed = random.below(u64::MAX);
-        let settings = Settings { alerts: alerts.to_vec(), ..settings(seed) };
+        let release = Some(format!("{seed:x}"));
+        let settings = Settings { alerts: alerts.to_vec(), release, ..settings(seed) };
         let workers = random.chance(0.5).then_some(settings.workers);
-        let difference = Difference::default();
-        Ok(Box::new(Reconfiguration { settings, workers, difference }))
+        let text = "app.release".to_owned();
+        let difference = Difference(vec![Change { holds: Holds::InNewWorkers, text }]);
+        let way_back = random.chance(0.8);
+        Ok(Box::new(Reconfiguration { settings, workers, difference, way_back }))
     } else {
         Err(Refusal::Wrong("an error".to_owned()))
     };
-    Reload { found, roll: random.chance(0.3) }
+    let then = [Then::Keep, Then::Keep, Then::Roll, Then::Deploy, Then::Deploy];
+    Reload { found, then: then[random.below(5) as usize] }
 }
 
 /// An operator comes by who may want something. Gives what was drawn, from 7 to 15 for what only some worlds
@@ -128,14 +137,17 @@ fn no_seed_breaks_an_invariant() {
 
 /// The same, with supervisors that die again and again.
 fn run_deadly(seed: u64) -> World {
-    let mut world = World::new(seed, settings(seed));
+    let settings = settings(seed);
+    let alerts = settings.alerts.clone();
+    let mut world = World::new(seed, settings);
     world.start();
     let mut fate = random::Random::new(seed ^ 0xdead);
     for _ in 0..20 {
         let wanted = Duration::from_millis(fate.below(90_000));
-        match fate.below(4) {
+        match fate.below(5) {
             0 => world.command(Command::Restart { slot: None }),
             1 => world.command(Command::Drain { slot: Slot(fate.below(3) as u32) }),
+            2 => world.command(Command::Reload(reload(&mut fate, &alerts))),
             _ => {}
         }
         world.run_for(wanted);
@@ -251,6 +263,9 @@ fn the_worlds_are_not_boring() {
         "alert_failed",
         "config_reloaded",
         "config_refused",
+        "deploy_started",
+        "deploy_finished",
+        "release_rolled_back",
         "supervisor_stopped",
     ] {
         assert!(seen.get(kind).is_some_and(|count| *count > 10), "{kind} is rare: {seen:?}");

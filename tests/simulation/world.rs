@@ -8,6 +8,7 @@ use crate::random::Random;
 use death::Log;
 use jiff::Timestamp;
 use stanch::core::hooks::Call;
+use stanch::core::reload::Reload;
 use stanch::core::{
     Action, AlertFailure, AlertId, Captured, Command, Event, ExitStatus, Inquiry, Kind, Left,
     Moment, Now, OomKiller, Sample, Settings, Supervisor, Ticket, WorkerId,
@@ -104,6 +105,11 @@ impl World {
         self.tickets += 1;
         let ticket = Ticket(self.tickets);
         self.invariants.asked(ticket, &command);
+        if let Command::Reload(Reload { found: Ok(found), .. }) = &command {
+            // So the file is, whatever is made of it.
+            let workers = found.workers.unwrap_or(self.settings.workers);
+            self.settings = Settings { workers, ..found.settings.clone() };
+        }
         self.tell(Event::Command { ticket, by: "the test".into(), command });
         self.invariants.command_taken();
         self.leave();
@@ -360,6 +366,7 @@ impl World {
                 | Action::Reclaim { .. }
                 | Action::Divert { drain: false, .. }
                 | Action::Reconfigure
+                | Action::RollBack
                 | Action::CloseListeners
                 | Action::HangUp { .. }
                 | Action::Reply { .. }

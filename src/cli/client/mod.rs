@@ -73,6 +73,20 @@ pub struct ReloadArgs {
     target: Target,
 }
 
+/// Put the release that the config file names now into service, or stay with the one before
+///
+/// The config file is read again, then all workers are replaced, one by one. When one of the new ones
+/// does not start, crashes or hangs, until all have served for ten seconds, workers are as before again:
+/// the same command, environment and user, in the folder that `app.directory` led to then. Exit code 1
+/// says so. What else is new in the file stays in force, as with `reload`.
+#[derive(clap::Args)]
+pub struct DeployArgs {
+    #[command(flatten)]
+    target: Target,
+    #[command(flatten)]
+    patience: Patience,
+}
+
 /// Let the stanch program that is installed now take over, in the same process; workers go on
 ///
 /// The program that stanch was started from is tried first, with what it will be told; if it will not
@@ -172,6 +186,11 @@ pub fn scale(args: ScaleArgs) -> Result<(), Failure> {
 /// Runs `stanch reload`.
 pub fn reload(args: ReloadArgs) -> Result<(), Failure> {
     send(&args.target, "/v1/reload", &wire::Reload { roll: args.roll })
+}
+
+/// Runs `stanch deploy`.
+pub fn deploy(args: DeployArgs) -> Result<(), Failure> {
+    send(&args.target, "/v1/deploy", &wire::Plain { wait: !args.patience.no_wait })
 }
 
 /// Runs `stanch upgrade`.

@@ -58,6 +58,7 @@ fn full_status() -> Status {
         app: "shop".into(),
         config: None,
         release: Some("1.4.2".into()),
+        release_before: None,
         state: "degraded".into(),
         uptime_s: 187_301.5,
         listeners: vec![

@@ -136,6 +136,7 @@ fn status(workers: Vec<Worker>) -> Status {
         app: "shop".to_owned(),
         config: None,
         release: None,
+        release_before: None,
         state: "running".to_owned(),
         uptime_s: 60.0,
         listeners: Vec::new(),

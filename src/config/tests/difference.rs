@@ -50,6 +50,26 @@ fn what_a_worker_is_started_with_holds_for_new_ones() {
     );
 }
 
+/// All that holds in new workers is of the release, and nothing else.
+#[test]
+fn a_release_is_what_workers_are_started_with() {
+    let new = "command = [\"b\", \"c\"]\ndirectory = \"d\"\nenvironment = { E = \"1\" }\n\
+               environment_file = \"e\"\nuser = \"u\"\ngroup = \"g\"\numask = \"027\"\n\
+               stop_signal = \"INT\"\nrelease = \"2\"\nworkers = 7\n[limits]\nnofile = 7\n[health]\n\
+               path = \"/h\"\nwatchdog = \"5s\"\ninterval = \"7s\"\n[evidence]\nlog_lines = 7\n\
+               keep = \"2GiB\"\n[memory]\nsoft_limit = \"1GiB\"";
+    let (old, new) = (accepted("app.command = [\"a\"]"), accepted(&format!("[app]\n{new}")));
+    let changes = difference(&old, &new);
+    assert_eq!((changes.count(Holds::InNewWorkers), changes.count(Holds::Now)), (13, 4));
+    let mixed = old.clone().with_release_of(&new);
+    assert!(mixed.is_same_release(&new) && !mixed.is_same_release(&old));
+    assert_eq!(difference(&old, &mixed).count(Holds::Now), 0);
+    assert_eq!(difference(&mixed, &new).count(Holds::Now), 4);
+    let labelled = accepted("[app]\ncommand = [\"a\"]\nrelease = \"2\"");
+    assert!(labelled.starts_alike(&old) && !labelled.is_same_release(&old));
+    assert!(!mixed.starts_alike(&old));
+}
+
 #[test]
 fn no_secret_is_shown() {
     let file = |secret: &str, more: &str| {

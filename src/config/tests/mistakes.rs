@@ -69,7 +69,14 @@ const MISTAKES: &[(&str, &str)] = &[
         "2:21: evidence.max_size: is more than evidence.keep (1GiB): nothing would be left of it",
     ),
     // Known, but later.
-    ("[release]\nfile = ''", "2:2: release: known, but not available in this version of stanch"),
+    (
+        "app.release = '1'\nrelease.file = 'REVISION'",
+        "3:16: release.file: app.release names the release already; leave out one of them",
+    ),
+    (
+        "release.on_leak = 'rollback'",
+        "2:19: release.on_leak: which release leaks is told by its label: set app.release or release.file",
+    ),
     ("control.http = 1", "2:9: control.http: known, but not available in this version of stanch"),
     (
         "log.rotate = { size = '1KiB', age = '1s', keep = 5000 }\nlog.worker_output = 'file'",

@@ -9,8 +9,8 @@ use super::*;
 use crate::core::hooks::{Hook, HookSettings};
 use crate::core::units::Bytes;
 use crate::core::{
-    EvidenceSettings, HealthSettings, LeakAction, LeakSettings, MemorySettings, RestartSettings,
-    RollingSettings, Settings,
+    EvidenceSettings, HealthSettings, LeakAction, LeakSettings, LeakingRelease, MemorySettings,
+    RestartSettings, RollingSettings, Settings,
 };
 use nix::sys::resource::Resource;
 use nix::sys::signal::Signal;
@@ -60,7 +60,8 @@ fn documented_defaults_are_the_defaults() {
 #[test]
 fn documented_examples_are_accepted() {
     let all = uncommented(&["#", "# "]).replace("when = \"listen\"", "when = \"http\"");
-    let config = accepted(&all);
+    // Only one of the two can name a release.
+    let config = accepted(&all.replace("file = \"current/REVISION\"", ""));
     assert_eq!(config.app.name, "shop");
     assert_eq!(config.limits.len(), 7);
     assert_eq!(config.settings.memory.hard_limit_kib, Some(512 * 1024));
@@ -155,6 +156,8 @@ fn everything_that_is_typed_is_meant() {
         release = "7"
         umask = "027"
         stop_signal = "INT"
+        [release]
+        on_leak = "rollback"
         [listen]
         address = ["0.0.0.0:80", "unix:/run/shop.sock"]
         mode = "inherit"
@@ -220,6 +223,7 @@ fn everything_that_is_typed_is_meant() {
             name: owned("shop"),
             command: vec![owned("./server"), owned("")],
             directory: Some(PathBuf::from("/etc/stanch/work")),
+            leads_to: None,
             environment: Environment(variables.into()),
             environment_file: Some(PathBuf::from("/etc/shop.env")),
             user: Some(owned("1000")),
@@ -227,6 +231,7 @@ fn everything_that_is_typed_is_meant() {
             umask: Some(0o027),
             stop_signal: Signal::SIGINT,
         },
+        release: Release::default(),
         listen: Listen {
             addresses: vec![
                 ListenAddress::Tcp("0.0.0.0:80".parse().expect("an address")),
@@ -286,6 +291,7 @@ fn everything_that_is_typed_is_meant() {
                 lead_time: Duration::from_secs(3600),
                 quiet_window: "22:30-04:00".parse().ok(),
             },
+            leaking_release: LeakingRelease::RollBack,
             rolling: RollingSettings {
                 surge: false,
                 slow_start: Duration::from_millis(2500),

@@ -1,6 +1,7 @@
 //! What operators ask for, and when it is done.
 
-use super::super::reload::Reload;
+use super::super::reload::{Reload, Then};
+use super::super::roll::Errand;
 use super::super::slot::{Desired, SlotEntry, Wait};
 use super::super::{
     Action, Command, Figures, Kind, Moment, Now, Refusal, Reply, Settings, Slot, Ticket, WorkerId,
@@ -94,8 +95,8 @@ impl Supervisor {
     }
 
     fn restart(&mut self, now: Now, ticket: Ticket, slot: Option<Slot>) {
-        if self.roll.is_some() {
-            self.refuse(ticket, "another roll is under way; try again when it is done");
+        if let Some(what) = self.rolls() {
+            self.refuse(ticket, &format!("{what} is under way; try again when it is done"));
             return;
         }
         let slots: Vec<Slot> = match slot {
@@ -106,14 +107,21 @@ impl Supervisor {
             Some(slot) => vec![slot],
             None => return self.roll_all(now, ticket),
         };
-        self.begin_roll(now, Some(ticket), slots);
+        self.begin_roll(now, Errand::Operator(ticket), slots);
+    }
+
+    /// What replaces workers at the moment.
+    pub(super) fn rolls(&self) -> Option<&'static str> {
+        match (&self.deploy, &self.roll) {
+            (Some(_), _) => Some("a deploy"),
+            (None, Some(_)) => Some("a roll"),
+            (None, None) => None,
+        }
     }
 
     /// Replaces the workers of all slots that shall have one; no roll is under way.
     pub(super) fn roll_all(&mut self, now: Now, ticket: Ticket) {
-        let up = |entry: &&SlotEntry| entry.desired == Desired::Up;
-        let slots: Vec<Slot> = self.slots.values().filter(up).map(|entry| entry.slot).collect();
-        self.begin_roll(now, Some(ticket), slots);
+        self.begin_roll(now, Errand::Operator(ticket), self.slots_up());
     }
 
     fn drain(&mut self, now: Now, ticket: Ticket, slot: Slot) {
@@ -148,8 +156,8 @@ impl Supervisor {
             self.refuse(ticket, &format!("{workers} workers are too many; {most} can be"));
             return;
         }
-        if self.roll.is_some() {
-            self.refuse(ticket, "another roll is under way; try again when it is done");
+        if let Some(what) = self.rolls() {
+            self.refuse(ticket, &format!("{what} is under way; try again when it is done"));
             return;
         }
         let until = self.resize(now, workers);
@@ -325,8 +333,11 @@ fn describe(command: &Command) -> String {
         Command::Restart { slot: None } => "restart".to_owned(),
         Command::Drain { slot } => format!("drain {slot}"),
         Command::Scale { workers } => format!("scale {workers}"),
-        Command::Reload(Reload { roll: false, .. }) => "reload".to_owned(),
-        Command::Reload(Reload { roll: true, .. }) => "reload --roll".to_owned(),
+        Command::Reload(Reload { then, .. }) => match then {
+            Then::Keep => "reload".to_owned(),
+            Then::Roll => "reload --roll".to_owned(),
+            Then::Deploy => "deploy".to_owned(),
+        },
         Command::Upgrade { tried: Ok(version) } => format!("upgrade to version {version}"),
         Command::Upgrade { tried: Err(_) } => "upgrade".to_owned(),
         Command::Stop => "stop".to_owned(),

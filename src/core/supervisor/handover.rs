@@ -19,8 +19,8 @@ impl Supervisor {
         if self.is_stopping() {
             return Some("stanch is stopping".to_owned());
         }
-        if self.roll.is_some() {
-            return Some("a roll is under way".to_owned());
+        if let Some(what) = self.rolls() {
+            return Some(format!("{what} is under way"));
         }
         let unready = self.workers.values().find(|worker| worker.ready_since().is_none());
         if let Some(worker) = unready {

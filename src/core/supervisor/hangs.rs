@@ -78,8 +78,11 @@ impl Supervisor {
         }
         let about = About::Worker(id, None);
         self.record(now, Kind::WorkerHung, about, Some(incident.clone()), &reason, figures);
-        let incident = Some(incident);
-        self.make_due(id, Due { cause: Cause::Hang, incident, reason });
+        let due = Due { cause: Cause::Hang, incident: Some(incident.clone()), reason };
+        self.make_due(id, due);
+        if self.step().is_none_or(|step| step.new != Some(id)) {
+            self.release_lost(now, id, &incident, what);
+        }
         if self.nobody_serves() {
             // What was put off for the sake of those that served is not any more.
             self.next_roll = self.next_roll.min(now.mono + self.settings.restart.backoff_max);

@@ -317,9 +317,11 @@ impl Supervisor {
         had_been_ready: bool,
         why: &str,
     ) {
-        if self.roll_lost_newcomer(now, id, &incident, why)
-            && self.current_in(id.slot).is_some_and(|worker| worker.id != id)
-        {
+        let newcomer = self.roll_lost_newcomer(now, id, &incident, why);
+        if !newcomer {
+            self.release_lost(now, id, &incident, why);
+        }
+        if newcomer && self.current_in(id.slot).is_some_and(|worker| worker.id != id) {
             // If the slot does not serve, that is for the old one, which hangs.
             return;
         }

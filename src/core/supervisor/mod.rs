@@ -17,6 +17,7 @@ mod leaks;
 mod lifecycle;
 mod memory;
 mod recovery;
+mod releases;
 mod reload;
 mod rolling;
 mod traffic;
@@ -27,6 +28,7 @@ mod withheld;
 pub use view::{DueView, LeakView, SlotView, View};
 
 use super::alerting::Alerting;
+use super::deploy::{Before, Deploy};
 use super::evidence::Evidence;
 use super::holding::{Costs, Holding};
 use super::hooks::Calls;
@@ -68,6 +70,11 @@ pub struct Supervisor {
     slots: BTreeMap<Slot, SlotEntry>,
     workers: BTreeMap<WorkerId, Worker>,
     roll: Option<Roll>,
+    deploy: Option<Deploy>,
+    /// What can be gone back to from the present release.
+    before: Option<Before>,
+    /// The number of the release in force: it grows whenever workers are to be started in another way.
+    edition: u64,
     /// No automatic roll before.
     next_roll: Moment,
     /// No replacement of a worker that fails its probes before.
@@ -114,6 +121,9 @@ impl Supervisor {
             slots: BTreeMap::new(),
             workers: BTreeMap::new(),
             roll: None,
+            deploy: None,
+            before: None,
+            edition: 0,
             next_roll: Moment::default(),
             next_hang: Moment::default(),
             futile_hangs: 0,
@@ -253,7 +263,7 @@ impl Supervisor {
         let capacity = if stopping { None } else { self.capacity_deadline() };
         let alerts = if stopping { None } else { self.alerting.deadline(&self.settings.alerts) };
         let hooks = self.hooks.deadline();
-        let timed = [roll, book, alerts, capacity, hooks];
+        let timed = [roll, book, alerts, capacity, hooks, self.release_deadline()];
         workers.chain(slots).chain(timed).flatten().chain(waiters).min()
     }
 
@@ -284,6 +294,7 @@ impl Supervisor {
         // Before a roll takes the old one out, and after.
         self.settle_traffic(now);
         self.settle_withheld(now);
+        self.settle_release(now);
         self.settle_roll(now);
         self.settle_traffic(now);
         // What was decided since.
@@ -331,6 +342,7 @@ impl Supervisor {
         Worker {
             id,
             release: self.settings.release.clone(),
+            edition: self.edition,
             pid: None,
             state,
             started: now.mono,

@@ -20,6 +20,7 @@
 //! Also after an end in good order generations go on from those that the log tells of: an incident may go on
 //! too, and a worker's name stands for one process in it.
 
+use super::super::deploy::{self, Ending};
 use super::super::incidents::{Sighting, Topic};
 use super::super::slot::{Desired, SlotEntry, Wait};
 use super::super::worker::{Cause, Due, State, Worker};
@@ -138,6 +139,15 @@ impl Supervisor {
         if past.is_some_and(|past| past.rolling) {
             let reason = "the supervisor died; the workers not yet replaced serve on";
             self.note(now, Kind::RollAborted, reason, figures([]));
+        }
+        if past.is_some_and(|past| past.deploying) {
+            let now_named = deploy::name(self.settings.release.as_deref());
+            let reason = format!(
+                "the supervisor died; release {now_named}, which the configuration names now, takes the place \
+                 of all workers"
+            );
+            let about = About::Matter(Ending::Interrupted.as_str());
+            self.record(now, Kind::DeployFinished, about, None, &reason, figures([]));
         }
         let log = match past {
             None => "; its audit log cannot be read",

@@ -1,7 +1,8 @@
 //! A new configuration: taken or refused, and what follows from it for workers that serve already.
 
+use super::super::deploy::Before;
 use super::super::leak::Quantity;
-use super::super::reload::{Holds, Reconfiguration, Reload};
+use super::super::reload::{Holds, Reconfiguration, Reload, Then};
 use super::super::trend::Trend;
 use super::super::worker::Cause;
 use super::super::{Action, Kind, LeakAction, Now, Refusal, Settings, Ticket};
@@ -9,15 +10,19 @@ use super::{Supervisor, figures};
 
 impl Supervisor {
     pub(super) fn reload(&mut self, now: Now, ticket: Ticket, by: &str, reload: Reload) {
-        let Reload { found, roll } = reload;
-        let Reconfiguration { settings, workers, difference } = match found {
+        let Reload { found, then } = reload;
+        let Reconfiguration { settings, workers, difference, way_back } = match found {
             Ok(found) => *found,
             Err(refusal) => return self.refuse_config(now, ticket, by, refusal),
         };
-        if self.roll.is_some() && (roll || workers.is_some()) {
-            let why = "a roll is under way, and neither another one nor a new number of workers can \
-                       begin before its end; try again then";
-            return self.refuse_config(now, ticket, by, Refusal::No(why.to_owned()));
+        let other_release = difference.count(Holds::InNewWorkers) > 0;
+        let replaces = then != Then::Keep || workers.is_some();
+        if let Some(what) = self.rolls().filter(|_| replaces || self.deploy.is_some()) {
+            let why = format!(
+                "{what} is under way, and neither another one nor a new number of workers can begin before \
+                 its end; try again then"
+            );
+            return self.refuse_config(now, ticket, by, Refusal::No(why));
         }
         let counts = figures([
             ("by", by.into()),
@@ -25,17 +30,26 @@ impl Supervisor {
             ("in_new_workers", difference.count(Holds::InNewWorkers).into()),
             ("after_restart", difference.count(Holds::AfterRestart).into()),
         ]);
-        self.note(now, Kind::ConfigReloaded, &difference.sentence(roll), counts);
+        self.note(now, Kind::ConfigReloaded, &difference.sentence(then), counts);
         self.actions.push(Action::Reconfigure);
         let settings = Settings { workers: self.settings.workers, ..settings };
         let old = std::mem::replace(&mut self.settings, settings);
+        if other_release || then == Then::Deploy {
+            // Those that are started anew are its workers, also where nothing else is different.
+            self.edition += 1;
+        }
+        if other_release {
+            let before = Before { release: old.release.clone(), watchdog: old.health.watchdog };
+            self.before = way_back.then_some(before);
+        }
         self.follow_settings(now, &old);
-        self.prefaces.insert(ticket, difference.lines(roll));
+        self.prefaces.insert(ticket, difference.lines(then));
         let until = workers.map(|workers| self.resize(now, workers));
-        match until {
-            _ if roll => self.roll_all(now, ticket),
-            Some(until) => self.wait(ticket, until),
-            None => self.reply(ticket, Ok(String::new())),
+        match (then, until) {
+            (Then::Deploy, _) => self.deploy(now, ticket, &old, way_back),
+            (Then::Roll, _) => self.roll_all(now, ticket),
+            (Then::Keep, Some(until)) => self.wait(ticket, until),
+            (Then::Keep, None) => self.reply(ticket, Ok(String::new())),
         }
     }
 

@@ -1,11 +1,12 @@
 //! Replacing workers one by one: which is next, and when a step is done or the roll must stop.
 
+use super::super::deploy;
 use super::super::incidents::{Sighting, Topic};
-use super::super::roll::{Roll, Step};
+use super::super::roll::{Errand, Roll, Step};
 use super::super::slot::Desired;
 use super::super::worker::{Cause, Due, State, Worker};
 use super::super::{
-    Action, Figures, IncidentId, Kind, Moment, Now, Refusal, Slot, Ticket, Weight, WorkerId,
+    Action, Figures, IncidentId, Kind, Moment, Now, Refusal, Slot, Weight, WorkerId,
 };
 use super::{About, Phase, Supervisor, figures};
 use std::time::Duration;
@@ -21,8 +22,12 @@ impl Supervisor {
             self.abort_roll(now, None, "stanch is stopping");
             return;
         }
-        if self.roll.is_none() && self.next_due(now).is_some() {
-            self.begin_roll(now, None, []);
+        if self.roll.is_none()
+            && self.deploy.is_none()
+            && let Some(first) = self.next_due(now)
+            && let Some(due) = self.workers.get(&first).and_then(|worker| worker.due.clone())
+        {
+            self.begin_roll(now, Errand::Due(first, due), []);
         }
         while self.roll.is_some() && self.advance_roll(now) {}
     }
@@ -31,23 +36,24 @@ impl Supervisor {
     pub(super) fn begin_roll(
         &mut self,
         now: Now,
-        ticket: Option<Ticket>,
+        errand: Errand,
         wanted: impl IntoIterator<Item = Slot>,
     ) {
-        let mut roll = Roll::new(ticket, wanted);
-        let due = self.next_due(now).and_then(|id| self.workers.get(&id)?.due.clone());
+        let roll = Roll::new(errand, wanted);
         let slots = roll.wanted.len();
-        let (cause, incident, reason) = match (ticket, due) {
-            (None, Some(due)) => (due.cause.as_str(), due.incident, due.reason),
-            (Some(_), _) | (None, None) => {
-                ("operator", None, format!("an operator wants {slots} slot(s) replaced"))
+        let (about, reason) = match &roll.errand {
+            Errand::Operator(_) => {
+                (About::Supervisor, format!("an operator wants {slots} slot(s) replaced"))
+            }
+            Errand::Release(_) => {
+                let name = deploy::name(self.settings.release.as_deref());
+                (About::Supervisor, format!("release {name} is wanted in {slots} slot(s)"))
+            }
+            Errand::Due(id, due) => {
+                (About::Worker(*id, Some(due.cause.as_str())), due.reason.clone())
             }
         };
-        let about = match self.next_due(now) {
-            Some(id) if ticket.is_none() => About::Worker(id, Some(cause)),
-            _ => About::Supervisor,
-        };
-        roll.incident = incident.clone();
+        let incident = roll.errand.incident().cloned();
         self.record(now, Kind::RollStarted, about, incident, &reason, Figures::new());
         self.roll = Some(roll);
     }
@@ -109,7 +115,8 @@ impl Supervisor {
     pub(super) fn roll_deadline(&self) -> Option<Moment> {
         let ready = |worker: &&Worker| matches!(worker.state, State::Ready { .. });
         let due = self.workers.values().filter(ready).filter_map(|worker| self.allowed_at(worker));
-        due.min().filter(|_| self.roll.is_none() && self.phase == Phase::Running)
+        let none = self.roll.is_none() && self.deploy.is_none();
+        due.min().filter(|_| none && self.phase == Phase::Running)
     }
 
     /// One move of the roll; whether another may follow at once.
@@ -121,7 +128,7 @@ impl Supervisor {
         match new {
             None if old_lives => false,
             None => {
-                let incident = step.due.as_ref().and_then(|due| due.incident.clone());
+                let incident = self.step_incident(step.due.as_ref());
                 let new = self.start_worker(now, slot, incident);
                 self.set_newcomer(new);
                 false
@@ -131,7 +138,8 @@ impl Supervisor {
                 let why = "fails its probes while the old one still serves";
                 self.abort_roll(now, None, &format!("the new worker of slot {slot} {why}"));
                 self.retire(now, new, incident, Cause::Hang.as_str(), why);
-                false
+                // The way back, if there is one.
+                true
             }
             Some(new) => match self.workers.get(&new).map(|worker| worker.state) {
                 Some(State::Ready { .. }) if old_lives => {
@@ -148,7 +156,7 @@ impl Supervisor {
                 Some(State::Draining { .. } | State::Stopping { .. } | State::Exited) | None => {
                     let why = format!("the new worker of slot {slot} was ended");
                     self.abort_roll(now, None, &why);
-                    false
+                    true
                 }
             },
         }
@@ -168,6 +176,7 @@ impl Supervisor {
             return self.begin_step(now, id.slot, Some(id), due);
         }
         let Some(roll) = &mut self.roll else { return false };
+        let is_release = roll.errand.is_release();
         let Some(slot) = roll.wanted.pop_front() else {
             self.finish_roll(now);
             return false;
@@ -178,11 +187,11 @@ impl Supervisor {
         }
         entry.desired = Desired::Up;
         match self.current_in(slot).map(|worker| (worker.id, worker.state)) {
-            Some((_, State::Starting { .. })) => {
-                // It is as new as a replacement would be; the step only waits for it.
-                let id = self.current_in(slot).map(|worker| worker.id);
-                let begun = now.mono;
-                self.set_step(Step { slot, old: None, new: id, due: None, begun, no_room: None });
+            Some((id, State::Ready { .. })) if is_release && self.is_of_present_release(id) => true,
+            // As new as a replacement would be; the step only waits for it.
+            Some((id, State::Starting { .. })) if self.is_of_present_release(id) => {
+                let (new, begun) = (Some(id), now.mono);
+                self.set_step(Step { slot, old: None, new, due: None, begun, no_room: None });
                 true
             }
             Some((id, _)) => self.begin_step(now, slot, Some(id), None),
@@ -214,7 +223,7 @@ impl Supervisor {
             {
                 entry.budget.reset();
             }
-            let incident = due.as_ref().and_then(|due| due.incident.clone());
+            let incident = self.step_incident(due.as_ref());
             let new = self.start_worker(now, slot, incident);
             self.set_step(Step { slot, old, new, due, begun: now.mono, no_room: None });
             return true;
@@ -247,14 +256,27 @@ impl Supervisor {
         let Some(step) = self.step() else { return };
         let Some(old) = step.old else { return };
         let (due, no_room) = (step.due.clone(), step.no_room.clone());
-        let (cause, incident, mut reason) = match due {
-            Some(due) => (due.cause.as_str(), due.incident, due.reason),
-            None => ("operator", None, "replaced as an operator wished".to_owned()),
+        let errand = self.roll.as_ref().map(|roll| &roll.errand);
+        let (cause, incident, mut reason) = match (due, errand) {
+            (Some(due), _) => (due.cause.as_str(), due.incident, due.reason),
+            (None, Some(Errand::Release(incident))) => {
+                let name = deploy::name(self.settings.release.as_deref());
+                ("release", incident.clone(), format!("release {name} takes its place"))
+            }
+            (None, _) => ("operator", None, "replaced as an operator wished".to_owned()),
         };
         if let Some(no_room) = no_room {
             reason += &format!("; {no_room}");
         }
         self.retire(now, old, incident, cause, &reason);
+    }
+
+    /// In which incident a step is: that for which its worker is due, else the roll's.
+    fn step_incident(&self, due: Option<&Due>) -> Option<IncidentId> {
+        match due {
+            Some(due) => due.incident.clone(),
+            None => self.roll.as_ref()?.errand.incident().cloned(),
+        }
     }
 
     fn set_step(&mut self, step: Step) {
@@ -277,10 +299,12 @@ impl Supervisor {
         self.to_retry = None;
         let Some(Step { old: Some(old), due, begun, .. }) = roll.step.take() else { return };
         self.costs.note(now.mono - begun);
-        let Some(due) = due else { return };
-        self.next_roll = now.mono + cooldown;
-        self.leak_replaced(now.mono, old, &due);
-        if let Some(incident) = due.incident {
+        let incident = self.step_incident(due.as_ref());
+        if let Some(due) = due {
+            self.next_roll = now.mono + cooldown;
+            self.leak_replaced(now.mono, old, &due);
+        }
+        if let Some(incident) = incident {
             self.book.add_impact(now, &incident, "workers_replaced", 1);
         }
     }
@@ -290,9 +314,12 @@ impl Supervisor {
         let reason = format!("{} worker(s) replaced", roll.replaced);
         let figures = figures([("replaced", roll.replaced.into())]);
         let about = About::Supervisor;
-        self.record(now, Kind::RollFinished, about, roll.incident, &reason, figures);
-        if let Some(ticket) = roll.ticket {
-            self.reply(ticket, Ok(reason));
+        let incident = roll.errand.incident().cloned();
+        self.record(now, Kind::RollFinished, about, incident, &reason, figures);
+        match roll.errand {
+            Errand::Operator(ticket) => self.reply(ticket, Ok(reason)),
+            Errand::Release(_) => self.release_rolled(now),
+            Errand::Due(..) => {}
         }
     }
 
@@ -331,9 +358,11 @@ impl Supervisor {
             Some(slot) => About::Slot(slot, None),
             None => About::Supervisor,
         };
-        self.record(now, Kind::RollAborted, about, incident, &reason, figures);
-        if let Some(ticket) = roll.ticket {
-            self.reply(ticket, Err(Refusal::No(reason)));
+        self.record(now, Kind::RollAborted, about, incident.clone(), &reason, figures);
+        match roll.errand {
+            Errand::Operator(ticket) => self.reply(ticket, Err(Refusal::No(reason))),
+            Errand::Release(_) => self.deploy_failed(now, incident, why),
+            Errand::Due(..) => {}
         }
     }
 

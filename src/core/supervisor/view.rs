@@ -16,6 +16,8 @@ pub struct View {
     pub state: &'static str,
     /// The release that new workers get.
     pub release: Option<String>,
+    /// The one before, if it can be gone back to and has a label.
+    pub release_before: Option<String>,
     /// Anonymous + shared + swapped memory of all live workers.
     pub total_kib: u64,
     /// Its limit.
@@ -140,6 +142,7 @@ impl Supervisor {
         View {
             state: self.state_word(),
             release: self.settings.release.clone(),
+            release_before: self.before.as_ref().and_then(|before| before.release.clone()),
             total_kib: self.total_growth_kib(),
             total_limit_kib: self.settings.memory.total_limit_kib,
             slots,

@@ -90,7 +90,7 @@ impl World {
         let ids: Vec<WorkerId> = self.fakes.keys().copied().collect();
         let survivors: Vec<Survivor> = ids.iter().map(|id| self.survivor(*id, refused)).collect();
         self.invariants =
-            Invariants::reborn(&self.invariants, &self.settings, ids.iter().copied(), past.rolling);
+            Invariants::reborn(&self.invariants, &self.settings, ids.iter().copied(), &past);
         // A start that left no process and no record may have its number again.
         let named = self.log.past.iter().filter_map(Record::worker);
         let known: BTreeSet<WorkerId> = named.chain(ids).collect();
@@ -189,7 +189,7 @@ impl World {
     pub fn check_log(&self) {
         let seed = self.invariants.seed;
         let mut started: BTreeMap<WorkerId, bool> = BTreeMap::new();
-        let mut rolls = 0;
+        let (mut rolls, mut deploys) = (0, 0);
         let all_ended = |started: BTreeMap<WorkerId, bool>| {
             for (id, ended) in started {
                 assert!(ended, "seed {seed}: the log does not tell what became of {id}");
@@ -199,6 +199,8 @@ impl World {
             match record.kind {
                 Kind::RollStarted => rolls += 1,
                 Kind::RollFinished | Kind::RollAborted => rolls -= 1,
+                Kind::DeployStarted => deploys += 1,
+                Kind::DeployFinished => deploys -= 1,
                 Kind::SupervisorStopped => all_ended(std::mem::take(&mut started)),
                 _ => {}
             }
@@ -214,7 +216,7 @@ impl World {
                 _ => {}
             }
         }
-        assert_eq!(rolls, 0, "seed {seed}: rolls without an end");
+        assert_eq!((rolls, deploys), (0, 0), "seed {seed}: rolls, deploys without an end");
         all_ended(started);
     }
 }

@@ -1,0 +1,114 @@
+//! A release that leaks after its deploy, in a world without accidents.
+
+use crate::calm::{Calm, Curve, uses};
+use stanch::core::reload::{Change, Difference, Holds, Reconfiguration, Reload, Then};
+use stanch::core::{Command, Event, ExitStatus, Kind, LeakingRelease, Settings, Ticket, WorkerId};
+use std::time::Duration;
+
+const MIB: f64 = 1024.0;
+const HOUR: f64 = 3600.0;
+
+fn settings(release: &str) -> Settings {
+    let mut settings = Settings { workers: 2, ..Settings::default() };
+    settings.release = Some(release.to_owned());
+    settings.leaking_release = LeakingRelease::RollBack;
+    settings.memory.soft_limit_kib = Some(500 * 1024);
+    settings.leak.lead_time = Duration::from_secs(300);
+    settings
+}
+
+/// Those of a generation leak 400 MiB an hour, if so said.
+fn leaks(which: fn(WorkerId) -> bool) -> Curve {
+    Box::new(move |worker, age_s, _| {
+        let slope = if which(worker) { 400.0 } else { 0.0 };
+        uses(100.0 * MIB + slope * MIB * age_s / HOUR, age_s, 50.0)
+    })
+}
+
+fn deploy(calm: &mut Calm, settings: Settings) {
+    deploy_as(calm, settings, true);
+}
+
+fn deploy_as(calm: &mut Calm, settings: Settings, way_back: bool) {
+    let text = "app.directory".to_owned();
+    let difference = Difference(vec![Change { holds: Holds::InNewWorkers, text }]);
+    let found = Reconfiguration { settings, workers: None, difference, way_back };
+    let command = Command::Reload(Reload { found: Ok(Box::new(found)), then: Then::Deploy });
+    calm.tell(Event::Command { ticket: Ticket(1), by: "me".to_owned(), command });
+}
+
+fn releases(calm: &Calm, kind: Kind) -> Vec<String> {
+    calm.of(kind).iter().map(|(_, record)| record.release.clone().unwrap()).collect()
+}
+
+/// Release 2 is the second generation; the third is of release 1 again.
+fn is_second(worker: WorkerId) -> bool {
+    worker.generation.0 == 2
+}
+
+#[test]
+fn a_leaking_release_gives_way_to_the_one_before() {
+    let mut calm = Calm::new(settings("1"), 5, leaks(is_second));
+    calm.run_until(HOUR);
+    deploy(&mut calm, settings("2"));
+    calm.run_until(4.0 * HOUR);
+    assert_eq!(calm.of(Kind::DeployFinished)[0].1.cause.as_deref(), Some("done"));
+    let back = calm.of(Kind::ReleaseRolledBack);
+    let [(at, record)] = back[..] else { panic!("{back:?}") };
+    let confirmed = calm.of(Kind::LeakConfirmed);
+    assert!(at - confirmed[0].0 < 5.0, "at once: {confirmed:?}");
+    assert_eq!(record.incident, confirmed[0].1.incident, "{record:?}");
+    assert_eq!(releases(&calm, Kind::WorkerReady), ["1", "1", "2", "2", "1", "1"]);
+    let incident = &calm.incidents[record.incident.as_ref().unwrap()];
+    assert_eq!((incident.kind.as_str(), incident.release.as_deref()), ("leak", Some("2")));
+    assert_eq!(incident.impact["workers_replaced"], 2, "{incident:?}");
+}
+
+#[test]
+fn nothing_is_gone_back_to_that_leaks_itself() {
+    let mut calm = Calm::new(settings("1"), 5, leaks(|_| true));
+    calm.run_until(0.8 * HOUR);
+    assert!(!calm.of(Kind::LeakConfirmed).is_empty());
+    deploy(&mut calm, settings("2"));
+    calm.run_until(4.0 * HOUR);
+    assert!(releases(&calm, Kind::LeakConfirmed).contains(&"2".to_owned()));
+    assert!(calm.of(Kind::ReleaseRolledBack).is_empty(), "from one leak to another");
+    assert_eq!(releases(&calm, Kind::DrainStarted).pop().as_deref(), Some("2"), "it is held");
+}
+
+#[test]
+fn an_alert_is_all_where_nothing_else_is_wanted_and_a_pause_holds() {
+    let mut told = settings("2");
+    told.leaking_release = LeakingRelease::Alert;
+    for (new, paused) in [(told, false), (settings("2"), true)] {
+        let mut calm = Calm::new(settings("1"), 5, leaks(is_second));
+        calm.run_until(HOUR);
+        deploy(&mut calm, new);
+        calm.run_until(1.1 * HOUR);
+        if paused {
+            let command = Command::Pause;
+            calm.tell(Event::Command { ticket: Ticket(2), by: "me".to_owned(), command });
+        }
+        calm.run_until(1.8 * HOUR);
+        assert!(!calm.of(Kind::LeakConfirmed).is_empty());
+        assert!(calm.of(Kind::ReleaseRolledBack).is_empty());
+    }
+}
+
+/// Such a deploy is a roll: the worker that crashed is started again, as another would be.
+#[test]
+fn without_a_way_back_a_crash_is_a_crash() {
+    let mut calm = Calm::new(settings("1"), 5, leaks(|_| false));
+    calm.run_until(HOUR);
+    deploy_as(&mut calm, settings("2"), false);
+    // The next one is being replaced.
+    while calm.of(Kind::WorkerStarted).len() < 4 {
+        let next = calm.seconds() + 0.1;
+        calm.run_until(next);
+    }
+    calm.crash(WorkerId::new(0, 2), ExitStatus::Code(1));
+    calm.run_until(2.0 * HOUR);
+    assert_eq!(calm.of(Kind::DeployFinished)[0].1.cause.as_deref(), Some("done"));
+    assert!(calm.of(Kind::ReleaseRolledBack).is_empty());
+    assert_eq!(releases(&calm, Kind::WorkerReady), ["1", "1", "2", "2", "2"]);
+}
