@@ -95,6 +95,23 @@ fn a_full_disk_stops_nobody() {
     assert_eq!(stanch.workers()[0]["restarts"], 0);
     assert_eq!(stanch.place().log().matches(said).count(), 1, "once");
     stanch.stop_clean();
+    let log = stanch.place().log();
+    assert!(log.contains("lines of the workers' output never came to /dev/full"), "{log}");
+}
+
+#[test]
+fn a_long_line_comes_as_several_and_as_no_empty_one() {
+    let script = "for n in 16383 16384 16385 32768; do head -c $n /dev/zero | tr '\\0' x; echo; done; \
+                  echo end; exec sleep 1000";
+    let mut stanch = start(script, 1, "");
+    let lines = stanch.wait_until("all lines", |stanch| {
+        let lines = logs(stanch, &["-n", "1000"]);
+        lines.last().is_some_and(|line| line.ends_with(" [0] end")).then_some(lines)
+    });
+    let lengths: Vec<usize> =
+        lines.iter().filter_map(|line| Some(line.split_once("] ")?.1.len())).collect();
+    assert_eq!(lengths, [16383, 16384, 16384, 1, 16384, 16384, 3]);
+    stanch.stop_clean();
 }
 
 #[test]

@@ -289,8 +289,16 @@ fn warnings(config: &Config) -> Vec<String> {
     if let Some(directory) = app.directory.as_ref().filter(|directory| !directory.is_dir()) {
         warnings.push(format!("app.directory: no directory {} here", directory.display()));
     }
-    if let Some(file) = app.environment_file.as_ref().filter(|file| !file.is_file()) {
-        warnings.push(format!("app.environment_file: no file {} here", file.display()));
+    if let Some(file) = &app.environment_file {
+        let here = file.display();
+        match std::fs::read_to_string(file).map(|text| config::variables(&text).err()) {
+            Ok(None) => {}
+            Ok(Some(line)) => {
+                let what = format!("app.environment_file: {here}: line {line}: not NAME=VALUE");
+                warnings.push(format!("{what}; no worker starts with it"));
+            }
+            Err(error) => warnings.push(format!("app.environment_file: {here}: {error}")),
+        }
     }
     if let Some(user) = &app.user
         && user.parse::<u32>().is_err()

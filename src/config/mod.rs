@@ -29,6 +29,7 @@ mod suggest;
 #[cfg(test)]
 mod tests;
 mod values;
+mod variables;
 
 pub use address::{ListenAddress, UNIX_PATH_MAX};
 pub use checked::{
@@ -40,6 +41,7 @@ pub use error::{ConfigError, ConfigErrors, Place};
 pub use overrides::Overrides;
 pub use release::label;
 pub use secrets::masked;
+pub use variables::variables;
 
 use reader::Document;
 use std::path::Path;

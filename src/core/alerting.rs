@@ -117,7 +117,7 @@ impl Alerting {
 
     /// Takes over who an earlier supervisor had told of an incident that goes on: `told` are targets and
     /// occasions from its log, with whether they cannot be told. The time for an acknowledgement begins
-    /// anew.
+    /// anew, unless it is told too ([`Self::go_on`]).
     pub fn adopt(
         &mut self,
         now: Moment,
@@ -146,6 +146,25 @@ impl Alerting {
             matter.ladders.insert(at, Ladder { height: last + 1, next_at, failed });
         }
         self.matters.insert(incident.id.clone(), matter);
+    }
+
+    /// When the next one is told of each incident, by the number of the rule.
+    pub fn escalations(&self) -> Vec<(IncidentId, usize, Moment)> {
+        let of = |(id, matter): (&IncidentId, &Matter)| {
+            let ladders = matter.ladders.iter();
+            ladders.map(|(at, ladder)| (id.clone(), *at, ladder.next_at)).collect::<Vec<_>>()
+        };
+        self.matters.iter().flat_map(of).collect()
+    }
+
+    /// Takes over the times of an earlier supervisor, which had the same rules.
+    pub fn go_on(&mut self, escalations: Vec<(IncidentId, usize, Moment)>) {
+        for (id, at, next_at) in escalations {
+            let ladder = self.matters.get_mut(&id).and_then(|matter| matter.ladders.get_mut(&at));
+            if let Some(ladder) = ladder {
+                ladder.next_at = next_at;
+            }
+        }
     }
 
     /// The rules are others: who was told by one that stays is on its ladder where he was, and those of

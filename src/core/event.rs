@@ -74,6 +74,12 @@ pub enum Event {
         /// The outcome.
         outcome: Result<(), String>,
     },
+    /// There was nothing to probe: the worker listened on a supervised address, and does not any more, or
+    /// gave that up to another.
+    Unreachable {
+        /// Which worker.
+        worker: WorkerId,
+    },
     /// A look at a worker that was steered away. Comes at once, then with each change.
     Draining {
         /// Which worker.

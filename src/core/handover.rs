@@ -10,6 +10,7 @@ use super::slot::SlotEntry;
 use super::worker::{Cause, Due};
 use super::{IncidentId, Moment, Ticket, WorkerId};
 use serde::{Deserialize, Serialize};
+use std::collections::VecDeque;
 use std::time::Duration;
 
 /// The state of a supervisor at rest.
@@ -30,6 +31,12 @@ pub struct Handover {
     /// Time below capacity until then is counted.
     #[serde(default)]
     pub(super) counted: Moment,
+    /// What was refused while every slot served, oldest first.
+    #[serde(default)]
+    pub(super) refused: VecDeque<(Moment, u64)>,
+    /// When the next one is told of an incident, by the number of the rule.
+    #[serde(default)]
+    pub(super) escalations: Vec<(IncidentId, usize, Moment)>,
     pub(super) finishes: bool,
 }
 

@@ -10,6 +10,7 @@
 //! | `Ready` | → ready, admit | - | - | - | - |
 //! | `Probed` ok | - | streak ends, admit | - | - | - |
 //! | `Probed` failed | - | divert; at the limit: hung, abandon, replace | - | - | - |
+//! | `Unreachable` | - | hung: -; else as a failed probe | - | - | - |
 //! | `Pinged` | note | note; no longer silent, admit | - | - | - |
 //! | `Described` | note | note | note | note | note |
 //! | `Leaving` | - | divert | - | - | - |
@@ -267,6 +268,17 @@ impl Worker {
     /// Whether it stopped answering.
     pub fn is_hung(&self) -> bool {
         self.due.as_ref().is_some_and(|due| due.cause == Cause::Hang)
+    }
+
+    /// Since when it does not serve as it should, as far as is known: by its probes, or because it said that
+    /// it ends.
+    pub fn failing_since(&self) -> Option<Moment> {
+        [self.failing_since, self.leaving_since].into_iter().flatten().min()
+    }
+
+    /// Whether it gets no new connections because it said that it ends.
+    pub fn is_leaving(&self) -> bool {
+        matches!(self.state, State::Ready { .. }) && self.leaving_since.is_some()
     }
 
     /// Makes it due for replacement, unless a more urgent cause stands.

@@ -51,13 +51,22 @@ impl Places {
     /// All live sockets, by name within each folder. One that may not be spoken to counts as live,
     /// so that the client can say whose it is.
     pub fn discover(&self) -> Vec<PathBuf> {
+        self.sockets(lives)
+    }
+
+    /// Those of supervisors that were killed: nobody listens there any more, and nobody took them away.
+    pub fn left(&self) -> Vec<PathBuf> {
+        self.sockets(|path| matches!(socket::presence(path), Ok(Presence::Stale)))
+    }
+
+    fn sockets(&self, which: fn(&Path) -> bool) -> Vec<PathBuf> {
         let mut found = Vec::new();
         for folder in &self.folders {
             let Ok(entries) = std::fs::read_dir(folder) else { continue };
             let mut here: Vec<PathBuf> = entries
                 .filter_map(|entry| Some(entry.ok()?.path()))
                 .filter(|path| path.extension().is_some_and(|extension| extension == "sock"))
-                .filter(|path| lives(path))
+                .filter(|path| which(path))
                 .collect();
             here.sort();
             found.append(&mut here);
@@ -122,5 +131,6 @@ mod tests {
         assert_eq!(places.discover(), [one.path(), two.path()]);
         assert_eq!(places.find("two").as_deref(), Some(two.path()));
         assert_eq!(places.find("dead"), None);
+        assert_eq!(places.left(), [dead]);
     }
 }

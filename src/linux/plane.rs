@@ -121,7 +121,7 @@ use socket::Key;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::SocketAddr;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -384,17 +384,20 @@ impl Plane {
         })
     }
 
-    /// A probe of this worker found no place in its queue: what was turned away there was no user's. `client` is
-    /// its socket.
-    pub fn probe_turned_away(&mut self, worker: WorkerId, client: impl AsFd) {
-        let tries = 1 + socket::retransmits(client).unwrap_or(0);
+    /// A probe of this worker is about to set out from this socket: what of it finds no place in the queue
+    /// is no user turned away.
+    pub fn probe_begins(&mut self, worker: WorkerId, probe: Arc<OwnedFd>) {
         if let Some(member) = self.members_mut().find(|member| member.worker() == Some(worker)) {
-            member.untold += tries;
+            member.probes.push(probe);
         }
     }
 
-    /// What each listening socket has turned away, by its inode. What turns out to have been a probe is taken
-    /// back.
+    /// It has arrived, or is given up. Whose queue it is may have changed meanwhile.
+    pub fn probe_ends(&mut self, probe: &Arc<OwnedFd>) {
+        self.members_mut().any(|member| member.probe_ended(probe));
+    }
+
+    /// How many users each listening socket has turned away, by its inode.
     pub fn turned_away(&self) -> BTreeMap<u64, u64> {
         self.members().filter_map(|one| Some((one.inode, one.queue().ok()?.dropped))).collect()
     }

@@ -111,6 +111,10 @@ fn missing(dossier: &Dossier) -> Option<String> {
     ))
 }
 
+/// What is said of time below capacity that is not the incident's.
+const ELSEWHERE: &str = "while its slots did not serve, that was not for this: it counts in another incident, \
+                         or in none where an operator wished it";
+
 fn impact(dossier: &Dossier) -> Vec<Block> {
     let figure = |key: &str| dossier.incident.impact.get(key).and_then(|f| f.as_u64()).unwrap_or(0);
     // As the supervisor counted it, and as `incidents list` tells it.
@@ -136,13 +140,16 @@ fn impact(dossier: &Dossier) -> Vec<Block> {
     let lasts = dossier.incident.state == IncidentState::Open && dossier.stopped_at().is_none();
     let uncounted = lasts && serving.is_some();
     if told.is_empty() && below_s == 0.0 && !uncounted {
-        blocks.push(Block::Text(
-            "None that stanch can see: no connection was cut, refused or dropped, and none of its \
-             slots was without a worker."
-                .to_owned(),
-        ));
+        let unserved = match &serving {
+            None => "none of its slots was without a worker",
+            Some(_) => ELSEWHERE,
+        };
+        blocks.push(Block::Text(format!(
+            "None that stanch can see: no connection was cut, refused or dropped, and {unserved}."
+        )));
     } else {
         let below = match (below_s > 0.0, uncounted) {
+            (false, false) if serving.is_some() => ELSEWHERE.to_owned(),
             (false, false) => "no slot was without a worker at any time".to_owned(),
             (false, true) => {
                 "fewer workers serve than shall; the time is counted each minute".to_owned()
@@ -155,9 +162,7 @@ fn impact(dossier: &Dossier) -> Vec<Block> {
         };
         blocks.push(Block::List(told.into_iter().chain([below]).collect()));
     }
-    if below_s > 0.0 || uncounted {
-        blocks.extend(serving);
-    }
+    blocks.extend(serving);
     blocks.extend(probes(dossier));
     blocks
 }

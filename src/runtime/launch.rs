@@ -8,7 +8,7 @@ use super::notices::Notices;
 use super::output::{Output, Stream};
 use super::prober::Prober;
 use super::tail::Tail;
-use crate::config::{Config, ListenAddress, ListenMode};
+use crate::config::{Config, ListenAddress, ListenMode, variables};
 use crate::core::words::chain;
 use crate::core::{Event, Slot, WorkerId};
 use crate::linux::launch::{Environment, Limit, Plan, Takeover};
@@ -244,24 +244,11 @@ impl Surroundings {
     }
 }
 
-/// `NAME=VALUE` lines; blank ones and comments (`#`) are passed over.
 fn read_environment(path: &Path, environment: &mut Environment) -> Result<(), LaunchFailure> {
     let failed = |what: String| failure("environment", format!("{}: {what}", path.display()));
     let text = std::fs::read_to_string(path).map_err(|error| failed(error.to_string()))?;
-    for (number, line) in text.lines().enumerate() {
-        let line = line.trim();
-        if line.is_empty() || line.starts_with('#') {
-            continue;
-        }
-        let (name, value) = line
-            .split_once('=')
-            .ok_or_else(|| failed(format!("line {}: not NAME=VALUE", number + 1)))?;
-        let name = name.trim().trim_start_matches("export ").trim();
-        let value = value.trim();
-        let unquoted = ['"', '\''].iter().find_map(|quote| {
-            value.strip_prefix(*quote).and_then(|value| value.strip_suffix(*quote))
-        });
-        environment.set(name, unquoted.unwrap_or(value));
-    }
+    let variables =
+        variables(&text).map_err(|line| failed(format!("line {line}: not NAME=VALUE")))?;
+    variables.into_iter().for_each(|(name, value)| environment.set(name, value));
     Ok(())
 }

@@ -47,19 +47,23 @@ pub(super) struct Prober {
     pub events: mpsc::Sender<Message>,
 }
 
-/// A probe on its way to the worker's queue. It is told to the plane when it is given up while it waits there.
-struct WriteOff<'a> {
+/// A probe on its way to the worker's queue, until it has arrived or is given up.
+struct OnItsWay<'a> {
     plane: &'a Mutex<Plane>,
-    worker: WorkerId,
-    socket: OwnedFd,
-    waits: bool,
+    socket: Arc<OwnedFd>,
 }
 
-impl Drop for WriteOff<'_> {
+impl<'a> OnItsWay<'a> {
+    fn to(worker: WorkerId, plane: &'a Mutex<Plane>, socket: OwnedFd) -> Self {
+        let socket = Arc::new(socket);
+        lock(plane).probe_begins(worker, Arc::clone(&socket));
+        Self { plane, socket }
+    }
+}
+
+impl Drop for OnItsWay<'_> {
     fn drop(&mut self) {
-        if self.waits {
-            lock(self.plane).probe_turned_away(self.worker, &self.socket);
-        }
+        lock(self.plane).probe_ends(&self.socket);
     }
 }
 
@@ -97,8 +101,16 @@ impl Prober {
             };
             tokio::select! {
                 () = due => {
-                    let outcome = self.probe(path.as_deref(), config.health.timeout).await;
-                    self.tell(Event::Probed { worker: self.worker, outcome }).await;
+                    let worker = self.worker;
+                    let event = match self.target() {
+                        Target::Lost => Event::Unreachable { worker },
+                        target => {
+                            let limit = config.health.timeout;
+                            let outcome = self.probe(target, path.as_deref(), limit).await;
+                            Event::Probed { worker, outcome }
+                        }
+                    };
+                    self.tell(event).await;
                 }
                 news = self.news.changed() => if news.is_err() {
                     return;
@@ -147,7 +159,7 @@ impl Prober {
         let mut obstacle = String::new();
         loop {
             let limit = self.config.settings.ready_timeout;
-            match self.probe(path.as_deref(), limit).await {
+            match self.probe(self.target(), path.as_deref(), limit).await {
                 Ok(()) => return true,
                 Err(error) if error != obstacle => {
                     obstacle = error.clone();
@@ -170,8 +182,12 @@ impl Prober {
     }
 
     /// One probe: an HTTP GET, or without a path a connection that the worker accepts.
-    async fn probe(&mut self, path: Option<&str>, limit: Duration) -> Result<(), String> {
-        let target = self.target();
+    async fn probe(
+        &mut self,
+        target: Target,
+        path: Option<&str>,
+        limit: Duration,
+    ) -> Result<(), String> {
         self.reached |= matches!(target, Target::Steered(_));
         let probe = async {
             match (target, path) {
@@ -204,12 +220,9 @@ impl Prober {
         let failed = |error: std::io::Error| format!("cannot connect to {destination}: {error}");
         let socket: OwnedFd = target.socket().map_err(|errno| failed(errno.into()))?;
         let watched = socket.try_clone().map_err(failed)?;
-        let mut write_off =
-            WriteOff { plane: &self.plane, worker: self.worker, socket: watched, waits: true };
+        let _on_its_way = OnItsWay::to(self.worker, &self.plane, watched);
         let socket = TcpSocket::from_std_stream(socket.into());
-        let connected = socket.connect(destination).await;
-        write_off.waits = false;
-        connected.map_err(failed)
+        socket.connect(destination).await.map_err(failed)
     }
 
     fn target(&self) -> Target {

@@ -298,7 +298,7 @@ impl Thread {
         let change = |(socket, dropped): (&u64, &u64)| {
             dropped.cast_signed() - self.dropped.get(socket).map_or(0, |known| known.cast_signed())
         };
-        // Less than was told, where some turned out to be no users: that comes off the next ones.
+        // Less than was told, where a probe was met between its packet and the answer: that comes off the next.
         let attempts = self.owed + now.iter().map(change).sum::<i64>();
         let event = Event::ConnectionsDropped { attempts: attempts.max(0).cast_unsigned() };
         // An engine that cannot take it now is told in the next round.

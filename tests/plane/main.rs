@@ -22,6 +22,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::AsRawFd;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
@@ -509,17 +510,24 @@ fn a_queue_is_told_with_its_limit_and_what_found_it_full() {
     assert_eq!((queue.queued, queue.limit), (3, 2), "the kernel lets one more in");
     assert!(queue.dropped > 0, "{queue:?}");
 
-    // A probe is no user.
+    // A probe is no user, neither on its way nor given up, whoever has the socket by then.
     let users = plane.turned_away();
     let target = plane.probe_target(id(1)).unwrap();
-    let probe = target.socket().unwrap();
     let destination = SockaddrStorage::from(target.destination);
+    let [probe, user] = [(); 2].map(|()| Arc::new(target.socket().unwrap()));
+    plane.probe_begins(id(1), Arc::clone(&probe));
     assert_eq!(connect(probe.as_raw_fd(), &destination), Err(Errno::EINPROGRESS));
+    assert_eq!(plane.turned_away(), users);
+    assert_eq!(connect(user.as_raw_fd(), &destination), Err(Errno::EINPROGRESS));
     let deadline = Instant::now() + PATIENCE;
     while plane.turned_away() == users {
-        assert!(Instant::now() < deadline, "its first packet finds no place");
+        assert!(Instant::now() < deadline, "such a packet finds no place");
     }
-    plane.probe_turned_away(id(1), &probe);
+    drop(user);
+    let users = plane.turned_away();
+    plane.abandon(id(1)).unwrap();
+    plane.inherit_fds(id(3)).unwrap();
+    plane.probe_ends(&probe);
     assert_eq!(plane.turned_away(), users);
 }
 

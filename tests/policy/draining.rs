@@ -99,9 +99,18 @@ fn who_says_that_it_ends_is_steered_away_from_and_must_end() {
     let worker = WorkerId::new(1, 1);
     let actions = supervisor.handle(Event::Leaving { worker }, now);
     assert_eq!(actions, [Action::Divert { worker, drain: false }]);
+    let view = supervisor.view(now);
+    assert_eq!((view.state, view.slots[1].state), ("starting", "draining"));
     now.mono = now.mono + DRAIN_TIMEOUT;
     let actions = supervisor.handle_timeout(now);
-    let reason = "said that it ends (STOPPING=1), and is still there after 30 s";
+    let reason = "said that it ends (STOPPING=1), and is still there after 30.0 s";
     assert_eq!(record(&actions, Kind::WorkerHung).unwrap().reason, reason);
+    let costs = |action: &Action| match action {
+        Action::Record(record) => {
+            Some(record.state.as_ref()?.impact.get("below_capacity_ms")?.as_u64()?)
+        }
+        _ => None,
+    };
+    assert_eq!(actions.iter().filter_map(costs).max(), Some(30_000), "it served nobody new");
     assert!(supervisor.is_up(), "it has been");
 }

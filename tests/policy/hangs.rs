@@ -257,3 +257,33 @@ fn an_operators_failed_roll_is_not_opened_again_by_a_hang() {
     paper.fails_probes(other);
     assert_eq!(state(&paper), IncidentState::Mitigated);
 }
+
+/// While its replacement has what it listened on, nothing is sent that could fail.
+#[test]
+fn a_probe_that_cannot_be_sent_is_none_that_failed() {
+    let mut paper = Paper::new();
+    paper.command(Command::Pause);
+    paper.hangs();
+    let worker = paper.worker();
+    let failed = |paper: &Paper| paper.incidents()[0].impact["probes_failed"].clone();
+    let before = failed(&paper);
+    for _ in 0..5 {
+        paper.tell(Event::Unreachable { worker });
+    }
+    paper.tell(Event::Probed { worker, outcome: Err("500".into()) });
+    paper.command(Command::Upgrade { tried: Ok("2".to_owned()) });
+    assert_eq!(failed(&paper).as_u64(), before.as_u64().map(|count| count + 1));
+}
+
+/// But who does not listen any more, and was not replaced, does not answer.
+#[test]
+fn who_does_not_listen_any_more_is_hung() {
+    let mut paper = Paper::new();
+    let worker = paper.worker();
+    let limit = Settings::default().health.failures;
+    let hung = (0..limit).any(|_| {
+        let actions = paper.tell(Event::Unreachable { worker });
+        record(&actions, Kind::WorkerHung).is_some()
+    });
+    assert!(hung);
+}

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use stanch::core::reload::{Difference, Reconfiguration, Reload, Then};
 use stanch::core::{
     Action, Captured, Command, Event, ExitStatus, Hold, Incident, IncidentId, IncidentState,
-    Inquiry, Kind, Left, Legacy, Moment, Now, Past, Record, Sample, Settings, Succession,
+    Inquiry, Kind, Left, Legacy, Moment, Now, Occasion, Past, Record, Sample, Settings, Succession,
     Supervisor, Survivor, Ticket, View, WorkerId,
 };
 use std::collections::BTreeMap;
@@ -23,6 +23,8 @@ pub struct Paper {
     pub generation: u64,
     /// What was written down, oldest first.
     pub log: Vec<Record>,
+    /// Who was told of what.
+    told: Vec<(IncidentId, (String, Occasion, bool))>,
 }
 
 impl Paper {
@@ -53,6 +55,7 @@ impl Paper {
             now: Moment::default(),
             generation: 1,
             log: Vec::new(),
+            told: Vec::new(),
         };
         paper.supervisor.start(paper.reading());
         paper.becomes_ready(paper.worker());
@@ -93,6 +96,14 @@ impl Paper {
             _ => None,
         });
         self.log.extend(records);
+        let told = actions.iter().filter_map(|action| match action {
+            Action::Alert(alert) => {
+                let id = &alert.id;
+                Some((id.incident.clone(), (id.to.clone(), id.what, false)))
+            }
+            _ => None,
+        });
+        self.told.extend(told);
     }
 
     /// The newest form of each incident that is not over.
@@ -184,7 +195,8 @@ impl Paper {
         self.supervisor = Supervisor::new(settings, 1);
         let succession = Some(succession);
         let last_incident = self.last_incident();
-        let legacy = Legacy { succession, incidents, last_incident, ..Legacy::default() };
+        let told = self.told.clone();
+        let legacy = Legacy { succession, incidents, told, last_incident, ..Legacy::default() };
         let actions = self.supervisor.recover(self.reading(), legacy);
         self.answer(actions)
     }

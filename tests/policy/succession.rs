@@ -2,8 +2,8 @@
 
 use crate::paper::{Paper, reading, record};
 use stanch::core::{
-    Action, Command, Event, ExitStatus, Incident, Kind, Moment, Past, Record, Sample, Settings,
-    Ticket, WorkerId,
+    Action, AlertRule, Command, Event, ExitStatus, Incident, Kind, Moment, Past, Record, Sample,
+    Settings, Severity, Target, Ticket, Topic, Way, WorkerId,
 };
 use std::time::Duration;
 
@@ -217,4 +217,57 @@ fn a_leak_is_still_known_to_another_program() {
     for kind in [Kind::IncidentChanged, Kind::LeakConfirmed, Kind::LeakCleared] {
         assert_eq!(record(&after, kind), None);
     }
+}
+
+/// A hang is found out after some probes, and what was refused since the first counts in it.
+#[test]
+fn what_was_refused_is_remembered_over_an_upgrade() {
+    let mut paper = Paper::new();
+    let worker = paper.worker();
+    paper.tell(Event::Probed { worker, outcome: Err("500".into()) });
+    paper.tell(Event::ConnectionsDropped { attempts: 45 });
+    paper.is_succeeded(Settings::default());
+    paper.tell(Event::ConnectionsDropped { attempts: 30 });
+    paper.command(Command::Pause);
+    let failures = Settings::default().health.failures;
+    for _ in 1..failures {
+        paper.tell(Event::Probed { worker, outcome: Err("500".into()) });
+    }
+    assert_eq!(paper.incidents()[0].impact["connections_dropped"], 75);
+}
+
+#[test]
+fn nobody_gets_more_time_for_an_acknowledgement_by_an_upgrade() {
+    let target = |name: &str| Target {
+        name: name.to_owned(),
+        way: Way::Command(Vec::new()),
+        timeout: Duration::ZERO,
+    };
+    let rule = AlertRule {
+        severity: Severity::Minor,
+        kinds: vec![Topic::Crash],
+        to: vec![target("ops"), target("dev")],
+        escalate_after: Duration::from_secs(600),
+    };
+    let settings = Settings { alerts: vec![rule], ..Settings::default() };
+    let mut paper = Paper::with(settings.clone());
+    let began = paper.now;
+    // Healthy for so long that it is started again at once.
+    paper.now = paper.now + settings.restart.within;
+    paper.ends(paper.worker(), ExitStatus::Code(1));
+    paper.generation += 1;
+    paper.becomes_ready(paper.worker());
+    let told = |actions: &[Action], name: &str| {
+        actions.iter().any(|action| matches!(action, Action::Alert(alert) if alert.id.to == name))
+    };
+    let told_at = loop {
+        assert!(paper.now.since(began) < Duration::from_secs(3600), "never");
+        paper.now = paper.now + Duration::from_secs(100);
+        let actions = paper.settle_now();
+        if told(&actions, "dev") {
+            break paper.now;
+        }
+        paper.is_succeeded(settings.clone());
+    };
+    assert!(told_at.since(began) <= Duration::from_secs(770), "{told_at:?}");
 }

@@ -29,6 +29,8 @@ pub struct Invariants {
     hung: BTreeSet<WorkerId>,
     /// Those that did not answer their last probe.
     failing: BTreeSet<WorkerId>,
+    /// Those that said that they end.
+    going: BTreeSet<WorkerId>,
     /// Those that were told to end.
     leaving: BTreeSet<WorkerId>,
     /// Those that get new connections.
@@ -71,6 +73,7 @@ impl Invariants {
             serving: BTreeSet::new(),
             hung: BTreeSet::new(),
             failing: BTreeSet::new(),
+            going: BTreeSet::new(),
             leaving: BTreeSet::new(),
             admitted: BTreeSet::new(),
             held: BTreeMap::new(),
@@ -180,6 +183,10 @@ impl Invariants {
         self.serving.remove(&worker);
     }
 
+    pub fn leaves(&mut self, worker: WorkerId) {
+        self.going.insert(worker);
+    }
+
     pub fn probed(&mut self, worker: WorkerId, answers: bool) {
         match answers {
             true => self.failing.remove(&worker),
@@ -200,7 +207,9 @@ impl Invariants {
 
     /// Time passes.
     pub fn pass(&mut self, span: Duration) {
-        let serving = self.serving.difference(&self.failing).map(|worker| worker.slot);
+        let well =
+            |worker: &&WorkerId| !self.failing.contains(worker) && !self.going.contains(worker);
+        let serving = self.serving.iter().filter(well).map(|worker| worker.slot);
         let serving: BTreeSet<Slot> = serving.collect();
         let wanted = (0..self.settings.workers).map(Slot);
         if !self.stopping && wanted.into_iter().any(|slot| !serving.contains(&slot)) {

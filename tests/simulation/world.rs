@@ -264,6 +264,7 @@ impl World {
         }
         // Some say that they end and do; some never come to it.
         if ready && self.random.chance(0.000_5) {
+            self.invariants.leaves(worker);
             self.tell(Event::Leaving { worker });
             if self.random.chance(0.7) {
                 let ms = self.random.below(5000);

@@ -151,6 +151,15 @@ pub fn status(args: StatusArgs) -> Result<(), Failure> {
             }
         }
     }
+    if args.target.is_any() {
+        for socket in place::sockets().left() {
+            eprintln!(
+                "stanch: nobody listens on {}: its supervisor was killed, and its workers may serve on; \
+                 `stanch run` takes them over",
+                socket.display()
+            );
+        }
+    }
     failure.map_or(Ok(()), Err)
 }
 

@@ -32,6 +32,11 @@ impl Target {
         sockets.pop().ok_or_else(|| none(places))
     }
 
+    /// Whether none in particular is meant.
+    pub fn is_any(&self) -> bool {
+        self.socket.is_none() && self.config.is_none()
+    }
+
     /// The sockets of all supervisors that may be meant: one at least.
     pub fn all(&self, places: &Places) -> Result<Vec<PathBuf>, Failure> {
         if let Some(path) = &self.socket {

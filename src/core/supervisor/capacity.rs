@@ -31,7 +31,7 @@ pub(super) struct Outages {
     /// Time below capacity until then is counted, or was none.
     pub counted: Moment,
     /// What was refused while every slot served, oldest first.
-    refused: VecDeque<(Moment, u64)>,
+    pub refused: VecDeque<(Moment, u64)>,
 }
 
 impl Supervisor {

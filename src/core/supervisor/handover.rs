@@ -80,6 +80,8 @@ impl Supervisor {
             aborted_rolls: self.aborted_rolls,
             to_retry: self.to_retry.clone(),
             counted: self.outages.counted,
+            refused: self.outages.refused.clone(),
+            escalations: self.alerting.escalations(),
             finishes: self.finishes,
         }
     }
@@ -140,6 +142,8 @@ impl Supervisor {
         self.aborted_rolls = handover.aborted_rolls;
         self.to_retry = handover.to_retry;
         self.outages.counted = handover.counted;
+        self.outages.refused = handover.refused;
+        self.alerting.go_on(handover.escalations);
         self.finishes = handover.finishes;
         let kept = handover.residents.len();
         for resident in handover.residents {

@@ -1,7 +1,7 @@
 //! Workers that do not answer, by their probes or by what they say of themselves (`watchdog`).
 
 use super::super::incidents::{Sighting, Topic};
-use super::super::worker::{Cause, Due, State};
+use super::super::worker::{Cause, Due, State, Worker};
 use super::super::{Action, Figures, IncidentId, Kind, Now, WorkerId};
 use super::{About, Supervisor, figures};
 use std::time::Duration;
@@ -44,6 +44,13 @@ impl Supervisor {
         self.hung(now, id, ("probes", &what), reason, figures);
     }
 
+    pub(super) fn on_unreachable(&mut self, now: Now, id: WorkerId) {
+        // Who is taken for hung has given its socket up to its replacement: that is no failed probe.
+        if !self.workers.get(&id).is_some_and(Worker::is_hung) {
+            self.on_probed(now, id, Err("it has no supervised address any more".to_owned()));
+        }
+    }
+
     /// Takes a worker for hung, so that it is replaced; `form` is by what it is seen, in a word and in words.
     pub(super) fn hung(
         &mut self,
@@ -57,7 +64,7 @@ impl Supervisor {
         let worker = self.workers.get(&id);
         let started_in = worker.and_then(|worker| worker.incident.as_ref());
         let futile = started_in.and_then(|id| self.book.topic_of(id)) == Some(Topic::Hang);
-        let failing_since = worker.and_then(|worker| worker.failing_since);
+        let failing_since = worker.and_then(Worker::failing_since);
         let words = &format!("worker {} {what}", id.slot);
         let topic = Topic::Hang;
         let sighting = Sighting { topic, form, worker: id, after: None, words };

@@ -252,6 +252,9 @@ impl Supervisor {
         };
         let topic = Topic::Crash;
         let incident = self.see(now, &Sighting { topic, form, worker: id, after: None, words });
+        if let Some(since) = self.workers.get(&id).and_then(Worker::failing_since) {
+            self.blame_since(now, &incident, since);
+        }
         let age_s = self.workers.get(&id).map(|worker| worker.age(now.mono).as_secs_f64());
         let figures = figures([("age_s", age_s.into()), ("peak_kib", peak_kib.into())]);
         let about = About::Worker(id, Some(cause));

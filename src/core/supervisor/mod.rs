@@ -191,6 +191,7 @@ impl Supervisor {
             }
             Event::Leaving { worker } => self.on_leaving(now, worker),
             Event::Probed { worker, outcome } => self.on_probed(now, worker, outcome),
+            Event::Unreachable { worker } => self.on_unreachable(now, worker),
             Event::Draining { worker, left } => self.on_draining(now, worker, left),
             Event::Exited { worker, status } => self.on_exited(now, worker, status),
             Event::Gone { worker, stragglers, connections_cut } => {

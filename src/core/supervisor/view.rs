@@ -90,6 +90,9 @@ pub struct LeakView {
     pub reason: String,
 }
 
+/// The state of a worker that said that it ends: it works off what it has.
+const DRAINING: &str = "draining";
+
 impl LeakView {
     fn nothing() -> Self {
         let reason = "no worker".to_owned();
@@ -158,7 +161,7 @@ impl Supervisor {
             slot: worker.id.slot,
             generation: worker.id.generation.0,
             pid: worker.pid,
-            state: worker.state.as_str(),
+            state: if worker.is_leaving() { DRAINING } else { worker.state.as_str() },
             release: worker.release.clone(),
             age_s: Some(worker.age(now.mono).as_secs_f64()),
             sample: worker.sample.map(|(_, sample)| sample).unwrap_or_default(),
@@ -180,9 +183,13 @@ impl Supervisor {
         self.allowed_at(worker).filter(|_| waits)
     }
 
+    fn is_served(&self, slot: Slot) -> bool {
+        self.in_slot(slot).any(|worker| worker.is_serving() && !worker.is_leaving())
+    }
+
     fn state_word(&self) -> &'static str {
         let wanted = self.slots.values().filter(|entry| entry.desired == Desired::Up);
-        let mut missing = wanted.filter(|entry| self.serving_in(entry.slot).is_none()).peekable();
+        let mut missing = wanted.filter(|entry| !self.is_served(entry.slot)).peekable();
         match self.phase {
             Phase::Stopping | Phase::Finished => "stopping",
             Phase::Paused => "paused",

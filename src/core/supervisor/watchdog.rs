@@ -64,7 +64,7 @@ impl Supervisor {
                 (Some(since), _) => {
                     let after_s = now.mono.since(since).as_secs_f64();
                     let reason = format!(
-                        "said that it ends (STOPPING=1), and is still there after {after_s} s"
+                        "said that it ends (STOPPING=1), and is still there after {after_s:.1} s"
                     );
                     (("stopping", "said that it ends and does not"), reason)
                 }

@@ -55,6 +55,11 @@ pub(super) fn limits(limits: &[Limit]) -> Result<(), Fault> {
             let fault = Stage::Limits.fault(errno, what());
             match (errno, getrlimit(resource)) {
                 (Errno::EINVAL, _) => fault.hint("the soft limit must not be above the hard one"),
+                (Errno::EPERM, Ok(_))
+                    if geteuid().is_root() && resource == Resource::RLIMIT_NOFILE =>
+                {
+                    fault.hint("fs.nr_open is the most that the kernel grants")
+                }
                 (Errno::EPERM, Ok((_, hard))) => {
                     let hard = shown((hard != libc::RLIM_INFINITY).then_some(hard));
                     fault.hint(format!(

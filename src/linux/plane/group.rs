@@ -27,6 +27,7 @@ use nix::errno::Errno;
 use nix::sys::socket::{Shutdown, shutdown};
 use serde::{Deserialize, Serialize};
 use std::os::fd::{AsRawFd, OwnedFd};
+use std::sync::Arc;
 
 /// Where a worker stands in the traffic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -58,26 +59,47 @@ pub(super) struct Member {
     pub holder: Option<WorkerId>,
     /// A live worker that had it until it was taken for hung, and has its socket still.
     pub lender: Option<WorkerId>,
-    /// Of what its socket turned away, what no user of this stanch's time was: probes, those of
-    /// [`order`](super::order) too, and what came before it.
+    /// Of what its socket turned away, what no user of this stanch's time was: probes that have ended, those
+    /// of [`order`](super::order) too, and what came before it.
     pub untold: u64,
+    /// Probes on their way to its queue.
+    pub probes: Vec<Arc<OwnedFd>>,
 }
 
 impl Member {
     pub fn new(socket: OwnedFd, inode: u64, holder: Option<WorkerId>) -> Self {
-        Self { socket, inode, holder, lender: None, untold: 0 }
+        Self { socket, inode, holder, lender: None, untold: 0, probes: Vec::new() }
     }
 
     /// Its queue; turned away are users of this stanch's time.
     pub fn queue(&self) -> Result<Queue, Errno> {
         let queue = socket::queue(&self.socket)?;
-        Ok(Queue { dropped: queue.dropped.saturating_sub(self.untold), ..queue })
+        Ok(Queue { dropped: queue.dropped.saturating_sub(self.untold()), ..queue })
+    }
+
+    /// What was turned away and was no user, probes on their way included.
+    pub fn untold(&self) -> u64 {
+        self.untold + self.probes.iter().map(turned_away).sum::<u64>()
+    }
+
+    /// A probe that was on its way here has ended; whether it was.
+    pub fn probe_ended(&mut self, probe: &Arc<OwnedFd>) -> bool {
+        let at = self.probes.iter().position(|other| Arc::ptr_eq(other, probe));
+        if let Some(at) = at {
+            self.untold += turned_away(&self.probes.swap_remove(at));
+        }
+        at.is_some()
     }
 
     /// Who would accept what comes to it.
     pub fn worker(&self) -> Option<WorkerId> {
         self.holder.or(self.lender)
     }
+}
+
+/// Of a probe's packets; none of one of which nothing can be told.
+fn turned_away(probe: &Arc<OwnedFd>) -> u64 {
+    socket::syns_dropped(probe).unwrap_or_default()
 }
 
 /// The members stand in the order in which they began to listen, which is the kernel's order: an

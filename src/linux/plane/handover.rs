@@ -46,7 +46,7 @@ impl Plane {
             let members = members.map(|member| Ok((luggage.put(&member.socket)?, member.worker())));
             let members = members.collect::<io::Result<_>>()?;
             let Key { address, v6only } = group.key;
-            let untold = group.members.iter().map(|member| member.untold).collect();
+            let untold = group.members.iter().map(Member::untold).collect();
             groups.push(HeldGroup { address, v6only, members, untold });
         }
         let paths =

@@ -107,12 +107,16 @@ pub(super) fn queue(listener: impl AsFd) -> Result<Queue, Errno> {
     })
 }
 
-/// How often the first packet of a connection that is being made was sent again: `tcpi_total_retrans`.
-pub(super) fn retransmits(client: impl AsFd) -> Result<u64, Errno> {
+/// How many first packets of a connection within this host found no place: each that was sent again
+/// (`tcpi_total_retrans`), and the last one while there is no answer (`TCP_SYN_SENT`), which comes at once
+/// if it comes at all.
+pub(super) fn syns_dropped(client: impl AsFd) -> Result<u64, Errno> {
     const TOTAL_RETRANS: usize = 100 / 4;
+    const SYN_SENT: u8 = 2;
     let mut info = [0; TOTAL_RETRANS + 1];
     get(&client, libc::IPPROTO_TCP, libc::TCP_INFO, &mut info)?;
-    Ok(info[TOTAL_RETRANS].cast_unsigned().into())
+    let [state, ..] = info[0].to_ne_bytes();
+    Ok(u64::from(info[TOTAL_RETRANS].cast_unsigned()) + u64::from(state == SYN_SENT))
 }
 
 /// Sets or clears `O_NONBLOCK`, which belongs to the open file: every process that shares it sees it.

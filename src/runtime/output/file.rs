@@ -137,11 +137,19 @@ impl LogFile {
             Some(open) => open,
             none => none.insert(Open::at(&self.path, self.rotate.size.0)?),
         };
-        if self.lost > 0 {
-            open.write((self.missing)(self.lost).as_bytes())?;
-            self.lost = 0;
+        // Both or none: what broke off is cut back.
+        let told = if self.lost > 0 { (self.missing)(self.lost) } else { String::new() };
+        open.write(&[told.as_bytes(), line].concat())?;
+        self.lost = 0;
+        Ok(())
+    }
+
+    /// No line may follow: tells now how many are missing. Gives the number if even that cannot be written.
+    pub fn settle(&mut self) -> u64 {
+        if self.lost > 0 && self.try_append(b"").is_err() {
+            return std::mem::take(&mut self.lost);
         }
-        open.write(line)
+        0
     }
 
     /// Renames the file; the next line begins another. One that cannot be renamed goes on, and is tried
@@ -388,6 +396,20 @@ mod tests {
         log.retry = Some(Instant::now());
         log.append(b"four\n");
         assert_eq!(text(&path), "torn\nstanch: 3 lines are missing here\nfour\n");
+    }
+
+    #[test]
+    fn the_last_word_is_how_many_are_missing() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("shop.log");
+        fs::create_dir(&path).unwrap();
+        let mut log = LogFile::new(path.clone(), rotate(1 << 20, 2), missing);
+        log.append(b"one\n");
+        assert_eq!((log.settle(), log.settle()), (1, 0), "nobody else will tell of them");
+        log.append(b"two\n");
+        fs::remove_dir(&path).unwrap();
+        assert_eq!(log.settle(), 0);
+        assert_eq!(text(&path), "stanch: 1 lines are missing here\n", "without a pause");
     }
 
     #[test]

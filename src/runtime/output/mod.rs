@@ -268,6 +268,7 @@ impl Relay {
         // Two for each worker, for as long as it lives: an eighth of what a pipe holds.
         let mut pipe = BufReader::with_capacity(8 * 1024, pipe);
         let mut text = std::mem::take(&mut self.text);
+        let mut cut = false;
         loop {
             let quiet = self.dropped == 0;
             let silence = async { if quiet { pending().await } else { sleep(SILENCE).await } };
@@ -294,10 +295,15 @@ impl Relay {
             pipe.consume(taken);
             let whole = text.last() == Some(&b'\n') || text.len() >= LINE_MAX;
             if whole || (ended && !text.is_empty()) {
-                if text.last() == Some(&b'\n') {
+                let complete = text.last() == Some(&b'\n');
+                if complete {
                     text.pop();
                 }
-                self.pass_on(std::mem::take(&mut text)).await;
+                // Of a line that was cut at its end nothing but that is left.
+                let is_rest = std::mem::replace(&mut cut, !complete);
+                if !(is_rest && text.is_empty()) {
+                    self.pass_on(std::mem::take(&mut text)).await;
+                }
             }
             self.waiting = self.waiting.saturating_sub(taken);
             if ended {

@@ -182,10 +182,27 @@ impl Writer {
             }
             Item::Orders => Ok(()),
             Item::Flush(done) => {
+                let told = self.tell_lost();
                 let _ = done.try_send(());
-                Ok(())
+                told
             }
         }
+    }
+
+    /// The last that is heard of lines that came to no file.
+    fn tell_lost(&mut self) -> io::Result<()> {
+        let Sink::File(file) = &mut self.sink else { return Ok(()) };
+        let lost = file.settle();
+        if lost == 0 {
+            return Ok(());
+        }
+        let path = file.path().display();
+        let note = format!("stanch: {lost} lines of the workers' output never came to {path}");
+        let line = match self.rules.format() {
+            LogFormat::Human => note + "\n",
+            LogFormat::Json => as_json(&note),
+        };
+        Stream::Stderr.write(line.as_bytes())
     }
 
     fn heed_orders(&mut self) {
@@ -258,7 +275,10 @@ fn missing_for_people(lines: u64) -> String {
 }
 
 fn missing_as_json(lines: u64) -> String {
+    as_json(&format!("stanch: {lines} lines are missing here"))
+}
+
+fn as_json(line: &str) -> String {
     let at = format!("{:.3}", Timestamp::now());
-    let line = format!("stanch: {lines} lines are missing here");
     format!("{}\n", serde_json::json!({ "at": at, "line": line }))
 }
