@@ -128,6 +128,10 @@ fn a_program_is_looked_for_as_a_worker_would() {
         ("command = [\"bin/none\"]\ndirectory = \"/\"", "/bin/none does not exist here"),
         ("command = [\"bin/sh\"]\ndirectory = \"/\"", ""),
         ("command = [\"x\"]\nenvironment_file = \"none\"", "none here"),
+        (
+            "command = [\"x\"]\nenvironment_file = \"app.toml\"",
+            "line 1: not NAME=VALUE; no worker starts with it",
+        ),
     ] {
         let (_folder, path) = file(format!("[app]\n{config}\n"));
         let (code, _, stderr) = said(&check(&[&path]));

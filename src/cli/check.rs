@@ -297,6 +297,9 @@ fn warnings(config: &Config) -> Vec<String> {
                 let what = format!("app.environment_file: {here}: line {line}: not NAME=VALUE");
                 warnings.push(format!("{what}; no worker starts with it"));
             }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                warnings.push(format!("app.environment_file: no file {here} here"));
+            }
             Err(error) => warnings.push(format!("app.environment_file: {here}: {error}")),
         }
     }
