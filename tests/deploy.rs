@@ -3,6 +3,7 @@
 mod common;
 
 use common::*;
+use nix::sys::signal::Signal;
 use serde_json::Value;
 use std::net::SocketAddr;
 use std::os::unix::fs::symlink;
@@ -14,7 +15,7 @@ const http = require("http"), path = require("path");
 const label = path.basename(process.cwd());
 const server = http.createServer((request, response) => response.end(label));
 HABIT
-server.listen(+process.env.WHERE, "127.0.0.1");
+server.listen(process.env.LISTEN_FDS ? { fd: 3 } : +process.env.WHERE, "127.0.0.1");
 process.on("SIGTERM", () => server.close(() => process.exit(0)));
 "#;
 const GOOD: &str = "";
@@ -33,9 +34,13 @@ struct Shop {
 impl Shop {
     /// Release 1 serves, and there is load.
     fn open(more: &str) -> Self {
+        Self::open_in("takeover", more)
+    }
+
+    fn open_in(mode: &str, more: &str) -> Self {
         let (place, address) = (Place::new(), free_address());
         release(&place, "1", GOOD);
-        let mut stanch = Stanch::start_in(place, &config(address, more), Output::Log);
+        let mut stanch = Stanch::start_in(place, &config(address, mode, more), Output::Log);
         stanch.wait_ready(2);
         let load = Load::start(address, Style::Connect, 3);
         load.wait_for(50);
@@ -81,12 +86,12 @@ impl Shop {
     }
 }
 
-fn config(address: SocketAddr, more: &str) -> String {
+fn config(address: SocketAddr, mode: &str, more: &str) -> String {
     format!(
         "[app]\nname = \"shop\"\nworkers = 2\ndirectory = \"current\"\n\
          command = [\"node\", \"server.js\"]\nenvironment = {{ WHERE = \"{}\" }}\n\
-         [listen]\naddress = [\"{address}\"]\n\
-         [ready]\ntimeout = \"20s\"\n\
+         [listen]\naddress = [\"{address}\"]\nmode = \"{mode}\"\n\
+         [ready]\ntimeout = \"20s\"\n[health]\ninterval = \"1s\"\ntimeout = \"2s\"\n\
          [rolling]\ndrain_timeout = \"10s\"\ncooldown = \"0s\"\nslow_start = \"0s\"\n\
          [release]\nfile = \"current/REVISION\"\n{more}\n",
         address.port()
@@ -186,18 +191,58 @@ fn a_release_that_leaks_gives_way_to_the_one_before() {
     shop.close();
 }
 
-/// What died in the middle of it goes on with what the configuration says.
+/// What died in the middle of it goes on with what the configuration says, whether workers can bind without
+/// the supervisor or not.
 #[test]
 fn a_deploy_whose_supervisor_is_killed_is_finished_by_the_next() {
+    for mode in ["takeover", "inherit"] {
+        let mut shop = Shop::open_in(mode, "");
+        release(shop.stanch.place(), "2", GOOD);
+        let answer = shop.stanch.command(&["deploy", "--no-wait"]);
+        assert_eq!(answer.code, Some(0), "{answer:?}");
+        let _ = shop.event("deploy_started");
+        kill(shop.stanch.pid(), Signal::SIGKILL);
+        shop.stanch.wait_end();
+        shop.stanch.restart();
+        assert_eq!(shop.event("deploy_finished")["cause"], "interrupted");
+        shop.serves("2");
+        shop.close();
+    }
+}
+
+#[test]
+fn where_a_link_leads_meanwhile_is_nobodys_business() {
     let mut shop = Shop::open("");
     release(shop.stanch.place(), "2", GOOD);
+    let pid = shop.stanch.workers()[0]["pid"].as_i64().expect("it runs");
+    kill(pid as i32, Signal::SIGKILL);
+    shop.stanch.wait_until("it is started again", |stanch| stanch.ready_after(0, 1));
+    shop.serves("1");
+    let answer = shop.stanch.command(&["deploy"]);
+    assert_eq!(answer.code, Some(0), "{answer:?}");
+    shop.serves("2");
+    drop(shop.load.stop());
+    shop.stanch.stop_clean();
+}
+
+/// Tidied away by who keeps only the last releases.
+#[test]
+fn what_serves_stays_where_there_is_nothing_to_go_back_to() {
+    let mut shop = Shop::open("");
+    let folder = shop.stanch.place().file("releases").join("1");
+    release(shop.stanch.place(), "2", CRASHES);
     let answer = shop.stanch.command(&["deploy", "--no-wait"]);
     assert_eq!(answer.code, Some(0), "{answer:?}");
-    let _ = shop.event("deploy_started");
-    kill(shop.stanch.pid(), nix::sys::signal::Signal::SIGKILL);
-    shop.stanch.wait_end();
-    shop.stanch.restart();
-    assert_eq!(shop.event("deploy_finished")["cause"], "interrupted");
-    shop.serves("2");
-    shop.close();
+    shop.stanch.wait_until("all are replaced", |stanch| stanch.event(&["roll_finished"], |_| true));
+    std::fs::remove_dir_all(folder).unwrap();
+    let ended = shop.event("deploy_finished");
+    assert_eq!(ended["cause"], "failed", "{ended}");
+    let reason = ended["reason"].as_str().unwrap();
+    assert!(reason.contains("could not be started: directory"), "{reason}");
+    // Whoever crashes next is started in a folder that is there.
+    let forward = |event: &Value| event["cause"] == "no_way_back";
+    let told = shop.stanch.event(&["release_rolled_back"], forward).expect("told");
+    assert_eq!(shop.stanch.status()["release"], "2", "{told}");
+    drop(shop.load.stop());
+    shop.stanch.stop_clean();
 }

@@ -30,23 +30,33 @@ pub fn store_path(config: &Config) -> PathBuf {
 /// So much of a file is read for a label, in bytes.
 const LABEL_MAX: u64 = 4096;
 
-/// Finds out which release a configuration is of, and where its files are.
-pub fn find_release(config: &mut Config) -> Result<(), Failure> {
+/// A configuration with its release: the label that a file has, and what is started is where links lead now.
+///
+/// # Errors
+/// The file of the label is none, or what is in it.
+pub fn with_release(mut config: Config) -> Result<Config, Failure> {
     if let Some(path) = &config.release.file {
         let wrong = |why: &dyn Display| {
             let path = path.display();
             Failure::Usage(format!("release.file: the label of the release in {path}: {why}"))
         };
-        let mut text = String::new();
+        // A pipe would be waited for.
+        let about = std::fs::metadata(path).map_err(|error| wrong(&error))?;
+        if !about.is_file() {
+            return Err(wrong(&"is not a file"));
+        }
+        let mut text = Vec::new();
         File::open(path)
-            .and_then(|file| file.take(LABEL_MAX).read_to_string(&mut text))
+            .and_then(|file| file.take(LABEL_MAX).read_to_end(&mut text))
             .map_err(|error| wrong(&error))?;
         config.settings.release = Some(config::label(&text).map_err(|error| wrong(&error))?);
     }
-    let directory = config.app.directory.as_deref();
-    let real = directory.and_then(|path| path.canonicalize().ok());
-    config.app.leads_to = real.filter(|real| Some(real.as_path()) != directory);
-    Ok(())
+    let directory = config.app.directory.clone();
+    let link = directory.iter().flat_map(|path| path.ancestors()).find(|path| path.is_symlink());
+    Ok(match link.and_then(|link| Some((link, link.canonicalize().ok()?))) {
+        Some((link, real)) => config.pinned(link, &real),
+        None => config,
+    })
 }
 
 /// Where control sockets stand on this host, for this user.

@@ -260,8 +260,7 @@ impl Source {
         let mut config = config::build(text.as_deref(), source, &self.flags)
             .map_err(|errors| Failure::Usage(errors.report()))?;
         config.store.path = Some(place::store_path(&config));
-        place::find_release(&mut config)?;
-        Ok(config)
+        place::with_release(config)
     }
 
     fn read_again(self) -> Option<ReadConfig> {

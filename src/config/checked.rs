@@ -78,9 +78,6 @@ pub struct App {
     pub command: Vec<String>,
     /// Where workers run; stanch's own current directory when absent.
     pub directory: Option<PathBuf>,
-    /// Where that led when it was read, if it is reached through symbolic links. Not of the text: whoever
-    /// reads the file sees to it.
-    pub leads_to: Option<PathBuf>,
     /// Added to the inherited environment.
     pub environment: Environment,
     /// A file of `NAME=VALUE` lines, read at each start of a worker, below `environment`.
@@ -101,7 +98,6 @@ impl Default for App {
             name: String::new(),
             command: Vec::new(),
             directory: None,
-            leads_to: None,
             environment: Environment::default(),
             environment_file: None,
             user: None,

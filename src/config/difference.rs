@@ -123,7 +123,6 @@ impl Found {
             name,
             command,
             directory,
-            leads_to,
             environment,
             environment_file,
             user,
@@ -135,10 +134,6 @@ impl Found {
         self.key("app.command", InNewWorkers, command, &new.command, |words| program(words));
         let path = |path: &Option<_>| file(Option::as_deref(path));
         self.key("app.directory", InNewWorkers, directory, &new.directory, path);
-        if directory == &new.directory {
-            let there = "app.directory leads to";
-            self.key(there, InNewWorkers, leads_to, &new.leads_to, path);
-        }
         self.environment(environment, &new.environment);
         let other = &new.environment_file;
         self.key("app.environment_file", InNewWorkers, environment_file, other, path);

@@ -121,7 +121,6 @@ impl Judge<'_> {
             name,
             command,
             directory: self.path(&raw.directory),
-            leads_to: None,
             environment: self.environment(raw.environment, mode),
             environment_file: self.path(&raw.environment_file),
             user: self.label(&raw.user),

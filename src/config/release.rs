@@ -5,6 +5,7 @@ use super::difference::difference;
 use crate::core::reload::Holds;
 use crate::core::{HealthSettings, Settings};
 use std::path::Path;
+use std::time::Duration;
 
 impl Config {
     /// This configuration with the release of another one: all keys that hold in new workers.
@@ -39,41 +40,62 @@ impl Config {
         unlabelled.is_same_release(other)
     }
 
-    /// The same with its release pinned to the files of when it was read: `app.directory` is where it led
-    /// then, and so is what of the command and the environment begins with it. Links of deploys
-    /// (`current` → `releases/42`) may lead elsewhere by now.
-    pub fn pinned(mut self) -> Self {
-        let (Some(link), Some(real)) = (&self.app.directory, &self.app.leads_to) else {
-            return self;
-        };
+    /// How long it takes until a worker that hangs is found out by its probes or its silence; ten seconds at
+    /// least, as long as Nomad's `min_healthy_time`.
+    pub fn proof(&self) -> Duration {
+        const LEAST: Duration = Duration::from_secs(10);
+        let HealthSettings { failures, watchdog } = self.settings.health;
+        let probes = (self.health.interval + self.health.timeout) * failures;
+        LEAST.max(probes).max(watchdog.unwrap_or_default())
+    }
+
+    /// The same with what begins with `link` beginning with `real`, where that leads to: the directory, and
+    /// paths of the command and the environment (`/srv/shop/current/bin/shop`, `--root=/srv/shop/current`,
+    /// entries of a search path). So workers are started from the same files until a configuration is read
+    /// again, wherever the links of deploys (`current` → `releases/42`) lead meanwhile.
+    pub fn pinned(mut self, link: &Path, real: &Path) -> Self {
         let moved = |path: &Path| Some(real.join(path.strip_prefix(link).ok()?));
-        let text = |word: &str| Some(moved(Path::new(word))?.to_str()?.to_owned());
-        let words = self.app.command.iter_mut().chain(self.app.environment.0.values_mut());
-        words.for_each(|word| {
-            if let Some(there) = text(word) {
-                *word = there;
+        let part = |part: &str| {
+            let path = moved(Path::new(part)).and_then(|path| path.to_str().map(str::to_owned));
+            path.unwrap_or_else(|| part.to_owned())
+        };
+        let word = |word: &mut String| {
+            let parts = word.split_inclusive(['=', ':']).map(|text| {
+                let end = text.find(['=', ':']).unwrap_or(text.len());
+                part(&text[..end]) + &text[end..]
+            });
+            *word = parts.collect();
+        };
+        self.app.command.iter_mut().chain(self.app.environment.0.values_mut()).for_each(word);
+        for path in [&mut self.app.directory, &mut self.app.environment_file].into_iter().flatten()
+        {
+            if let Some(there) = moved(path) {
+                *path = there;
             }
-        });
-        if let Some(there) = self.app.environment_file.as_deref().and_then(moved) {
-            self.app.environment_file = Some(there);
         }
-        self.app.directory = self.app.leads_to.take();
         self
     }
 }
 
+/// It stands in each event.
+const LABEL_MAX: usize = 200;
+
 /// The label of a release, as a file has it: its first line.
-pub fn label(text: &str) -> Result<String, &'static str> {
-    let line = text.lines().next().unwrap_or_default().trim();
+///
+/// # Errors
+/// What is wrong with it.
+pub fn label(text: &[u8]) -> Result<String, &'static str> {
+    let line = text.split(|byte| *byte == b'\n').next().unwrap_or_default();
+    let line = std::str::from_utf8(line).map_err(|_| "is not UTF-8 text")?.trim();
     check_label(line).map(|()| line.to_owned())
 }
 
 /// Whether this can be the label of a release.
 pub(super) fn check_label(label: &str) -> Result<(), &'static str> {
-    match label.trim().is_empty() || label.chars().any(char::is_control) {
-        true => Err("is empty or has control characters"),
-        false => Ok(()),
+    if label.trim().is_empty() || label.chars().any(char::is_control) {
+        return Err("is empty or has control characters");
     }
+    if label.len() > LABEL_MAX { Err("is longer than 200 bytes") } else { Ok(()) }
 }
 
 #[cfg(test)]
@@ -84,23 +106,50 @@ mod tests {
     #[test]
     fn a_pinned_release_is_where_its_link_led() {
         let mut config = Config::default();
-        config.app.directory = Some(PathBuf::from("/srv/shop/current"));
-        config.app.leads_to = Some(PathBuf::from("/srv/shop/releases/41"));
-        let words =
-            ["/srv/shop/current/bin/shop", "--root=/srv/shop/current", "/srv/shop/currently"];
+        config.app.directory = Some(PathBuf::from("/srv/shop/current/app"));
+        let words = [
+            "/srv/shop/current/bin/shop",
+            "--root=/srv/shop/current",
+            "/srv/shop/currently",
+            "a:b=c",
+            "/usr/bin:/srv/shop/current/bin:",
+        ];
         config.app.command = words.map(String::from).to_vec();
         config.app.environment.0.insert("LIB".into(), "/srv/shop/current/lib".into());
         config.app.environment_file = Some(PathBuf::from("/srv/shop/current/.env"));
-        let App { command, directory, environment, environment_file, .. } = config.pinned().app;
-        assert_eq!(command, ["/srv/shop/releases/41/bin/shop", words[1], words[2]]);
-        assert_eq!(directory, Some(PathBuf::from("/srv/shop/releases/41")));
+        let (link, real) = (Path::new("/srv/shop/current"), Path::new("/srv/shop/releases/41"));
+        let App { command, directory, environment, environment_file, .. } =
+            config.pinned(link, real).app;
+        assert_eq!(
+            command,
+            [
+                "/srv/shop/releases/41/bin/shop",
+                "--root=/srv/shop/releases/41",
+                words[2],
+                words[3],
+                "/usr/bin:/srv/shop/releases/41/bin:",
+            ]
+        );
+        assert_eq!(directory, Some(PathBuf::from("/srv/shop/releases/41/app")));
         assert_eq!(environment.0["LIB"], "/srv/shop/releases/41/lib");
         assert_eq!(environment_file, Some(PathBuf::from("/srv/shop/releases/41/.env")));
     }
 
     #[test]
+    fn a_release_is_proved_when_a_hang_would_have_been_found_out() {
+        let mut config = Config::default();
+        assert_eq!(config.proof(), Duration::from_secs(45));
+        config.health.interval = Duration::from_secs(1);
+        config.health.timeout = Duration::from_secs(1);
+        assert_eq!(config.proof(), Duration::from_secs(10));
+        config.settings.health.watchdog = Some(Duration::from_secs(60));
+        assert_eq!(config.proof(), Duration::from_secs(60));
+    }
+
+    #[test]
     fn a_label_is_the_first_line_of_its_file() {
-        assert_eq!(label("2026-11-22.1 \nby ci\n").as_deref(), Ok("2026-11-22.1"));
-        assert!(label("\n42").is_err() && label("").is_err() && label("a\u{7}").is_err());
+        assert_eq!(label(b"2026-11-22.1 \nby \xff\n").as_deref(), Ok("2026-11-22.1"));
+        let wrong: [&[u8]; 5] = [b"\n42", b"", b"a\x07", b"\xff", &[b'a'; 201]];
+        assert!(wrong.iter().all(|text| label(text).is_err()));
     }
 }

@@ -93,9 +93,14 @@ pub enum Action {
     CloseListeners,
     /// Put the configuration that the last [`Command::Reload`](super::Command::Reload) came with into
     /// force. Answered by `LimitHeld`, where the hard limit is another.
-    Reconfigure,
+    Reconfigure {
+        /// Whether the one before is what [`Action::RollBack`] goes back to from now on.
+        remember: bool,
+    },
     /// Have workers started from now on as those of the release before the present one were.
     RollBack,
+    /// And again as those of the one that was gone back from.
+    RollForward,
     /// All is at rest: another program may take this one's place. Until it does the core goes on, and
     /// is asked again before the step.
     HandOver {

@@ -16,6 +16,8 @@ pub struct Deploy {
     pub begun: Moment,
     /// Whether workers of before could be started again.
     pub has_way_back: bool,
+    /// So long all workers must have done without a failure at its end.
+    pub proof: Duration,
     /// How far it is.
     pub stage: Stage,
 }
@@ -46,7 +48,7 @@ pub enum Ending {
     RolledBack,
     /// Neither in all slots.
     Failed,
-    /// The supervisor died.
+    /// The supervisor was told to end, or died.
     Interrupted,
 }
 
@@ -62,14 +64,16 @@ impl Ending {
     }
 }
 
-/// A release that can be gone back to: what of the settings belongs to it. The rest of it (the command,
-/// the environment) is with who starts workers.
-#[derive(Debug)]
-pub struct Before {
+/// A release that is not in force: what of the settings belongs to it. The rest of it (the command, the
+/// environment) is with who starts workers.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Aside {
     /// Its label.
     pub release: Option<String>,
     /// `health.watchdog`
     pub watchdog: Option<Duration>,
+    /// The last edition of its workers.
+    pub last: u64,
 }
 
 /// A release by its label, for people.

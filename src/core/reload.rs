@@ -2,6 +2,7 @@
 
 use super::{Refusal, Settings};
 use std::fmt::Write;
+use std::time::Duration;
 
 /// What a reload asks for.
 #[derive(Clone, Debug, PartialEq)]
@@ -36,6 +37,8 @@ pub struct Reconfiguration {
     /// Whether workers as before could be started again: from other files than those of now, or in another
     /// way.
     pub way_back: bool,
+    /// How long it takes until a worker that hangs is found out, ten seconds at least.
+    pub proof: Duration,
 }
 
 /// When a change is in force.

@@ -1,5 +1,6 @@
 //! A roll: replacing workers one by one. At most one is under way.
 
+use super::deploy::Aside;
 use super::worker::Due;
 use super::{IncidentId, Moment, Slot, Ticket, WorkerId};
 use std::collections::VecDeque;
@@ -28,8 +29,10 @@ pub enum Errand {
     Due(WorkerId, Due),
     /// An operator's, who waits for the end.
     Operator(Ticket),
-    /// A release's, which takes the place of another: in a deploy, or as the way back in an incident.
-    Release(Option<IncidentId>),
+    /// A release's, which takes the place of another.
+    Release,
+    /// That of the release before, which is gone back to in an incident from another one.
+    WayBack(Option<IncidentId>, Aside),
 }
 
 impl Errand {
@@ -37,14 +40,14 @@ impl Errand {
     pub fn incident(&self) -> Option<&IncidentId> {
         match self {
             Errand::Due(_, due) => due.incident.as_ref(),
-            Errand::Release(incident) => incident.as_ref(),
-            Errand::Operator(_) => None,
+            Errand::WayBack(incident, _) => incident.as_ref(),
+            Errand::Operator(_) | Errand::Release => None,
         }
     }
 
     /// Whether it is for a release.
     pub fn is_release(&self) -> bool {
-        matches!(self, Errand::Release(_))
+        matches!(self, Errand::Release | Errand::WayBack(..))
     }
 }
 

@@ -183,6 +183,8 @@ pub struct Worker {
     pub lived_before: Duration,
     /// It was adopted, and its filter asks a supervisor that is dead.
     pub deaf: bool,
+    /// It was adopted, and is not of the release that the configuration names.
+    pub stale: bool,
     /// It was adopted, and what it says of itself goes to a socket that ended with its supervisor.
     pub unheard: bool,
     /// It listens where its replacement must, and not for us: none can start before it is gone.
@@ -201,6 +203,8 @@ pub struct Worker {
     pub failed_probes: u32,
     /// When the first of them failed.
     pub failing_since: Option<Moment>,
+    /// Until then another worker of its slot served.
+    pub covered_until: Moment,
     /// How long it may keep silent; it was told when it was started.
     pub watchdog: Option<Duration>,
     /// When it last said that it lives.
@@ -270,10 +274,11 @@ impl Worker {
         self.due.as_ref().is_some_and(|due| due.cause == Cause::Hang)
     }
 
-    /// Since when it does not serve as it should, as far as is known: by its probes, or because it said that
-    /// it ends.
+    /// Since when its slot is not served for its sake, as far as is known: it does not answer its probes, or
+    /// said that it ends, and there is no other.
     pub fn failing_since(&self) -> Option<Moment> {
-        [self.failing_since, self.leaving_since].into_iter().flatten().min()
+        let since = [self.failing_since, self.leaving_since].into_iter().flatten().min();
+        since.map(|since| since.max(self.covered_until))
     }
 
     /// Whether it gets no new connections because it said that it ends.

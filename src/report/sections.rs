@@ -272,6 +272,10 @@ fn resolution(dossier: &Dossier, replaced: &[Replacement]) -> Vec<Block> {
     if let Some(unsustainable) = own(dossier, Kind::LeakUnsustainable).last() {
         told.push(format!("Holding it will not do for long: {}.", unsustainable.reason));
     }
+    if let Some(back) = own(dossier, Kind::ReleaseRolledBack).last() {
+        let at = both(back.at, &dossier.zone);
+        told.push(format!("At {at} stanch went {}.", back.reason));
+    }
     let starts: Vec<f64> = replaced.iter().filter_map(|one| one.start_s).collect();
     if !starts.is_empty() {
         let mean = starts.iter().sum::<f64>() / starts.len() as f64;

@@ -157,8 +157,9 @@ impl Executor {
                         tracing::error!(error = chain(&error), "close failed");
                     }
                 }
-                Action::Reconfigure => events.extend(self.reconfigure()),
+                Action::Reconfigure { remember } => events.extend(self.reconfigure(remember)),
                 Action::RollBack => self.roll_back(),
+                Action::RollForward => self.roll_forward(),
                 Action::HandOver { ticket } => {
                     self.leaving = self.candidates.remove(&ticket);
                     // The successor answers.

@@ -42,7 +42,7 @@ pub(super) struct Candidate {
 /// Releases that are not in force.
 #[derive(Debug, Default)]
 pub(super) struct Releases {
-    /// The one before, with its files where they were.
+    /// The one before.
     before: Option<Config>,
     /// One that was gone back from: it is not taken again but by a deploy.
     rolled_back: Option<Config>,
@@ -86,13 +86,13 @@ impl Engine {
                 config = config.with_release_of(old);
                 difference.put_off(When::InNewWorkers, When::WithDeploy);
             }
-            let way_back = !config.starts_alike(old);
+            let (way_back, proof) = (!config.starts_alike(old), config.proof());
             let destination = Destination::of(&config, store).map_err(Refusal::Wrong)?;
             let (was, is) = (old.settings.workers, config.settings.workers);
             let workers = (was != is).then_some(is);
             let settings = config.settings.clone();
             self.executor.candidate = Some(Candidate { config, destination, rolled_back });
-            Ok(Box::new(Reconfiguration { settings, workers, difference, way_back }))
+            Ok(Box::new(Reconfiguration { settings, workers, difference, way_back, proof }))
         });
         self.command(by, Command::Reload(Reload { found, then }), reply).await;
         self.executor.candidate = None;
@@ -102,13 +102,13 @@ impl Engine {
 
 impl Executor {
     /// Puts the candidate into force.
-    pub fn reconfigure(&mut self) -> Vec<Event> {
+    pub fn reconfigure(&mut self, remember: bool) -> Vec<Event> {
         let Some(Candidate { config, destination, rolled_back }) = self.candidate.take() else {
             return Vec::new();
         };
         let (old, new) = self.put_into_force(config);
-        if !old.is_same_release(&new) {
-            self.releases.before = Some(Config::clone(&old).pinned());
+        if remember {
+            self.releases.before = Some(Config::clone(&old));
         }
         self.releases.rolled_back.take_if(|_| !rolled_back);
         self.sampler.set_pace(Pace::of(&new));
@@ -132,6 +132,13 @@ impl Executor {
         let config = Config::clone(&self.surroundings.config).with_release_of(&before);
         let (given_up, _) = self.put_into_force(config);
         self.releases.rolled_back = Some(Config::clone(&given_up));
+    }
+
+    /// And again as in the one that was gone back from.
+    pub fn roll_forward(&mut self) {
+        let Some(given_up) = self.releases.rolled_back.take() else { return };
+        let config = Config::clone(&self.surroundings.config).with_release_of(&given_up);
+        self.put_into_force(config);
     }
 
     /// Gives the configuration of before, and the one of now.

@@ -133,8 +133,8 @@ async fn unchanged(config: Arc<Config>, read: Option<ReadConfig>) -> Result<(), 
     match changes[..] {
         [] => Ok(()),
         _ => Err(format!(
-            "the config file says something else than what is in force; `stanch reload` first, or \
-             restart stanch where that says so: {}",
+            "the config file says something else than what is in force; `stanch reload` first (`stanch \
+             deploy`, if it names a release that was rolled back), or restart stanch where that says so: {}",
             changes.join("; ")
         )),
     }

@@ -231,7 +231,8 @@ impl Paper {
     /// Another configuration is in force.
     pub fn is_reloaded(&mut self, settings: Settings) -> Vec<Action> {
         let difference = Difference::default();
-        let found = Reconfiguration { settings, workers: None, difference, way_back: false };
+        let (way_back, proof) = (false, Duration::ZERO);
+        let found = Reconfiguration { settings, workers: None, difference, way_back, proof };
         let reload = Reload { found: Ok(Box::new(found)), then: Then::Keep };
         let command = Command::Reload(reload);
         self.tell(Event::Command { ticket: Ticket(0), by: "me".into(), command })

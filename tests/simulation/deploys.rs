@@ -32,7 +32,8 @@ fn deploy(calm: &mut Calm, settings: Settings) {
 fn deploy_as(calm: &mut Calm, settings: Settings, way_back: bool) {
     let text = "app.directory".to_owned();
     let difference = Difference(vec![Change { holds: Holds::InNewWorkers, text }]);
-    let found = Reconfiguration { settings, workers: None, difference, way_back };
+    let proof = Duration::from_secs(10);
+    let found = Reconfiguration { settings, workers: None, difference, way_back, proof };
     let command = Command::Reload(Reload { found: Ok(Box::new(found)), then: Then::Deploy });
     calm.tell(Event::Command { ticket: Ticket(1), by: "me".to_owned(), command });
 }

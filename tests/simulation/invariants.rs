@@ -315,8 +315,9 @@ impl Invariants {
             Action::Alert(alert) => self.alerts.alert(alert),
             Action::Adopt { .. }
             | Action::CloseListeners
-            | Action::Reconfigure
+            | Action::Reconfigure { .. }
             | Action::RollBack
+            | Action::RollForward
             | Action::Finish => {}
         }
     }
@@ -378,6 +379,8 @@ impl Invariants {
         self.releases.check_record(seed, record, &self.serving);
         match record.kind {
             Kind::DrainStarted => {
+                // One that still starts does not come to serve any more.
+                self.leaving.extend(record.worker());
                 // A hung one may wait for evidence before it is told to stop.
                 self.hung.retain(|worker| {
                     Some(worker.slot) != record.slot || Some(worker.generation) != record.generation

@@ -71,7 +71,8 @@ fn reload(random: &mut random::Random, alerts: &[AlertRule]) -> Reload {
         let text = "app.release".to_owned();
         let difference = Difference(vec![Change { holds: Holds::InNewWorkers, text }]);
         let way_back = random.chance(0.8);
-        Ok(Box::new(Reconfiguration { settings, workers, difference, way_back }))
+        let proof = Duration::from_secs(10 + random.below(60));
+        Ok(Box::new(Reconfiguration { settings, workers, difference, way_back, proof }))
     } else {
         Err(Refusal::Wrong("an error".to_owned()))
     };

@@ -6,6 +6,8 @@ use std::collections::{BTreeMap, BTreeSet};
 #[derive(Clone, Default)]
 pub struct Releases {
     pub in_force: Option<String>,
+    /// What was in force until the last reload.
+    replaced: Option<String>,
     before: Option<String>,
     /// With what each worker was started.
     of: BTreeMap<WorkerId, Option<String>>,
@@ -24,16 +26,18 @@ impl Releases {
     }
 
     pub fn comes(&mut self, release: Option<String>) {
-        self.before = std::mem::replace(&mut self.in_force, release);
+        self.replaced = std::mem::replace(&mut self.in_force, release);
     }
 
     pub fn check(&mut self, action: &Action) {
         match action {
             Action::Start { worker } => drop(self.of.insert(*worker, self.in_force.clone())),
+            Action::Reconfigure { remember: true } => self.before = self.replaced.take(),
             Action::RollBack => {
                 self.given_up = self.in_force.take();
                 self.in_force = self.before.take();
             }
+            Action::RollForward => self.in_force = self.given_up.take(),
             _ => {}
         }
     }

@@ -366,8 +366,9 @@ impl World {
                 | Action::Abandon { .. }
                 | Action::Reclaim { .. }
                 | Action::Divert { drain: false, .. }
-                | Action::Reconfigure
+                | Action::Reconfigure { .. }
                 | Action::RollBack
+                | Action::RollForward
                 | Action::CloseListeners
                 | Action::HangUp { .. }
                 | Action::Reply { .. }

@@ -76,9 +76,10 @@ pub struct ReloadArgs {
 /// Put the release that the config file names now into service, or stay with the one before
 ///
 /// The config file is read again, then all workers are replaced, one by one. When one of the new ones
-/// does not start, crashes or hangs, until all have served for ten seconds, workers are as before again:
-/// the same command, environment and user, in the folder that `app.directory` led to then. Exit code 1
-/// says so. What else is new in the file stays in force, as with `reload`.
+/// does not start, crashes or hangs, until all have served for as long as it takes to find out that one
+/// hangs, workers are as before again: the same command, environment and user, in the folder that
+/// `app.directory` led to then. Exit code 1 says so. What else is new in the file stays in force, as with
+/// `reload`.
 #[derive(clap::Args)]
 pub struct DeployArgs {
     #[command(flatten)]

@@ -223,7 +223,6 @@ fn everything_that_is_typed_is_meant() {
             name: owned("shop"),
             command: vec![owned("./server"), owned("")],
             directory: Some(PathBuf::from("/etc/stanch/work")),
-            leads_to: None,
             environment: Environment(variables.into()),
             environment_file: Some(PathBuf::from("/etc/shop.env")),
             user: Some(owned("1000")),

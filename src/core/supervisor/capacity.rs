@@ -7,7 +7,8 @@
 //! counters are read once a second), and in a hang that is found out within [`REMEMBERED`]: until then the
 //! worker seemed to serve.
 
-use super::super::{IncidentId, Moment, Now, Slot};
+use super::super::worker::Worker;
+use super::super::{IncidentId, Moment, Now, Slot, WorkerId};
 use super::Supervisor;
 use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
@@ -38,6 +39,22 @@ impl Supervisor {
     /// The slots that shall serve and do not.
     pub(super) fn down(&self) -> BTreeSet<Slot> {
         self.slots.keys().copied().filter(|slot| !self.serves(*slot)).collect()
+    }
+
+    /// Notes that the slots of workers that do not serve as they should have been served by others until now.
+    pub(super) fn note_cover(&mut self, now: Now) {
+        let fails = |worker: &&Worker| worker.failing_since().is_some();
+        let failing = self.workers.values().filter(fails).map(|worker| worker.id);
+        let covered = |id: &WorkerId| {
+            self.in_slot(id.slot).any(|other| {
+                other.id != *id && other.is_serving() && other.failing_since().is_none()
+            })
+        };
+        for id in failing.filter(covered).collect::<Vec<_>>() {
+            if let Some(worker) = self.workers.get_mut(&id) {
+                worker.covered_until = now.mono;
+            }
+        }
     }
 
     /// Counts the time below capacity in the incident that had kept it away, when that ends, passes to another

@@ -139,6 +139,9 @@ impl Supervisor {
         let Some(entry) = self.slots.get_mut(&slot) else { return };
         entry.desired = Desired::Down;
         entry.wait = Wait::None;
+        if let Some(roll) = &mut self.roll {
+            roll.wanted.retain(|wanted| *wanted != slot);
+        }
         self.retire_slot(now, slot, "drained as an operator wished");
         self.wait(ticket, Until::Empty(vec![slot]));
     }

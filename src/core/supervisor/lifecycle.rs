@@ -508,10 +508,13 @@ impl Supervisor {
     }
 
     fn settle_ages(&mut self, now: Now) {
-        for worker in self.workers.values_mut().filter(|worker| worker.deaf) {
+        for worker in self.workers.values_mut().filter(|worker| worker.deaf || worker.stale) {
             if worker.due.is_none() && worker.ready_since().is_some() {
-                let reason =
-                    "its supervisor died, so what it binds from now on would fail".to_owned();
+                let reason = match worker.deaf {
+                    true => "its supervisor died, so what it binds from now on would fail",
+                    false => "its supervisor died, and the configuration names another release",
+                };
+                let reason = reason.to_owned();
                 worker.make_due(Due { cause: Cause::Adopted, incident: None, reason });
             }
         }

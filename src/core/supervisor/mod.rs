@@ -28,7 +28,7 @@ mod withheld;
 pub use view::{DueView, LeakView, SlotView, View};
 
 use super::alerting::Alerting;
-use super::deploy::{Before, Deploy};
+use super::deploy::{Aside, Deploy};
 use super::evidence::Evidence;
 use super::holding::{Costs, Holding};
 use super::hooks::Calls;
@@ -72,7 +72,7 @@ pub struct Supervisor {
     roll: Option<Roll>,
     deploy: Option<Deploy>,
     /// What can be gone back to from the present release.
-    before: Option<Before>,
+    before: Option<Aside>,
     /// The number of the release in force: it grows whenever workers are to be started in another way.
     edition: u64,
     /// No automatic roll before.
@@ -164,6 +164,7 @@ impl Supervisor {
     /// The same for events of one moment: what follows from all of them is settled once, which takes a
     /// look at every worker.
     pub fn handle_all(&mut self, events: impl IntoIterator<Item = Event>, now: Now) -> Vec<Action> {
+        self.note_cover(now);
         events.into_iter().for_each(|event| self.take_in(event, now));
         self.settle(now)
     }
@@ -237,6 +238,7 @@ impl Supervisor {
 
     /// Does what has become due; called at or after [`Supervisor::poll_timeout`].
     pub fn handle_timeout(&mut self, now: Now) -> Vec<Action> {
+        self.note_cover(now);
         self.settle(now)
     }
 
@@ -349,6 +351,7 @@ impl Supervisor {
             started: now.mono,
             lived_before: Duration::ZERO,
             deaf: false,
+            stale: false,
             unheard: false,
             in_the_way: false,
             incident: None,
@@ -362,6 +365,7 @@ impl Supervisor {
             ended: None,
             failed_probes: 0,
             failing_since: None,
+            covered_until: Moment::default(),
             watchdog: self.settings.health.watchdog,
             pinged: None,
             silent: false,

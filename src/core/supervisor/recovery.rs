@@ -124,7 +124,8 @@ impl Supervisor {
         survivors.sort_by_key(|survivor| survivor.worker);
         for survivor in &survivors {
             let trace = past.and_then(|past| past.workers.get(&survivor.worker));
-            self.take_in_survivor(now, survivor, trace);
+            let deploying = past.is_some_and(|past| past.deploying);
+            self.take_in_survivor(now, survivor, trace, deploying);
         }
         self.settle_couples(now);
         let adopted = self.workers.values().filter(|worker| worker.is_current()).count();
@@ -195,7 +196,13 @@ impl Supervisor {
         entry.generation = entry.generation.max(generation);
     }
 
-    fn take_in_survivor(&mut self, now: Now, survivor: &Survivor, trace: Option<&Trace>) {
+    fn take_in_survivor(
+        &mut self,
+        now: Now,
+        survivor: &Survivor,
+        trace: Option<&Trace>,
+        deploying: bool,
+    ) {
         let id = survivor.worker;
         self.note_generation(id.slot, id.generation);
         let wanted = self.slots.get(&id.slot).is_some_and(|entry| entry.desired == Desired::Up);
@@ -207,13 +214,17 @@ impl Supervisor {
             false => State::Starting { deadline: now.mono + self.settings.ready_timeout },
         };
         let release = trace.and_then(|trace| trace.release.clone());
+        let release = release.or(survivor.release.clone());
+        // Labels may be the same in a deploy.
+        let stale = deploying || release != self.settings.release;
         let hung = trace.filter(|_| matches!(course, Course::Serve));
         let hung = hung.and_then(|trace| trace.hung.clone());
         let worker = Worker {
             pid: survivor.pid.or(trace.and_then(|trace| trace.pid)),
-            release: release.or(survivor.release.clone()),
+            release,
             lived_before: survivor.age,
             deaf: survivor.deaf,
+            stale,
             unheard: true,
             introduced: verified,
             in_the_way: survivor.hold == Hold::Refused,

@@ -3,22 +3,25 @@
 //! | a deploy is | meets | then |
 //! | --- | --- | --- |
 //! | rolling | its last worker was replaced | proving |
-//! | rolling, proving | a worker of the new release crashes, hangs, does not start (or leaks, with `release.on_leak = "rollback"`) | returning, if there is a way back; else failed, the roll stops |
-//! | proving | [`PROVING`] has passed | done |
+//! | rolling, proving | a worker of the new release crashes, hangs, does not start (or leaks, with `release.on_leak = "rollback"`) | returning, if there is a way back; else it is a roll: a newcomer that does not start ends it, the rest goes on as always |
+//! | proving | a hang would have been found out by now, ten seconds at least | done if all slots serve; failed if one is held; else it waits |
 //! | returning | its last worker was replaced | rolled back |
-//! | returning | a worker of the old release fails | failed |
-//! | any | stanch is told to stop | failed |
+//! | returning | a worker of the old release does not start | failed |
+//! | any | stanch is told to stop | interrupted |
 //! | any | stanch dies | interrupted: the next one replaces all workers by what the configuration names then |
 //!
 //! To go back is to start workers as before, in each slot where none of before serves. Limits, alerts and
 //! all else that holds at once stays: only what workers are started from belongs to a release.
 //!
+//! Where not one worker of before comes up (its folder is gone), nobody is better off with it: the release that
+//! serves is the one in force again.
+//!
 //! A release that leaks after its deploy is gone back from in the same way, once and not to and fro: then
 //! there is nothing to go back to any more, and what leaks is held by replacing workers.
 
-use super::super::deploy::{Deploy, Ending, Stage, name};
+use super::super::deploy::{Aside, Deploy, Ending, Stage, name};
 use super::super::roll::Errand;
-use super::super::slot::{Desired, SlotEntry};
+use super::super::slot::{Desired, SlotEntry, Wait};
 use super::super::worker::Worker;
 use super::super::{
     Action, IncidentId, Kind, LeakingRelease, Moment, Now, Refusal, Settings, Slot, Ticket,
@@ -27,22 +30,43 @@ use super::super::{
 use super::{About, Phase, Supervisor, figures};
 use std::time::Duration;
 
-/// So long all workers of a new release must have done without a failure. As long as Nomad's
-/// `min_healthy_time`.
-const PROVING: Duration = Duration::from_secs(10);
+/// Between two looks at a slot that does not serve yet.
+const PAUSE: Duration = Duration::from_secs(1);
 
 impl Supervisor {
+    /// What is in force, in case that it is not any more.
+    pub(super) fn present_release(&self) -> Aside {
+        let (release, watchdog) = (self.settings.release.clone(), self.settings.health.watchdog);
+        Aside { release, watchdog, last: self.edition }
+    }
+
+    /// Whether a worker of the release before serves.
+    pub(super) fn has_way_back(&self) -> bool {
+        let before = self.before.as_ref();
+        let of_it = |worker: &Worker| before.is_some_and(|before| worker.edition <= before.last);
+        self.workers.values().any(|worker| worker.is_serving() && of_it(worker))
+    }
+
     /// Puts the release of the configuration that has just come into force into service; no roll is under
     /// way.
-    pub(super) fn deploy(&mut self, now: Now, ticket: Ticket, old: &Settings, way_back: bool) {
-        let (from, to) = (old.release.clone(), self.settings.release.clone());
+    pub(super) fn deploy(
+        &mut self,
+        now: Now,
+        ticket: Ticket,
+        old: &Settings,
+        has_way_back: bool,
+        proof: Duration,
+    ) {
+        let before = self.before.as_ref().filter(|_| has_way_back);
+        let from = before.map_or(old.release.clone(), |before| before.release.clone());
+        let to = self.settings.release.clone();
         let slots = self.slots_up();
         let reason = format!(
             "release {} takes the place of {} in {} slot(s){}",
             name(to.as_deref()),
             name(from.as_deref()),
             slots.len(),
-            if way_back { "" } else { "; both are started alike: there is no way back" }
+            if has_way_back { "" } else { "; both are started alike: there is no way back" }
         );
         let figures = figures([
             ("from", from.as_deref().into()),
@@ -50,10 +74,9 @@ impl Supervisor {
             ("slots", slots.len().into()),
         ]);
         self.note(now, Kind::DeployStarted, &reason, figures);
-        let stage = Stage::Rolling;
-        let begun = now.mono;
-        self.deploy = Some(Deploy { ticket, from, to, begun, has_way_back: way_back, stage });
-        self.begin_roll(now, Errand::Release(None), slots);
+        let (begun, stage) = (now.mono, Stage::Rolling);
+        self.deploy = Some(Deploy { ticket, from, to, begun, has_way_back, proof, stage });
+        self.begin_roll(now, Errand::Release, slots);
     }
 
     /// The slots that shall have a worker.
@@ -64,10 +87,11 @@ impl Supervisor {
 
     /// A roll for a release has come to its end.
     pub(super) fn release_rolled(&mut self, now: Now) {
-        match self.deploy.as_mut().map(|deploy| &mut deploy.stage) {
-            Some(stage @ Stage::Rolling) => *stage = Stage::Proving { until: now.mono + PROVING },
-            Some(Stage::Returning { .. }) => self.end_deploy(now, Ending::RolledBack, None),
-            Some(Stage::Proving { .. }) | None => {}
+        let Some(deploy) = &mut self.deploy else { return };
+        match deploy.stage {
+            Stage::Rolling => deploy.stage = Stage::Proving { until: now.mono + deploy.proof },
+            Stage::Returning { .. } => self.end_deploy(now, Ending::RolledBack, None),
+            Stage::Proving { .. } => {}
         }
     }
 
@@ -84,63 +108,102 @@ impl Supervisor {
         }
     }
 
-    /// Ends what is being deployed. No roll but its own is ever under way.
+    /// Ends what is being deployed.
     fn give_up(&mut self, now: Now, incident: &IncidentId, why: &str) {
-        match (self.is_deploying(), self.roll.is_some()) {
-            (true, true) => self.abort_roll(now, Some(incident), why),
-            (true, false) => self.deploy_failed(now, Some(incident.clone()), why),
-            (false, _) => {}
+        if !self.is_deploying() {
+            return;
+        }
+        let own = self.roll.as_ref().is_some_and(|roll| roll.errand.is_release());
+        self.abort_roll(now, Some(incident), why);
+        if !own {
+            self.deploy_failed(now, Some(incident.clone()), why);
         }
     }
 
     /// What was to be deployed does not do.
     pub(super) fn deploy_failed(&mut self, now: Now, incident: Option<IncidentId>, why: &str) {
-        let may_return = self.may_go_back() && !self.is_stopping();
-        match &mut self.deploy {
-            Some(deploy) if may_return => {
-                deploy.stage = Stage::Returning { why: why.to_owned() };
-                self.go_back(now, incident, why);
-            }
-            _ => self.end_deploy(now, Ending::Failed, Some(why)),
+        if self.is_stopping() {
+            self.end_deploy(now, Ending::Interrupted, Some(why));
+        } else if !self.may_go_back() {
+            self.end_deploy(now, Ending::Failed, Some(why));
+        } else if let Some(deploy) = &mut self.deploy {
+            deploy.stage = Stage::Returning { why: why.to_owned() };
+            self.go_back(now, incident, why);
         }
     }
 
     /// Starts workers of the release before, where none of them serves.
     fn go_back(&mut self, now: Now, incident: Option<IncidentId>, why: &str) {
         let Some(before) = self.before.take() else { return };
-        let from = std::mem::replace(&mut self.settings.release, before.release);
-        self.settings.health.watchdog = before.watchdog;
-        let failed = self.edition;
-        self.edition += 1;
-        self.actions.push(Action::RollBack);
-        let to = self.settings.release.clone();
+        let (given_up, last) = (self.present_release(), before.last);
+        self.put_into_force(before, Action::RollBack);
+        let (from, to) = (given_up.release.clone(), self.settings.release.clone());
         let reason = format!(
             "back to release {} from {}: {why}; as long as the configuration names the latter, a restart of \
              stanch begins with it",
             name(to.as_deref()),
             name(from.as_deref())
         );
+        if let Some(incident) = &incident {
+            let words = format!("{why}; gone back to release {}", name(to.as_deref()));
+            self.book.saw(now, incident, &words);
+        }
         let figures = figures([("from", from.into()), ("to", to.into())]);
         let about = About::Supervisor;
         self.record(now, Kind::ReleaseRolledBack, about, incident.clone(), &reason, figures);
-        let old = |one: &Worker| one.is_serving() && one.edition != failed;
+        let old = |one: &Worker| one.is_serving() && one.edition <= last;
         let served = |slot| self.in_slot(slot).any(old);
-        let superfluous = |one: &&Worker| one.edition == failed && served(one.id.slot);
+        let stays = |slot| self.serving_in(slot).map(|one| one.id);
+        let superfluous = |one: &&Worker| {
+            let slot = one.id.slot;
+            one.edition > last && (served(slot) || stays(slot).is_some_and(|id| id != one.id))
+        };
         let superfluous: Vec<WorkerId> =
             self.workers.values().filter(superfluous).map(|one| one.id).collect();
         let mut slots = self.slots_up();
         slots.retain(|slot| !served(*slot));
         for id in superfluous {
-            let why = "the one that it was to replace serves on";
+            let why = "another one serves in its slot";
             self.retire(now, id, incident.clone(), "release", why);
         }
-        self.begin_roll(now, Errand::Release(incident), slots);
+        self.begin_roll(now, Errand::WayBack(incident, given_up), slots);
+    }
+
+    fn put_into_force(&mut self, release: Aside, action: Action) {
+        self.settings.release = release.release;
+        self.settings.health.watchdog = release.watchdog;
+        self.edition += 1;
+        self.actions.push(action);
+    }
+
+    /// Workers of before do not come up any more.
+    pub(super) fn way_back_failed(
+        &mut self,
+        now: Now,
+        incident: Option<IncidentId>,
+        from: Aside,
+        why: &str,
+    ) {
+        let returned = |one: &Worker| one.edition == self.edition && one.is_serving();
+        let left = |one: &Worker| one.edition == from.last && one.is_serving();
+        let any = |which: &dyn Fn(&Worker) -> bool| self.workers.values().any(which);
+        if !self.is_stopping() && any(&left) && !any(&returned) {
+            let name = name(from.release.as_deref());
+            let reason = format!("release {name}, which serves, is in force again: {why}");
+            self.put_into_force(from, Action::RollForward);
+            let about = About::Matter("no_way_back");
+            self.record(now, Kind::ReleaseRolledBack, about, incident, &reason, figures([]));
+        }
+        self.end_deploy(now, Ending::Failed, Some(why));
     }
 
     /// Takes a deploy to its end, and a leaking release out of service.
     pub(super) fn settle_release(&mut self, now: Now) {
         if self.is_stopping() {
-            self.end_deploy(now, Ending::Failed, Some("stanch is stopping"));
+            // A roll ends first, and takes the deploy along.
+            if self.roll.is_none() {
+                self.end_deploy(now, Ending::Interrupted, Some("stanch is stopping"));
+            }
             return;
         }
         if let Some((incident, why)) = self.leaking_release() {
@@ -150,10 +213,29 @@ impl Supervisor {
                 self.go_back(now, Some(incident), &why);
             }
         }
-        let proved =
-            |deploy: &Deploy| matches!(deploy.stage, Stage::Proving { until } if until <= now.mono);
-        if self.deploy.as_ref().is_some_and(proved) {
-            self.end_deploy(now, Ending::Done, None);
+        self.prove(now);
+    }
+
+    fn prove(&mut self, now: Now) {
+        if self.release_deadline().is_none_or(|until| until > now.mono) {
+            return;
+        }
+        let unserved = self.down();
+        let is_held = |slot: &&Slot| {
+            matches!(self.slots.get(slot).map(|entry| entry.wait), Some(Wait::Held { .. }))
+        };
+        let held = unserved.iter().find(is_held).copied();
+        let fails = |one: &Worker| self.is_new(one) && one.failing_since().is_some();
+        let waits = !unserved.is_empty() || self.workers.values().any(fails);
+        match (held, &mut self.deploy) {
+            (Some(slot), _) => {
+                let why = format!("slot {slot} is held: it does not come up");
+                self.end_deploy(now, Ending::Failed, Some(&why));
+            }
+            (None, Some(deploy)) if waits => {
+                deploy.stage = Stage::Proving { until: now.mono + PAUSE };
+            }
+            (None, _) => self.end_deploy(now, Ending::Done, None),
         }
     }
 
@@ -187,6 +269,12 @@ impl Supervisor {
         matches!(stage, Some(Stage::Rolling | Stage::Proving { .. }))
     }
 
+    /// Whether nothing but a release has workers replaced.
+    pub(super) fn is_rolling_out(&self) -> bool {
+        let stage = self.deploy.as_ref().map(|deploy| &deploy.stage);
+        matches!(stage, Some(Stage::Rolling | Stage::Returning { .. }))
+    }
+
     /// Whether a new release is on its way into service, and may be given up for the one before.
     fn may_go_back(&self) -> bool {
         self.is_deploying() && self.deploy.as_ref().is_some_and(|deploy| deploy.has_way_back)
@@ -216,8 +304,9 @@ impl Supervisor {
             Ending::RolledBack => {
                 format!("release {new} was given up, and {old} serves again: {why}")
             }
-            Ending::Failed | Ending::Interrupted => {
-                format!("release {new} does not serve in all slots: {why}")
+            Ending::Failed => format!("release {new} does not serve in all slots: {why}"),
+            Ending::Interrupted => {
+                format!("the deploy of release {new} did not come to its end: {why}")
             }
         };
         let took_s = now.mono.since(begun).as_secs_f64();

@@ -1,6 +1,5 @@
 //! A new configuration: taken or refused, and what follows from it for workers that serve already.
 
-use super::super::deploy::Before;
 use super::super::leak::Quantity;
 use super::super::reload::{Holds, Reconfiguration, Reload, Then};
 use super::super::trend::Trend;
@@ -11,7 +10,7 @@ use super::{Supervisor, figures};
 impl Supervisor {
     pub(super) fn reload(&mut self, now: Now, ticket: Ticket, by: &str, reload: Reload) {
         let Reload { found, then } = reload;
-        let Reconfiguration { settings, workers, difference, way_back } = match found {
+        let Reconfiguration { settings, workers, difference, way_back, proof } = match found {
             Ok(found) => *found,
             Err(refusal) => return self.refuse_config(now, ticket, by, refusal),
         };
@@ -31,22 +30,30 @@ impl Supervisor {
             ("after_restart", difference.count(Holds::AfterRestart).into()),
         ]);
         self.note(now, Kind::ConfigReloaded, &difference.sentence(then), counts);
-        self.actions.push(Action::Reconfigure);
         let settings = Settings { workers: self.settings.workers, ..settings };
+        let present = self.present_release();
         let old = std::mem::replace(&mut self.settings, settings);
+        // What a reload changes under the same label is the same release, made better.
+        let labelled = present.release.is_some() && present.release == self.settings.release;
+        let remember = way_back && (then == Then::Deploy || !labelled);
+        self.actions.push(Action::Reconfigure { remember });
+        if remember {
+            self.before = Some(present);
+        }
         if other_release || then == Then::Deploy {
             // Those that are started anew are its workers, also where nothing else is different.
             self.edition += 1;
         }
-        if other_release {
-            let before = Before { release: old.release.clone(), watchdog: old.health.watchdog };
-            self.before = way_back.then_some(before);
-        }
         self.follow_settings(now, &old);
-        self.prefaces.insert(ticket, difference.lines(then));
+        let mut preface = difference.lines(then);
+        let has_way_back = then == Then::Deploy && self.has_way_back();
+        if then == Then::Deploy && !has_way_back {
+            preface += "\nthere is no way back: workers of before were started alike";
+        }
+        self.prefaces.insert(ticket, preface);
         let until = workers.map(|workers| self.resize(now, workers));
         match (then, until) {
-            (Then::Deploy, _) => self.deploy(now, ticket, &old, way_back),
+            (Then::Deploy, _) => self.deploy(now, ticket, &old, has_way_back, proof),
             (Then::Roll, _) => self.roll_all(now, ticket),
             (Then::Keep, Some(until)) => self.wait(ticket, until),
             (Then::Keep, None) => self.reply(ticket, Ok(String::new())),

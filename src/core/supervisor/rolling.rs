@@ -23,7 +23,7 @@ impl Supervisor {
             return;
         }
         if self.roll.is_none()
-            && self.deploy.is_none()
+            && !self.is_rolling_out()
             && let Some(first) = self.next_due(now)
             && let Some(due) = self.workers.get(&first).and_then(|worker| worker.due.clone())
         {
@@ -45,7 +45,7 @@ impl Supervisor {
             Errand::Operator(_) => {
                 (About::Supervisor, format!("an operator wants {slots} slot(s) replaced"))
             }
-            Errand::Release(_) => {
+            Errand::Release | Errand::WayBack(..) => {
                 let name = deploy::name(self.settings.release.as_deref());
                 (About::Supervisor, format!("release {name} is wanted in {slots} slot(s)"))
             }
@@ -115,7 +115,7 @@ impl Supervisor {
     pub(super) fn roll_deadline(&self) -> Option<Moment> {
         let ready = |worker: &&Worker| matches!(worker.state, State::Ready { .. });
         let due = self.workers.values().filter(ready).filter_map(|worker| self.allowed_at(worker));
-        let none = self.roll.is_none() && self.deploy.is_none();
+        let none = self.roll.is_none() && !self.is_rolling_out();
         due.min().filter(|_| none && self.phase == Phase::Running)
     }
 
@@ -259,9 +259,10 @@ impl Supervisor {
         let errand = self.roll.as_ref().map(|roll| &roll.errand);
         let (cause, incident, mut reason) = match (due, errand) {
             (Some(due), _) => (due.cause.as_str(), due.incident, due.reason),
-            (None, Some(Errand::Release(incident))) => {
+            (None, Some(errand)) if errand.is_release() => {
                 let name = deploy::name(self.settings.release.as_deref());
-                ("release", incident.clone(), format!("release {name} takes its place"))
+                let incident = errand.incident().cloned();
+                ("release", incident, format!("release {name} takes its place"))
             }
             (None, _) => ("operator", None, "replaced as an operator wished".to_owned()),
         };
@@ -318,7 +319,7 @@ impl Supervisor {
         self.record(now, Kind::RollFinished, about, incident, &reason, figures);
         match roll.errand {
             Errand::Operator(ticket) => self.reply(ticket, Ok(reason)),
-            Errand::Release(_) => self.release_rolled(now),
+            Errand::Release | Errand::WayBack(..) => self.release_rolled(now),
             Errand::Due(..) => {}
         }
     }
@@ -361,7 +362,8 @@ impl Supervisor {
         self.record(now, Kind::RollAborted, about, incident.clone(), &reason, figures);
         match roll.errand {
             Errand::Operator(ticket) => self.reply(ticket, Err(Refusal::No(reason))),
-            Errand::Release(_) => self.deploy_failed(now, incident, why),
+            Errand::Release => self.deploy_failed(now, incident, why),
+            Errand::WayBack(_, from) => self.way_back_failed(now, incident, from, why),
             Errand::Due(..) => {}
         }
     }
