@@ -8,7 +8,7 @@ BUILD is where the servers were built (see README.md). A command gets PORT in it
 serve HTTP there. Load comes from one keep-alive connection of a process of its own. What is read is
 the whole tree of the command: pages that its processes share are counted once.
 """
-import csv, http.client, os, pathlib, random, signal, socket, subprocess, sys, time
+import csv, http.client, math, os, pathlib, random, signal, socket, subprocess, sys, time
 
 HERE = pathlib.Path(__file__).parent
 
@@ -19,12 +19,23 @@ def free_port():
         return s.getsockname()[1]
 
 
+def rate_at(age, rps, bursts):
+    """The rate at that age: a burst FROM:TO:RPS, else a rhythm ~PERIOD:LOW:HIGH, else `rps`."""
+    for one in bursts:
+        if one[0] == "~":
+            period, low, high = map(float, one[1:].split(":"))
+            return low + (high - low) * (1 - math.cos(math.tau * age / period)) / 2
+        begin, end, rate = map(float, one.split(":"))
+        if begin <= age < end:
+            return rate
+    return rps
+
+
 def load(port, rps, bursts, began):
-    """Requests at a fixed rate, one connection; a late request is sent at once."""
+    """Requests at that rate, one connection; a late request is sent at once."""
     connection, due = None, time.monotonic()
     while True:
-        age = time.monotonic() - began
-        rate = next((r for a, b, r in bursts if a <= age < b), rps)
+        rate = rate_at(time.monotonic() - began, rps, bursts)
         due = max(due + random.expovariate(rate), time.monotonic() - 1)
         time.sleep(max(0, due - time.monotonic()))
         try:
@@ -80,10 +91,9 @@ def sample(pids):
 def record(line, build):
     """One trace; ends after its time or with its server."""
     step, seconds = float(line["step_s"]), float(line["seconds"])
-    bursts = [tuple(map(float, b.split(":"))) for b in line["bursts"].split()]
     port = free_port()
     env = {**os.environ, "PORT": str(port), "NODE_PATH": f"{build}/node_modules",
-           "PATH": f"{build}/bin:{build}:{os.environ['PATH']}", "CLASSPATH": build}
+           "PATH": f"{build}/bin:{build}:{os.environ['PATH']}", "CLASSPATH": f"{build}:{build}/jetty/*"}
     command = line["command"].replace("$PORT", str(port))
     out = HERE / line["split"] / f"{line['name']}.csv"
     out.parent.mkdir(exist_ok=True)
@@ -92,7 +102,7 @@ def record(line, build):
                               stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     client = os.fork()
     if client == 0:
-        load(port, float(line["rps"]), bursts, began)
+        load(port, float(line["rps"]), line["bursts"].split(), began)
     columns = line["columns"].split()
     forks = "gunicorn" in command
     try:
