@@ -28,7 +28,7 @@ const PART_LEAST: f64 = 0.1;
 const SURE_LENGTHS: f64 = 4.0;
 const SURE_POWER: f64 = -2.0;
 /// Who samples more rarely than so often in a warm-up asks about slower things.
-const WARM_UP_SAMPLES: f64 = 12.0;
+const WARM_UP_SAMPLES: f64 = 5.0;
 /// Standard errors of the trend that are beyond chance, for a walk without one as well.
 const SURE_DRIFT: f64 = 3.0;
 /// The part of the pairs that work must not be able to explain for that.
@@ -36,7 +36,7 @@ const SURE_COMPARABLE: f64 = 0.6;
 /// What would take longer than this from its beginning to the limit can wait, and must have used this
 /// part of the way, or less in inverse proportion to the time if it has been watched for longer than
 /// that: there is no danger yet, and a large cache is straight in its first tenth.
-const PATIENCE_S: f64 = 8.0 * 3600.0;
+const PATIENCE_S: f64 = 6.0 * 3600.0;
 const PATIENT_PART: f64 = 0.1;
 const PATIENT_SPAN_S: f64 = 4.0 * 3600.0;
 /// Where no work is told, what climbs for so long and less than a day may be the day's own rhythm, and
@@ -44,15 +44,18 @@ const PATIENT_SPAN_S: f64 = 4.0 * 3600.0;
 const MORNING_S: f64 = 3.0 * 3600.0;
 const DAY_S: f64 = 24.0 * 3600.0;
 const MORNING_PART: f64 = 0.2;
-/// A runtime that compiles itself (its beginning cost so many times the CPU time of now) touches its
+/// In a long life there are many short climbs that end (a reload, an import, a batch): one of less than
+/// this part of the age must have used [`PART_LEAST`] of the way as well.
+const OLD_PART: f64 = 0.125;
+/// A runtime that compiles itself (its first seconds cost so many times the CPU time of now, and so many
+/// ticks a second more: most of a second in all; what only loads its libraries costs less) touches its
 /// heap lazily, as straight as a leak and up to half of the way; a climb that began with it must have
 /// used more of the way by this factor, and takes so many times as long to be sure.
-const LAZY_COST: f64 = 5.0;
-/// While it still does so, more than this factor and so many ticks a second tell it.
-const LAZY_COST_YOUNG: f64 = 2.0;
-const LAZY_TICKS_S: f64 = 5.0;
-const LAZY_FACTOR: f64 = 2.5;
-const LAZY_LENGTHS: f64 = 4.0;
+const LAZY_COST: f64 = 2.0;
+const LAZY_TICKS_S: f64 = 3.3;
+const LAZY_FACTOR: f64 = 4.0;
+const LAZY_LENGTHS: f64 = 2.0;
+const LAZY_WARM_UPS: f64 = 10.0;
 /// Where no work is told it may be one, and for so many warm-ups this factor is taken.
 const UNTOLD_FACTOR: f64 = 1.2;
 const UNTOLD_LENGTHS: f64 = 8.0;
@@ -233,7 +236,11 @@ pub(super) fn look(history: &History, span: Span, frame: &Frame) -> Option<Findi
         }
     }
     let begun = || onset(history, span, first, trend.slope);
-    if lazy && finding.falls < SOME_FALLS && begun().0 < BIRTH_LENGTHS * frame.warm_up_s {
+    if lazy
+        && span_s < LAZY_WARM_UPS * frame.warm_up_s
+        && finding.falls < SOME_FALLS
+        && begun().0 < BIRTH_LENGTHS * frame.warm_up_s
+    {
         needed *= LAZY_FACTOR;
     }
     (finding.trend, finding.gain, finding.needed) = (trend, gain, needed);
@@ -377,7 +384,8 @@ fn required_part_if_sure(span_s: f64, lazy: bool, frame: &Frame) -> f64 {
     let warm_up_s = frame.warm_up_s.max(shortest_s);
     let sure_s = SURE_LENGTHS * warm_up_s;
     let part = required_part(span_s.min(sure_s), warm_up_s);
-    let least = frame.quantity.sure_part().max(waits);
+    let old = if span_s < OLD_PART * frame.age_s { PART_LEAST } else { 0.0 };
+    let least = frame.quantity.sure_part().max(waits).max(old);
     (part * (span_s / sure_s).max(1.0).powf(SURE_POWER)).max(least)
 }
 
@@ -390,13 +398,14 @@ fn grown<'a>(points: &'a [Point], frame: &Frame) -> &'a [Point] {
     if young > 0 && grown.len() >= enough { grown } else { &[] }
 }
 
-/// Whether this is a runtime that compiles itself, by what its beginning cost.
+/// Whether this is a runtime that compiles itself, by what its beginning cost beyond the work of now.
 fn is_lazy(frame: &Frame, points: &[Point]) -> bool {
     let rates = points[points.len() / 2..].iter().filter_map(|point| point.work);
     let (n, sum) = rates.fold((0.0, 0.0), |(n, sum), rate| (n + 1.0, sum + rate));
     n > 0.0
         && frame.boot_work.is_some_and(|boot| {
-            boot > LAZY_COST * sum / n || boot > LAZY_TICKS_S && boot > LAZY_COST_YOUNG * sum / n
+            let now = sum / n;
+            boot > LAZY_COST * now && boot - now > LAZY_TICKS_S
         })
 }
 

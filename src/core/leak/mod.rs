@@ -206,6 +206,10 @@ impl Detector {
         if self.last.is_some_and(|last| at <= last) {
             return None;
         }
+        let before = self.judgement.verdict;
+        if self.meter.began_anew(sample) {
+            *self = Self::of(self.quantity, self.limit, self.warm_up, at);
+        }
         let elapsed_s = self.last.map(|last| at.since(last).as_secs_f64());
         self.last = Some(at);
         self.lowest = self.lowest.min(level);
@@ -221,8 +225,7 @@ impl Detector {
         let boot_s = (BOOT_PART * self.warm_up.as_secs_f64()).min(BOOT_MOST_S);
         let closed =
             if age_s < boot_s { 0 } else { self.history.add(&Reading { age_s, level, work }) };
-        let before = self.judgement.verdict;
-        if before == Verdict::Unjudged && self.judgement.shape.is_none() {
+        if self.judgement.verdict == Verdict::Unjudged && self.judgement.shape.is_none() {
             let waits_s = self.warm_up.as_secs_f64() - age_s;
             self.judgement =
                 Judgement::unjudged(self.quantity, at, (waits_s > 0.0).then_some(waits_s));
@@ -391,6 +394,12 @@ enum Unit {
 }
 
 impl Meter {
+    /// Whether another process is told of than before: the CPU time of one never falls. A tree that
+    /// loses a small part of its processes goes on.
+    fn began_anew(&self, sample: &Sample) -> bool {
+        self.ticks.zip(sample.cpu_ticks).is_some_and(|(before, now)| now < before / 2)
+    }
+
     /// Work since the last sample with its seconds, and whether the unit is another than before.
     fn read(
         &mut self,

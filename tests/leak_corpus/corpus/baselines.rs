@@ -15,6 +15,7 @@ pub const ALL: &[Baseline] = &[
     Baseline { name: "Mann–Kendall, 95%", detect: mann_kendall },
     Baseline { name: "Precog's rule", detect: precog },
     Baseline { name: "coroot's rule", detect: coroot },
+    Baseline { name: "a careful simple one", detect: simple },
 ];
 
 type Points = [(f64, f64)];
@@ -129,4 +130,89 @@ fn coroot(series: &Series) -> Option<f64> {
         let before = line.end - line.slope * 3600.0;
         before > 0.0 && line.end > 1.1 * before
     })
+}
+
+/// What a careful person writes in an afternoon: the floors of twenty-four windows of all since the
+/// warm-up, their Theil–Sen slope with the work taken out, most pairs rising, the last third no slower
+/// than 0.6 times the middle one and the second half than 0.6 times the first, and a tenth of the way used.
+fn simple(series: &Series) -> Option<f64> {
+    const WINDOWS: usize = 24;
+    let every = 15f64.max(series.seconds() / 1000.0);
+    let past: Vec<_> = levels_with_work(series).filter(|p| p.0 >= series.warm_up_s).collect();
+    let mut asked = f64::NEG_INFINITY;
+    for (n, now) in past.iter().enumerate() {
+        if now.0 - asked < every || n < 4 * WINDOWS.min(past.len() / 8) {
+            continue;
+        }
+        asked = now.0;
+        let floors = floors(&past[..=n], WINDOWS);
+        if floors.len() >= 8 && now.0 >= 5.0 * series.warm_up_s && climbs(&floors, series.limit_kib) {
+            return Some(now.0);
+        }
+    }
+    None
+}
+
+/// Time, level and work done so far, where it is known.
+fn levels_with_work(series: &Series) -> impl Iterator<Item = (f64, f64, Option<f64>)> {
+    let (mut requests, mut before) = (0.0, 0.0);
+    series.samples.iter().filter_map(move |(t, sample)| {
+        requests += sample.load_rps.unwrap_or(0.0) * (t - before);
+        before = *t;
+        let work = sample.load_rps.map(|_| requests).or(sample.cpu_ticks.map(|ticks| ticks as f64));
+        Some((*t, sample.growth_kib()? as f64, work))
+    })
+}
+
+/// The lowest level of each window with its time, and the rate of work in it.
+fn floors(past: &[(f64, f64, Option<f64>)], windows: usize) -> Vec<(f64, f64, Option<f64>)> {
+    past.chunks(past.len().div_ceil(windows))
+        .filter(|window| window.len() > 1 || past.len() <= windows)
+        .map(|window| {
+            let low = window.iter().min_by(|a, b| a.1.total_cmp(&b.1)).unwrap();
+            let (first, last) = (window[0], window[window.len() - 1]);
+            let work = first.2.zip(last.2).map(|(a, b)| (b - a).max(0.0) / (last.0 - first.0).max(1e-9));
+            (low.0, low.1, work)
+        })
+        .collect()
+}
+
+fn climbs(floors: &[(f64, f64, Option<f64>)], limit_kib: u64) -> bool {
+    let mut points: Vec<_> = floors.iter().map(|floor| (floor.0, floor.1)).collect();
+    let n = points.len();
+    let rates: Option<Vec<f64>> = floors.iter().map(|floor| floor.2).collect();
+    if let Some(rates) = rates {
+        // Memory for each unit of work, by what the trend leaves, and never more than all of it.
+        let trend = theil_sen(&points, |k| points[k].0);
+        let left: Vec<_> = points.iter().map(|p| (p.0, p.1 - trend * p.0)).collect();
+        let mean = rates.iter().sum::<f64>() / n as f64;
+        let most = points[0].1 / mean.max(1e-9);
+        let per_work = theil_sen(&left, |k| rates[k]).clamp(0.0, most);
+        for (point, rate) in points.iter_mut().zip(&rates) {
+            point.1 -= per_work * (rate - mean);
+        }
+    }
+    let slope = |from: usize, to: usize| {
+        let part = &points[from..to];
+        theil_sen(part, |k| part[k].0)
+    };
+    let all = slope(0, n);
+    let gain = all * (points[n - 1].0 - points[0].0);
+    let rising = (0..n).flat_map(|j| (0..j).map(move |i| (i, j)));
+    let up = rising.clone().filter(|(i, j)| points[*j].1 > points[*i].1).count();
+    up as f64 >= 0.85 * rising.count() as f64
+        && gain >= 0.1 * (limit_kib as f64 - points[0].1)
+        && slope(n / 2, n) >= 0.6 * slope(0, n / 2)
+        && slope(2 * n / 3, n) >= 0.6 * slope(n / 3, 2 * n / 3)
+}
+
+/// The median slope of all pairs along an axis.
+fn theil_sen(points: &Points, axis: impl Fn(usize) -> f64) -> f64 {
+    let mut slopes: Vec<f64> = (0..points.len())
+        .flat_map(|j| (0..j).map(move |i| (i, j)))
+        .filter(|(i, j)| (axis(*j) - axis(*i)).abs() > 1e-9)
+        .map(|(i, j)| (points[j].1 - points[i].1) / (axis(j) - axis(i)))
+        .collect();
+    slopes.sort_by(f64::total_cmp);
+    slopes.get(slopes.len() / 2).copied().unwrap_or(0.0)
 }
