@@ -28,7 +28,7 @@ const PART_LEAST: f64 = 0.1;
 const SURE_LENGTHS: f64 = 4.0;
 const SURE_POWER: f64 = -2.0;
 /// Who samples more rarely than so often in a warm-up asks about slower things.
-const WARM_UP_SAMPLES: f64 = 5.0;
+const WARM_UP_SAMPLES: f64 = 6.0;
 /// Standard errors of the trend that are beyond chance, for a walk without one as well.
 const SURE_DRIFT: f64 = 3.0;
 /// The part of the pairs that work must not be able to explain for that.
@@ -44,6 +44,8 @@ const PATIENT_SPAN_S: f64 = 4.0 * 3600.0;
 const MORNING_S: f64 = 3.0 * 3600.0;
 const DAY_S: f64 = 24.0 * 3600.0;
 const MORNING_PART: f64 = 0.2;
+/// Where whole days were compared there is no rhythm left to wait for.
+const SEASON_PART: f64 = 0.08;
 /// In a long life there are many short climbs that end (a reload, an import, a batch): one of less than
 /// this part of the age must have used [`PART_LEAST`] of the way as well.
 const OLD_PART: f64 = 0.125;
@@ -225,8 +227,11 @@ pub(super) fn look(history: &History, span: Span, frame: &Frame) -> Option<Findi
     {
         remaining = remaining.max(grown.remaining(doubt, slack));
     }
-    if trend.drift >= SURE_DRIFT && trend.comparable >= SURE_COMPARABLE {
+    if trend.drift >= SURE_DRIFT && trend.comparable >= SURE_COMPARABLE && trend.season == 0.0 {
         needed = needed.min(needed_if_sure);
+    }
+    if trend.season > 0.0 {
+        needed = needed.min(SEASON_PART * headroom);
     }
     if !points.iter().any(|point| point.work.is_some()) {
         if span_s < UNTOLD_LENGTHS * frame.warm_up_s {
@@ -268,7 +273,7 @@ pub(super) fn look(history: &History, span: Span, frame: &Frame) -> Option<Findi
                 Outcome::Quiet(Shape::Saturating)
             }
         }
-    } else if gain < NEWS * news(history, span, &run, frame) {
+    } else if gain < NEWS * (news(history, span, &run, frame) - trend.season) {
         Outcome::Quiet(Shape::Sawtooth)
     } else if gain >= needed && out_of_warm_up(frame, gain, headroom, left, trend.late) {
         let (since_s, late) = begun();
