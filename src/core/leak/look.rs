@@ -6,6 +6,9 @@ use super::{Kind, Quantity, Shape};
 
 /// Points that a look needs: fewer windows draw a line through anything.
 const ENOUGH: usize = 6;
+/// CPU time that grows with the memory excuses it for less than so long only if it is the cause.
+const CPU_MOST_S: f64 = 3600.0;
+const CLOCK_DRIFT: f64 = 8.0;
 /// Points that are enough to see a climb slow down on a wider scale.
 const ENOUGH_TO_DOUBT: usize = 5;
 /// As many points, and so many of all, have to be of after the warm-up for a look without it.
@@ -95,7 +98,7 @@ const CLIMB_PART: f64 = 0.25;
 /// The second half of an accelerating climb is steeper by this factor.
 const BEND: f64 = 1.5;
 /// After a flat time the first half of a span with the corner in it climbs by less than this part.
-const CORNER_PART: f64 = 0.4;
+const CORNER_PART: f64 = 0.6;
 /// A climb that is this part of itself while there is little work is bound to the load.
 const IDLE_PART: f64 = 0.4;
 /// A climb that stands still in this part of its windows goes in steps.
@@ -126,6 +129,10 @@ pub(super) struct Frame {
     pub step_s: f64,
     /// CPU time a second in its first seconds, where known.
     pub boot_work: Option<f64>,
+    /// Whether the work is told in CPU time, which a leak may cost as well.
+    pub work_is_cpu: bool,
+    /// Whether the work is passed over.
+    pub by_clock: bool,
 }
 
 /// Which span of the past: a scale, and all of its ring or the younger half.
@@ -171,7 +178,26 @@ pub(super) struct Finding {
 
 /// Looks; none when there are too few samples.
 pub(super) fn look(history: &History, span: Span, frame: &Frame) -> Option<Finding> {
-    let run = Run::of(history, span.scale, span.windows);
+    let finding = look_by(history, span, frame)?;
+    // What is kept may be walked through for each request: CPU time that grows with the memory may be
+    // the leak's own.
+    if finding.outcome == Outcome::Quiet(Shape::FollowsWork)
+        && frame.work_is_cpu
+        && finding.span_s < CPU_MOST_S
+        && finding.trend.work_ratio.is_some_and(|ratio| ratio > 1.0)
+    {
+        let by_clock = look_by(history, span, &Frame { by_clock: true, ..*frame })?;
+        if let Outcome::Leaking(_) = by_clock.outcome
+            && by_clock.trend.drift >= CLOCK_DRIFT
+        {
+            return Some(by_clock);
+        }
+    }
+    Some(finding)
+}
+
+fn look_by(history: &History, span: Span, frame: &Frame) -> Option<Finding> {
+    let run = Run::of(history, span.scale, span.windows, frame);
     let points = run.points();
     if points.len() < ENOUGH {
         return None;
@@ -240,7 +266,7 @@ pub(super) fn look(history: &History, span: Span, frame: &Frame) -> Option<Findi
             needed = needed.max(MORNING_PART * headroom);
         }
     }
-    let begun = || onset(history, span, first, trend.slope);
+    let begun = || onset(history, span, first, trend.slope, frame);
     if lazy
         && span_s < LAZY_WARM_UPS * frame.warm_up_s
         && finding.falls < SOME_FALLS
@@ -303,7 +329,7 @@ fn end_in_the_long_run(
     frame: &Frame,
 ) -> Option<End> {
     [0, 1, 2].into_iter().find_map(|coarser| {
-        let wider = Run::of(history, span.scale + coarser, WINDOWS);
+        let wider = Run::of(history, span.scale + coarser, WINDOWS, frame);
         let begins_before = wider.points().first()?.t < since_s;
         if wider.len < ENOUGH_TO_DOUBT || !begins_before {
             return None;
@@ -324,7 +350,7 @@ struct Run {
 }
 
 impl Run {
-    fn of(history: &History, scale: usize, windows: usize) -> Self {
+    fn of(history: &History, scale: usize, windows: usize, frame: &Frame) -> Self {
         let empty = Point { t: 0.0, y: 0.0, ceiling: 0.0, work: None };
         let mut run = Run { points: [empty; WINDOWS], falls: [0.0; WINDOWS], len: 0 };
         let scale = history.scale(scale);
@@ -333,7 +359,7 @@ impl Run {
                 t: start_s + scale.floor_at_s(window),
                 y: window.floor.into(),
                 ceiling: window.ceiling.into(),
-                work: window.work_rate(),
+                work: window.work_rate().filter(|_| !frame.by_clock),
             };
             run.falls[run.len] = window.fall().into();
             run.len += 1;
@@ -364,7 +390,7 @@ impl Run {
 /// their floors are true.
 fn news(history: &History, span: Span, run: &Run, frame: &Frame) -> f64 {
     let before = [1, 2].map(|coarser| {
-        let wider = Run::of(history, span.scale + coarser, WINDOWS);
+        let wider = Run::of(history, span.scale + coarser, WINDOWS, frame);
         deepest_fall(wider.points(), frame.idle_work)
     });
     let deepest = before.into_iter().fold(run.deepest(), f64::max);
@@ -422,10 +448,10 @@ fn out_of_warm_up(frame: &Frame, gain: f64, headroom: f64, left: f64, slope: f64
 
 /// Age at which the climb began: back along the wider scales, as long as they climb as well; and
 /// whether a time without growth went before.
-fn onset(history: &History, span: Span, first: Point, slope: f64) -> (f64, bool) {
+fn onset(history: &History, span: Span, first: Point, slope: f64, frame: &Frame) -> (f64, bool) {
     let (mut since, mut flat_before) = (first, false);
     for coarser in [0, 1, 2] {
-        let wider = Run::of(history, span.scale + coarser, WINDOWS);
+        let wider = Run::of(history, span.scale + coarser, WINDOWS, frame);
         let end_s = since.t;
         let earlier = wider.points().iter().rev().skip_while(|point| point.t >= end_s);
         let mut climbs = true;

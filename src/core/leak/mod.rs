@@ -69,6 +69,7 @@
 mod history;
 mod judgement;
 mod look;
+mod season;
 mod trend;
 
 pub(in crate::core) use judgement::span;
@@ -263,6 +264,8 @@ impl Detector {
             step_s: self.step_s,
             lowest: self.lowest,
             boot_work: self.meter.boot_work(),
+            work_is_cpu: self.meter.unit == Some(Unit::Ticks),
+            by_clock: false,
         };
         let Some(finding) = look(&self.history, span, &frame) else {
             self.found[span.scale][half] = None;

@@ -323,3 +323,52 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_process_that_begins_anew_is_judged_anew() {
+    // Two lives of half an hour; the second falls back to the boot, and its CPU time to nothing.
+    let life = |t: f64| t % 1800.0;
+    let sample = |cpu: bool| {
+        move |t: f64| Sample {
+            cpu_ticks: cpu.then_some((10.0 * life(t)) as u64),
+            ..mib(60.0 + if t < 1800.0 { 0.0 } else { life(t) / 10.0 })
+        }
+    };
+    let mut d = detector(Some(512), 60);
+    let (at_s, judgement) = confirmed(&mut d, 1.0, 3600.0, sample(true)).unwrap();
+    assert!(at_s < 1800.0 + 900.0, "{at_s}");
+    assert!(judgement.since.unwrap() >= at(1800.0), "{judgement:?}");
+
+    // A leak of the first life is none of the second.
+    let mut d = detector(Some(512), 60);
+    let climbs_once = |t: f64| Sample {
+        cpu_ticks: Some((10.0 * life(t)) as u64),
+        ..mib(60.0 + if t < 1800.0 { t / 10.0 } else { 0.0 })
+    };
+    assert!(confirmed(&mut d, 1.0, 1799.0, climbs_once).is_some());
+    let change = d.observe(at(1801.0), &climbs_once(1801.0)).unwrap();
+    assert_eq!((change.from, change.to), (Verdict::Leak, Verdict::Unjudged));
+    (1802..3600).for_each(|t| drop(d.observe(at(t.into()), &climbs_once(t.into()))));
+    assert_eq!(d.judgement().verdict, Verdict::Healthy);
+}
+
+#[test]
+fn cpu_time_that_grows_with_the_leak_does_not_excuse_it() {
+    // Each request walks through all that was ever kept.
+    let mut d = detector(Some(512), 60);
+    let grows =
+        |t: f64| Sample { cpu_ticks: Some((t + t * t / 800.0) as u64), ..mib(50.0 + t / 15.0) };
+    assert!(confirmed(&mut d, 1.0, 1500.0, grows).is_some());
+}
+
+#[test]
+fn a_leak_under_a_rhythm_that_nobody_told_is_seen_by_the_days() {
+    let day = |t: f64| (t / 86_400.0 * std::f64::consts::TAU).sin();
+    let mut d = detector(Some(1000), 60);
+    let leak = |t: f64| mib(400.0 + 40.0 * day(t) + t / 3600.0);
+    let (at_s, _) = confirmed(&mut d, 30.0, 4.0 * 86_400.0, leak).unwrap();
+    assert!(at_s < 3.5 * 86_400.0, "{at_s}");
+    let mut d = detector(Some(1000), 60);
+    let none = |t: f64| mib(400.0 + 40.0 * day(t));
+    assert!(confirmed(&mut d, 30.0, 4.0 * 86_400.0, none).is_none());
+}

@@ -14,6 +14,7 @@
 //! halves are those of the *work* where it is known: a cache fills by requests, not by the clock.
 
 use super::history::WINDOWS;
+use super::season;
 
 const PAIRS: usize = WINDOWS * (WINDOWS - 1) / 2;
 
@@ -38,13 +39,6 @@ const IDLE_PART: f64 = 0.05;
 const FAR_BETTER: f64 = 0.25;
 /// Work rates that differ by less than this factor are even.
 const LIKE_WORK: f64 = 2.0;
-/// Days that a run has to hold for its points to be compared with those of the same hour alone, and how
-/// near that is.
-const SEASONS: f64 = 1.9;
-const DAY_S: f64 = 24.0 * 3600.0;
-const HOUR_WIDTH_S: f64 = 1.5 * 3600.0;
-/// They must fall by this part of their range, as a rhythm does.
-const EBB_PART: f64 = 0.3;
 /// Two-sided 95%.
 const Z_95: f64 = 1.96;
 
@@ -201,10 +195,10 @@ impl<'a> Climb<'a> {
         let works = Works::of(points, idle_work);
 
         // First what pairs of like work say, then all pairs with the work taken out.
-        let by_hour = points[n - 1].t - points[0].t >= SEASONS * DAY_S && has_ebb(points);
+        let by_hour = season::is_daily(points);
         let (mut like, mut asked) = (Bag::new(), 0);
         for (i, j) in pairs(n) {
-            if by_hour && !is_same_hour(points[i].t, points[j].t) {
+            if by_hour && !season::is_same_hour(points[i].t, points[j].t) {
                 continue;
             }
             asked += 1;
@@ -215,7 +209,7 @@ impl<'a> Climb<'a> {
         let comparable = like.len as f64 / f64::from(asked.max(1));
         let trend = like.median()?;
         let mut levels = works.taken_out(points, trend);
-        let season = if by_hour { season_out(points, &mut levels, trend) } else { 0.0 };
+        let season = if by_hour { season::take_out(points, &mut levels[..n], trend) } else { 0.0 };
         let mut slopes = like;
         if works.known || by_hour {
             slopes.len = 0;
@@ -265,44 +259,6 @@ impl<'a> Climb<'a> {
         }
         within.median().unwrap_or(0.0)
     }
-}
-
-/// Whether the levels fall by a good part of the range that they have.
-fn has_ebb(points: &[Point]) -> bool {
-    let (mut low, mut high, mut fall) = (f64::INFINITY, f64::NEG_INFINITY, 0.0);
-    for point in points {
-        (low, high) = (low.min(point.y), f64::max(high, point.y));
-        fall = f64::max(fall, high - point.y);
-    }
-    fall >= EBB_PART * (high - low)
-}
-
-/// Whether two moments are whole days apart.
-fn is_same_hour(from: f64, to: f64) -> bool {
-    let days = (to - from) / DAY_S;
-    days.round() >= 1.0 && (days - days.round()).abs() * DAY_S < HOUR_WIDTH_S
-}
-
-/// Takes out of the levels what comes back at the same hour, and tells how much it is.
-fn season_out(points: &[Point], levels: &mut [f64; WINDOWS], slope: f64) -> f64 {
-    let n = points.len();
-    let mut season = [0.0; WINDOWS];
-    let off = |k: usize| levels[k] - slope * (points[k].t - points[0].t);
-    for (k, at) in season[..n].iter_mut().enumerate() {
-        let near = (0..n).filter(|j| {
-            let (from, to) = (points[k.min(*j)].t, points[k.max(*j)].t);
-            *j == k || is_same_hour(from, to)
-        });
-        let (count, sum) = near.fold((0.0, 0.0), |(count, sum), j| (count + 1.0, sum + off(j)));
-        *at = sum / count;
-    }
-    let mean = season[..n].iter().sum::<f64>() / n as f64;
-    let (mut low, mut high) = (f64::INFINITY, f64::NEG_INFINITY);
-    for (level, at) in levels.iter_mut().zip(&season[..n]) {
-        (low, high) = (low.min(*at), high.max(*at));
-        *level -= at - mean;
-    }
-    high - low
 }
 
 /// What an exponential approach has still to gain whose slope fell from `early` to `late` within

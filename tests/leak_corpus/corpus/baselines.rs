@@ -146,7 +146,8 @@ fn simple(series: &Series) -> Option<f64> {
         }
         asked = now.0;
         let floors = floors(&past[..=n], WINDOWS);
-        if floors.len() >= 8 && now.0 >= 5.0 * series.warm_up_s && climbs(&floors, series.limit_kib) {
+        if floors.len() >= 8 && now.0 >= 5.0 * series.warm_up_s && climbs(&floors, series.limit_kib)
+        {
             return Some(now.0);
         }
     }
@@ -171,7 +172,8 @@ fn floors(past: &[(f64, f64, Option<f64>)], windows: usize) -> Vec<(f64, f64, Op
         .map(|window| {
             let low = window.iter().min_by(|a, b| a.1.total_cmp(&b.1)).unwrap();
             let (first, last) = (window[0], window[window.len() - 1]);
-            let work = first.2.zip(last.2).map(|(a, b)| (b - a).max(0.0) / (last.0 - first.0).max(1e-9));
+            let work =
+                first.2.zip(last.2).map(|(a, b)| (b - a).max(0.0) / (last.0 - first.0).max(1e-9));
             (low.0, low.1, work)
         })
         .collect()
