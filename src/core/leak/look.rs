@@ -7,7 +7,7 @@ use super::{Kind, Quantity, Shape};
 /// Points that a look needs: fewer windows draw a line through anything.
 const ENOUGH: usize = 6;
 /// CPU time that grows with the memory excuses it for less than so long only if it is the cause.
-const CPU_MOST_S: f64 = 3600.0;
+const CPU_MOST_S: f64 = 1800.0;
 const CLOCK_DRIFT: f64 = 8.0;
 /// Points that are enough to see a climb slow down on a wider scale.
 const ENOUGH_TO_DOUBT: usize = 5;
@@ -31,7 +31,7 @@ const PART_LEAST: f64 = 0.1;
 const SURE_LENGTHS: f64 = 4.0;
 const SURE_POWER: f64 = -2.0;
 /// Who samples more rarely than so often in a warm-up asks about slower things.
-const WARM_UP_SAMPLES: f64 = 6.0;
+const WARM_UP_SAMPLES: f64 = 9.0;
 /// Standard errors of the trend that are beyond chance, for a walk without one as well.
 const SURE_DRIFT: f64 = 3.0;
 /// The part of the pairs that work must not be able to explain for that.
@@ -97,8 +97,6 @@ const FLATTENED_PART: f64 = 0.25;
 const CLIMB_PART: f64 = 0.25;
 /// The second half of an accelerating climb is steeper by this factor.
 const BEND: f64 = 1.5;
-/// After a flat time the first half of a span with the corner in it climbs by less than this part.
-const CORNER_PART: f64 = 0.6;
 /// A climb that is this part of itself while there is little work is bound to the load.
 const IDLE_PART: f64 = 0.4;
 /// A climb that stands still in this part of its windows goes in steps.
@@ -477,10 +475,10 @@ fn span_s(history: &History, span: Span) -> f64 {
 
 fn kind(trend: &Trend, late: bool) -> Kind {
     let bends = trend.late > BEND * trend.early.max(0.0) + 2.0 * trend.half_error;
-    // After a flat time a bend is the corner itself, unless both halves climb.
+    // After a flat time a bend is the corner itself, unless the second half bends as well.
     if trend.idle_growth.is_some_and(|part| part < IDLE_PART) {
         Kind::LoadBound
-    } else if bends && (!late || trend.early > CORNER_PART * trend.late) {
+    } else if bends && (!late || trend.bends_on) {
         Kind::Accelerating
     } else if late {
         Kind::Late

@@ -348,7 +348,9 @@ fn a_process_that_begins_anew_is_judged_anew() {
     assert!(confirmed(&mut d, 1.0, 1799.0, climbs_once).is_some());
     let change = d.observe(at(1801.0), &climbs_once(1801.0)).unwrap();
     assert_eq!((change.from, change.to), (Verdict::Leak, Verdict::Unjudged));
-    (1802..3600).for_each(|t| drop(d.observe(at(t.into()), &climbs_once(t.into()))));
+    for t in (1802..3600).map(f64::from) {
+        d.observe(at(t), &climbs_once(t));
+    }
     assert_eq!(d.judgement().verdict, Verdict::Healthy);
 }
 

@@ -1,7 +1,7 @@
 //! The statistics of a climb: how fast, how sure, and whether it slows down.
 //!
-//! Bag are medians of the slopes of all pairs of points (Theil 1950, Sen 1968), with Sen's
-//! interval from Kendall's statistic: a few spikes do not move them. Two things are added.
+//! Slopes are medians of those of all pairs of points (Theil 1950, Sen 1968), with Sen's interval from
+//! Kendall's statistic: a few spikes do not move them. Two things are added.
 //!
 //! *Like is compared with like.* Memory that follows the work is no leak, so a pair of points counts
 //! only for what work does not explain: a server that does r times the work may hold up to r times
@@ -22,7 +22,7 @@ const PAIRS: usize = WINDOWS * (WINDOWS - 1) / 2;
 /// single window's is noisy, above all with CPU told in ticks of 10 ms.
 const SMOOTH: usize = 2;
 const SMOOTH_POINTS: usize = 8;
-/// Rates that differ by less than this factor do not tell what memory a unit of work takes.
+/// Rates as near as this do not tell what memory a unit of work takes.
 const OTHER_WORK: f64 = 1.05;
 /// Work varies if its rates differ by this factor.
 const VARIED_WORK: f64 = 2.0;
@@ -32,13 +32,14 @@ const KNOWN_PART: f64 = 0.75;
 const WORK_SLACK: f64 = 1.1;
 /// Work is taken out if it leaves less than this part of what a trend does not explain.
 const UNEXPLAINED_PART: f64 = 0.5;
-/// Part of the mean work that is added before rates are compared: what happens near idle explains
-/// nothing.
+/// Part of the mean work that is added before rates are compared: idling explains nothing.
 const IDLE_PART: f64 = 0.05;
 /// Two steps draw a bent climb nearly as well as a line does; stairs must be better by this factor.
 const FAR_BETTER: f64 = 0.25;
 /// Work rates that differ by less than this factor are even.
 const LIKE_WORK: f64 = 2.0;
+/// A climb bends on if its last quarter is steeper than the one before by this factor.
+const BEND_ON: f64 = 1.2;
 /// Two-sided 95%.
 const Z_95: f64 = 1.96;
 
@@ -66,9 +67,11 @@ pub(super) struct Trend {
     pub slope: f64,
     pub low: f64,
     pub high: f64,
-    /// Bag of the first and second half (of the work, where known).
+    /// Slope of the first and second half (of the work, where known).
     pub early: f64,
     pub late: f64,
+    /// The last quarter is steeper than the third.
+    pub bends_on: bool,
     /// Standard error of `early` and of `late`.
     pub half_error: f64,
     /// By the clock alone: early and late, where work is known and was even but for the beginning.
@@ -109,6 +112,7 @@ impl Trend {
         let clock = Works::clock(points);
         let halves = |axis| [climb.part(axis, 0.0, 0.5), climb.part(axis, 0.5, 1.0)];
         let [early, late] = halves(axis);
+        let bends_on = climb.part(axis, 0.75, 1.0) > BEND_ON * climb.part(axis, 0.5, 0.75);
         let by_clock = drift(&clock[..n], &levels[..n]);
         let by_work = if works.known { drift(&axis[..n], &levels[..n]) } else { by_clock };
         Some(Trend {
@@ -119,6 +123,7 @@ impl Trend {
             high,
             early,
             late,
+            bends_on,
             half_error,
             clock: works.is_even(n).then(|| halves(&clock)),
             drift: by_clock.max(by_work),
