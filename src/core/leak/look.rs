@@ -6,7 +6,9 @@ use super::{Kind, Quantity, Shape};
 
 /// Points that a look needs: fewer windows draw a line through anything.
 const ENOUGH: usize = 6;
-/// CPU time that grows with the memory excuses it for less than so long only if it is the cause.
+/// CPU time that grows with the memory does not excuse a climb of less than this length whose trend by the
+/// clock is so many standard errors above zero: traffic is not that even, and what grows for longer may be
+/// the morning.
 const CPU_MOST_S: f64 = 1800.0;
 const CLOCK_DRIFT: f64 = 8.0;
 /// Points that are enough to see a climb slow down on a wider scale.
@@ -47,15 +49,17 @@ const PATIENT_SPAN_S: f64 = 4.0 * 3600.0;
 const MORNING_S: f64 = 3.0 * 3600.0;
 const DAY_S: f64 = 24.0 * 3600.0;
 const MORNING_PART: f64 = 0.2;
-/// Where whole days were compared there is no rhythm left to wait for.
+/// Where whole days were compared there is no rhythm left to wait for, and this part is enough; no less,
+/// because what comes back at the same hour was fitted to two or three days.
 const SEASON_PART: f64 = 0.08;
 /// In a long life there are many short climbs that end (a reload, an import, a batch): one of less than
 /// this part of the age must have used [`PART_LEAST`] of the way as well.
 const OLD_PART: f64 = 0.125;
 /// A runtime that compiles itself (its first seconds cost so many times the CPU time of now, and so many
 /// ticks a second more: most of a second in all; what only loads its libraries costs less) touches its
-/// heap lazily, as straight as a leak and up to half of the way; a climb that began with it must have
-/// used more of the way by this factor, and takes so many times as long to be sure.
+/// heap lazily, as straight as a leak and up to half of the way. Under load that is over within so many
+/// warm-ups; before, a climb that began with it must have used more of the way by this factor, and it
+/// always takes so many times as long to be sure.
 const LAZY_COST: f64 = 2.0;
 const LAZY_TICKS_S: f64 = 3.3;
 const LAZY_FACTOR: f64 = 4.0;
@@ -184,12 +188,11 @@ pub(super) fn look(history: &History, span: Span, frame: &Frame) -> Option<Findi
         && finding.span_s < CPU_MOST_S
         && finding.trend.work_ratio.is_some_and(|ratio| ratio > 1.0)
     {
-        let by_clock = look_by(history, span, &Frame { by_clock: true, ..*frame })?;
-        if let Outcome::Leaking(_) = by_clock.outcome
-            && by_clock.trend.drift >= CLOCK_DRIFT
-        {
-            return Some(by_clock);
-        }
+        let by_clock = look_by(history, span, &Frame { by_clock: true, ..*frame });
+        let is_leak = |other: &Finding| {
+            matches!(other.outcome, Outcome::Leaking(_)) && other.trend.drift >= CLOCK_DRIFT
+        };
+        return by_clock.filter(is_leak).or(Some(finding));
     }
     Some(finding)
 }
@@ -253,8 +256,7 @@ fn look_by(history: &History, span: Span, frame: &Frame) -> Option<Finding> {
     }
     if trend.drift >= SURE_DRIFT && trend.comparable >= SURE_COMPARABLE && trend.season == 0.0 {
         needed = needed.min(needed_if_sure);
-    }
-    if trend.season > 0.0 {
+    } else if trend.season > 0.0 {
         needed = needed.min(SEASON_PART * headroom);
     }
     if !points.iter().any(|point| point.work.is_some()) {
