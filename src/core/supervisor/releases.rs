@@ -103,16 +103,13 @@ impl Supervisor {
         incident: &IncidentId,
         why: &str,
     ) {
-        if self.is_of_present_release(id) && (self.may_go_back() || self.roll.is_none()) {
+        if self.is_of_present_release(id) && self.may_go_back() {
             self.give_up(now, incident, &format!("worker {id} {why}"));
         }
     }
 
     /// Ends what is being deployed.
     fn give_up(&mut self, now: Now, incident: &IncidentId, why: &str) {
-        if !self.is_deploying() {
-            return;
-        }
         let own = self.roll.as_ref().is_some_and(|roll| roll.errand.is_release());
         self.abort_roll(now, Some(incident), why);
         if !own {
