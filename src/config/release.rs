@@ -54,7 +54,11 @@ impl Config {
     /// entries of a search path). So workers are started from the same files until a configuration is read
     /// again, wherever the links of deploys (`current` → `releases/42`) lead meanwhile.
     pub fn pinned(mut self, link: &Path, real: &Path) -> Self {
-        let moved = |path: &Path| Some(real.join(path.strip_prefix(link).ok()?));
+        let moved = |path: &Path| {
+            let rest = path.strip_prefix(link).ok()?;
+            // Joined to nothing it would end with a slash.
+            Some(if rest.as_os_str().is_empty() { real.to_owned() } else { real.join(rest) })
+        };
         let part = |part: &str| {
             let path = moved(Path::new(part)).and_then(|path| path.to_str().map(str::to_owned));
             path.unwrap_or_else(|| part.to_owned())

@@ -150,17 +150,16 @@ impl Supervisor {
         self.record(now, Kind::ReleaseRolledBack, about, incident.clone(), &reason, figures);
         let old = |one: &Worker| one.is_serving() && one.edition <= last;
         let served = |slot| self.in_slot(slot).any(old);
-        let stays = |slot| self.serving_in(slot).map(|one| one.id);
-        let superfluous = |one: &&Worker| {
-            let slot = one.id.slot;
-            one.edition > last && (served(slot) || stays(slot).is_some_and(|id| id != one.id))
-        };
+        // Of those that were given up one stays in a slot until its replacement serves, if it does itself.
+        let stays = |one: &Worker| self.serving_in(one.id.slot).is_some_and(|it| it.id == one.id);
+        let superfluous =
+            |one: &&Worker| one.edition > last && (served(one.id.slot) || !stays(one));
         let superfluous: Vec<WorkerId> =
             self.workers.values().filter(superfluous).map(|one| one.id).collect();
         let mut slots = self.slots_up();
         slots.retain(|slot| !served(*slot));
         for id in superfluous {
-            let why = "another one serves in its slot";
+            let why = "its release was given up";
             self.retire(now, id, incident.clone(), "release", why);
         }
         self.begin_roll(now, Errand::WayBack(incident, given_up), slots);
