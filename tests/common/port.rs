@@ -1,7 +1,9 @@
 //! Addresses for servers under test.
 
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, SockaddrStorage, bind, socket};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::ops::Range;
+use std::os::fd::AsRawFd;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr as Name, UnixListener};
 use std::sync::Mutex;
@@ -32,13 +34,22 @@ impl Block {
     }
 }
 
-/// A port that no other test is given, and that is free as far as `is_free` can tell.
-pub fn free_port(is_free: impl Fn(u16) -> bool) -> u16 {
+/// Whether a server that does not set `SO_REUSEADDR` can bind there: the standard library's listeners do, and
+/// so do not see connections of an earlier test that wait for their end.
+fn is_free(address: SocketAddr) -> bool {
+    let family = if address.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
+    let made = socket(family, SockType::Stream, SockFlag::SOCK_CLOEXEC, None);
+    made.is_ok_and(|made| bind(made.as_raw_fd(), &SockaddrStorage::from(address)).is_ok())
+}
+
+/// A port that no other test is given, and that is free on these addresses.
+pub fn free_port(addresses: &[IpAddr]) -> u16 {
     static MINE: Mutex<Vec<Block>> = Mutex::new(Vec::new());
     let mut mine = MINE.lock().expect("no test panics here");
     loop {
         let mut ports = mine.last_mut().map(|block| &mut block.ports).into_iter().flatten();
-        if let Some(port) = ports.find(|port| is_free(*port)) {
+        let free = |port: &u16| addresses.iter().all(|ip| is_free(SocketAddr::new(*ip, *port)));
+        if let Some(port) = ports.find(free) {
             return port;
         }
         drop(ports);
@@ -48,6 +59,6 @@ pub fn free_port(is_free: impl Fn(u16) -> bool) -> u16 {
 
 /// A loopback address that nobody listens on.
 pub fn free_address() -> SocketAddr {
-    let at = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-    at(free_port(|port| TcpListener::bind(at(port)).is_ok()))
+    let here = Ipv4Addr::LOCALHOST.into();
+    SocketAddr::new(here, free_port(&[here]))
 }

@@ -10,7 +10,7 @@ use stanch::linux::plane::{Address, Plane, PlaneEvent, ProbeTarget, Served};
 use stanch::linux::seccomp::{self, NotifyFd};
 use std::fs::File;
 use std::io::{self, IoSlice, IoSliceMut, Read};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
@@ -175,10 +175,7 @@ pub fn through(target: ProbeTarget) -> io::Result<TcpStream> {
 
 /// A port that is free on all addresses and that no client gets by chance.
 pub fn free_port() -> u16 {
-    let is_free = |ip: IpAddr, port| TcpListener::bind((ip, port)).is_ok();
-    port::free_port(|port| {
-        is_free(Ipv4Addr::UNSPECIFIED.into(), port) && is_free(Ipv6Addr::UNSPECIFIED.into(), port)
-    })
+    port::free_port(&[Ipv4Addr::UNSPECIFIED.into(), Ipv6Addr::UNSPECIFIED.into()])
 }
 
 /// A listener that would share its port.
