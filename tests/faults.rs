@@ -140,6 +140,34 @@ fn a_worker_that_forks_away() {
 }
 
 #[test]
+fn nobody_is_left_waiting_by_a_crash_of_the_only_worker() {
+    let address = free_address();
+    let text = config(&Server::PythonHttp.app(address), address, "");
+    let text = text.replace("backoff_initial = \"10ms\"", "backoff_initial = \"1s\"");
+    let mut stanch = Stanch::start(&text.replace("backoff_max = \"50ms\"", "backoff_max = \"1s\""));
+    stanch.wait_ready(1);
+    let pid = stanch.workers()[0]["pid"].as_i64().expect("it has a pid");
+    let pid = i32::try_from(pid).expect("pids are small");
+    let ask = || {
+        let mut connection = Connection::open(address, REQUEST).expect("connects");
+        connection.send("/", Style::Connect).expect("sends");
+        connection
+    };
+    // Some wait for a worker that accepts nothing any more …
+    kill(pid, Signal::SIGSTOP);
+    let mut waiting: Vec<Connection> = (0..5).map(|_| ask()).collect();
+    kill(pid, Signal::SIGKILL);
+    // … many come while its end is found out, and some while there is none.
+    waiting.extend((0..500).map(|_| ask()));
+    stanch.wait_until("the crash", |stanch| stanch.event(&["worker_crashed"], |_| true));
+    waiting.extend((0..5).map(|_| ask()));
+    for mut connection in waiting {
+        assert_eq!(connection.receive().expect("the next one answers").status, 200);
+    }
+    stanch.stop_clean();
+}
+
+#[test]
 fn a_second_stanch_on_the_same_socket() {
     let address = free_address();
     let mut first = Stanch::start(&config(&Server::PythonHttp.app(address), address, ""));

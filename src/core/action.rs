@@ -41,7 +41,8 @@ pub enum Action {
         /// Whether to report `Draining`.
         drain: bool,
     },
-    /// Give the queues of a hung worker to the one that replaces it.
+    /// Give the queues of a worker that accepts nothing any more (it hangs, it has ended or is about to be
+    /// killed) to the next one.
     Abandon {
         /// Which worker.
         worker: WorkerId,

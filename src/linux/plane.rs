@@ -320,10 +320,11 @@ impl Plane {
         Ok(waiting)
     }
 
-    /// The worker hangs and is to be replaced: what waits in its queues goes to the admitted ones where
-    /// the kernel can do that (see `plane::group`); else its members become those of the next worker, queues
-    /// included. For once two live workers share an open file then; this one does not accept, and would
-    /// only do the same with it if it did. If nobody comes it may have them [back](Self::reclaim).
+    /// The worker accepts nothing any more: it has ended, or hangs and is to be replaced. What waits in its
+    /// queues goes to the admitted ones where the kernel can do that (see `plane::group`); else its members
+    /// become those of the next worker, queues included. With a hung one two live workers share an open file
+    /// then, for once; it does not accept, and would only do the same with it if it did. If nobody comes it
+    /// may have them [back](Self::reclaim).
     ///
     /// # Errors
     /// [`PlaneError::Steer`].
@@ -346,6 +347,9 @@ impl Plane {
     }
 
     fn give_up(&mut self, worker: WorkerId, lender: Option<WorkerId>) -> Result<(), PlaneError> {
+        if self.closing {
+            return self.let_go(worker);
+        }
         let standing = &self.standing;
         let admitted = |holder| standing.get(&holder).is_some_and(|s| s.weight().is_some());
         for group in &mut self.groups {
@@ -372,7 +376,7 @@ impl Plane {
         for member in self.members_mut() {
             member.lender.take_if(|lender| *lender == worker);
         }
-        if self.closing { self.let_go(worker) } else { self.give_up(worker, None) }
+        self.give_up(worker, None)
     }
 
     /// How to connect to this worker and no other, admitted or not; `None` before it has bound a TCP
@@ -568,10 +572,11 @@ impl Plane {
             }
             !misleads
         });
-        for group in &self.groups {
+        let standing = &self.standing;
+        for group in &mut self.groups {
             let address = group.key.address;
             group
-                .steer(|worker| self.standing_of(worker))
+                .steer(|worker| standing.get(&worker).copied().unwrap_or(Standing::Starting))
                 .map_err(|source| PlaneError::Steer { address, source })?;
         }
         Ok(())

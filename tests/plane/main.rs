@@ -326,6 +326,27 @@ fn connections_wait_while_no_worker_lives() {
 }
 
 #[test]
+fn what_waits_for_the_only_worker_and_what_comes_after_its_end_is_the_next_ones() {
+    let port = free_port();
+    let address = local(port);
+    let mut stage = Stage::new(&[&address.to_string()]);
+    let command = python("plain", "127.0.0.1", port);
+    stage.start_listening(id(1), &words(&command));
+    stage.plane.admit(id(1), Weight::FULL).unwrap();
+    kill(stage.pid(id(1)), Signal::SIGSTOP).unwrap();
+    let mut waiting: Vec<_> = (0..3).map(|_| TcpStream::connect(address).unwrap()).collect();
+    // As the core has it done at a crash; the rest of the tree is gone a moment later.
+    stage.plane.abandon(id(1)).unwrap();
+    stage.plane.divert(id(1)).unwrap();
+    waiting.extend((0..3).map(|_| TcpStream::connect(address).unwrap()));
+    stage.kill(id(1));
+    stage.start_listening(id(2), &words(&command));
+    for connection in waiting {
+        assert_eq!(heard(connection).unwrap(), "0.2");
+    }
+}
+
+#[test]
 fn the_only_worker_is_diverted_too() {
     let port = free_port();
     let address = local(port);

@@ -161,7 +161,7 @@ impl Supervisor {
             }
         }
         worker.state = State::Exited;
-        self.actions.push(Action::Divert { worker: id, drain: false });
+        self.cut_off(id);
         let intent = match before {
             State::Starting { .. } => {
                 let hint = match status {
@@ -462,9 +462,16 @@ impl Supervisor {
         if let Some(worker) = self.workers.get_mut(&id) {
             let until = now.mono + KILL_AGAIN;
             worker.state = State::Stopping { intent, until, told: Told::Killed };
-            self.actions.push(Action::Divert { worker: id, drain: false });
+            self.cut_off(id);
             self.actions.push(Action::Kill { worker: id, intent });
         }
+    }
+
+    /// It accepts nothing any more. Its queue is given up before it is steered past: where it was the only
+    /// worker, what comes now waits behind what has waited there, and the next worker gets all of it.
+    fn cut_off(&mut self, id: WorkerId) {
+        self.actions.push(Action::Abandon { worker: id });
+        self.actions.push(Action::Divert { worker: id, drain: false });
     }
 
     /// When something is due without any event.

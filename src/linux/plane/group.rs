@@ -26,6 +26,7 @@ use crate::linux::steering;
 use nix::errno::Errno;
 use nix::sys::socket::{Shutdown, shutdown};
 use serde::{Deserialize, Serialize};
+use std::cmp::Reverse;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::Arc;
 
@@ -57,18 +58,20 @@ pub(super) struct Member {
     pub inode: u64,
     /// The live worker that has it; free without one.
     pub holder: Option<WorkerId>,
-    /// A live worker that had it until it was taken for hung, and has its socket still.
+    /// A worker that had it until it hung or ended, and may have its socket still.
     pub lender: Option<WorkerId>,
     /// Of what its socket turned away, what no user of this stanch's time was: probes that have ended, those
     /// of [`order`](super::order) too, and what came before it.
     pub untold: u64,
     /// Probes on their way to its queue.
     pub probes: Vec<Arc<OwnedFd>>,
+    /// The last turn of steering in which new connections were sent here.
+    pub turn: u64,
 }
 
 impl Member {
     pub fn new(socket: OwnedFd, inode: u64, holder: Option<WorkerId>) -> Self {
-        Self { socket, inode, holder, lender: None, untold: 0, probes: Vec::new() }
+        Self { socket, inode, holder, lender: None, untold: 0, probes: Vec::new(), turn: 0 }
     }
 
     /// Its queue; turned away are users of this stanch's time.
@@ -123,13 +126,14 @@ impl Group {
     }
 
     /// The free member that the next worker should get: the one with the longest queue, since nobody
-    /// else will ever serve that.
+    /// else will ever serve that. Of those that are alike the one that was steered to last: a handshake that
+    /// began before its worker died is in no queue yet, and will be in that one.
     pub fn free(&self) -> Option<usize> {
         self.members
             .iter()
             .enumerate()
             .filter(|(_, member)| member.holder.is_none())
-            .max_by_key(|(index, member)| (queued(member), std::cmp::Reverse(*index)))
+            .max_by_key(|(index, member)| (queued(member), member.turn, Reverse(*index)))
             .map(|(index, _)| index)
     }
 
@@ -191,10 +195,15 @@ impl Group {
     }
 
     /// Sends new connections to the [`chosen`](Self::chosen) members from now on.
-    pub fn steer(&self, standing: impl Fn(WorkerId) -> Standing) -> Result<(), Errno> {
-        let Some(any) = self.members.first() else { return Ok(()) };
+    pub fn steer(&mut self, standing: impl Fn(WorkerId) -> Standing) -> Result<(), Errno> {
+        let Some(turn) = self.members.iter().map(|member| member.turn + 1).max() else {
+            return Ok(());
+        };
         let members = u16::try_from(self.members.len()).unwrap_or(u16::MAX);
-        steering::attach(&any.socket, &steering::program(members, &self.chosen(standing)))
+        let chosen = self.chosen(standing);
+        steering::attach(&self.members[0].socket, &steering::program(members, &chosen))?;
+        chosen.iter().for_each(|(index, _)| self.members[usize::from(*index)].turn = turn);
+        Ok(())
     }
 }
 
@@ -207,4 +216,34 @@ fn migrates() -> bool {
 /// A queue that cannot be read counts as empty: the choice is then only less good.
 fn queued(member: &Member) -> u32 {
     socket::queued(&member.socket).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::TcpListener;
+
+    #[test]
+    fn the_free_member_is_the_one_that_was_steered_to_last() {
+        let free_port = TcpListener::bind("127.0.0.1:0").unwrap();
+        let key = Key { address: free_port.local_addr().unwrap(), v6only: false };
+        drop(free_port);
+        let mut group = Group { key, members: Vec::new() };
+        for slot in 0..2 {
+            let socket = socket::fresh(key).unwrap();
+            socket::listen(&socket, key, slot == 0, None).unwrap();
+            group.join(socket, Some(WorkerId::new(slot, 1))).unwrap();
+        }
+        for last in [1, 0] {
+            let admitted = |worker: WorkerId| match worker.slot.0 {
+                slot if slot == last => Standing::Admitted(Weight::FULL),
+                _ => Standing::Diverted,
+            };
+            group.steer(admitted).unwrap();
+            let holders = group.members.iter_mut().map(|member| member.holder.take());
+            let holders: Vec<_> = holders.collect();
+            assert_eq!(group.free(), Some(last as usize), "what is on its way comes there");
+            group.members.iter_mut().zip(holders).for_each(|(m, holder)| m.holder = holder);
+        }
+    }
 }
