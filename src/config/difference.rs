@@ -235,6 +235,8 @@ impl Found {
     fn rolling(&mut self, old: &RollingSettings, new: &RollingSettings) {
         let RollingSettings {
             surge,
+            // Follows from the mode.
+            beside: _,
             slow_start,
             max_unavailable,
             drain_timeout,

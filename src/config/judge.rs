@@ -421,6 +421,7 @@ impl Judge<'_> {
         }
         RollingSettings {
             surge,
+            beside: surge || !by_itself,
             // Nothing is steered where the sockets are not stanch's.
             slow_start: match by_itself {
                 true => Duration::ZERO,

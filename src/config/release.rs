@@ -2,7 +2,7 @@
 
 use super::checked::{App, Config, Evidence, Health};
 use super::difference::difference;
-use crate::core::reload::Holds;
+use crate::core::reload::{Holds, Start};
 use crate::core::{HealthSettings, Settings};
 use std::path::Path;
 use std::time::Duration;
@@ -38,6 +38,11 @@ impl Config {
         let mut unlabelled = self.clone();
         unlabelled.settings.release = other.settings.release.clone();
         unlabelled.is_same_release(other)
+    }
+
+    /// How it has them started, against another one.
+    pub fn start_against(&self, other: &Config) -> Start {
+        if self.starts_alike(other) { Start::Alike } else { Start::Otherwise }
     }
 
     /// How long it takes until a worker that hangs is found out by its probes or its silence; ten seconds at

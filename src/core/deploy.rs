@@ -74,6 +74,8 @@ pub struct Aside {
     pub watchdog: Option<Duration>,
     /// The last edition of its workers.
     pub last: u64,
+    /// Whether a worker of it has been ready.
+    pub has_served: bool,
 }
 
 /// A release by its label, for people.

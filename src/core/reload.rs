@@ -34,11 +34,21 @@ pub struct Reconfiguration {
     pub workers: Option<u32>,
     /// What is different, for people.
     pub difference: Difference,
-    /// Whether workers as before could be started again: from other files than those of now, or in another
-    /// way.
-    pub way_back: bool,
+    /// How workers are started, against the configuration in force …
+    pub start: Start,
+    /// … and against that of the release before it, if there is one.
+    pub start_before: Start,
     /// How long it takes until a worker that hangs is found out, ten seconds at least.
     pub proof: Duration,
+}
+
+/// How workers of one configuration are started, against those of another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Start {
+    /// In the same way: going back from one to the other changes nothing.
+    Alike,
+    /// In another way, or from other files.
+    Otherwise,
 }
 
 /// When a change is in force.

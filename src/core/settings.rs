@@ -115,6 +115,9 @@ pub struct RollingSettings {
     /// Start the replacement first, and retire the old worker when it is ready. Without it the old
     /// one is retired first, as far as `max_unavailable` allows.
     pub surge: bool,
+    /// Whether a worker can start and be probed while another one of its slot lives: not where they need the
+    /// same port.
+    pub beside: bool,
     /// How long the part of the connections that a new worker gets takes to grow to a full one.
     pub slow_start: Duration,
     /// How many slots may be without a ready worker by our own action.
@@ -197,6 +200,7 @@ impl Default for Settings {
             leaking_release: LeakingRelease::Alert,
             rolling: RollingSettings {
                 surge: true,
+                beside: true,
                 slow_start: Duration::from_secs(1),
                 max_unavailable: 0,
                 drain_timeout: Duration::from_secs(30),

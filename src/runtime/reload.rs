@@ -10,7 +10,7 @@ use super::message::Message;
 use super::output::Destination;
 use super::sampler::{Holds, Pace};
 use crate::config::{Config, difference};
-use crate::core::reload::{Holds as When, Reconfiguration, Reload, Then};
+use crate::core::reload::{Holds as When, Reconfiguration, Reload, Start, Then};
 use crate::core::words::chain;
 use crate::core::{Command, Event, Refusal, Reply};
 use std::sync::Arc;
@@ -86,13 +86,17 @@ impl Engine {
                 config = config.with_release_of(old);
                 difference.put_off(When::InNewWorkers, When::WithDeploy);
             }
-            let (way_back, proof) = (!config.starts_alike(old), config.proof());
+            let (start, proof) = (config.start_against(old), config.proof());
+            let before = self.executor.releases.before.as_ref();
+            let start_before = before.map_or(Start::Alike, |before| config.start_against(before));
             let destination = Destination::of(&config, store).map_err(Refusal::Wrong)?;
             let (was, is) = (old.settings.workers, config.settings.workers);
             let workers = (was != is).then_some(is);
             let settings = config.settings.clone();
             self.executor.candidate = Some(Candidate { config, destination, rolled_back });
-            Ok(Box::new(Reconfiguration { settings, workers, difference, way_back, proof }))
+            let found =
+                Reconfiguration { settings, workers, difference, start, start_before, proof };
+            Ok(Box::new(found))
         });
         self.command(by, Command::Reload(Reload { found, then }), reply).await;
         self.executor.candidate = None;

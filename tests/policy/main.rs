@@ -7,5 +7,6 @@ mod hangs;
 mod hooks;
 mod memory;
 mod paper;
+mod releases;
 mod replacing;
 mod succession;

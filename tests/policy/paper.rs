@@ -1,7 +1,7 @@
 //! A supervisor with one worker and no world: it is told what happens, and says what to do about it.
 
 use jiff::Timestamp;
-use stanch::core::reload::{Difference, Reconfiguration, Reload, Then};
+use stanch::core::reload::{Change, Difference, Holds, Reconfiguration, Reload, Start, Then};
 use stanch::core::{
     Action, Captured, Command, Event, ExitStatus, Hold, Incident, IncidentId, IncidentState,
     Inquiry, Kind, Left, Legacy, Moment, Now, Occasion, Past, Record, Sample, Settings, Succession,
@@ -230,11 +230,23 @@ impl Paper {
 
     /// Another configuration is in force.
     pub fn is_reloaded(&mut self, settings: Settings) -> Vec<Action> {
-        let difference = Difference::default();
-        let (way_back, proof) = (false, Duration::ZERO);
-        let found = Reconfiguration { settings, workers: None, difference, way_back, proof };
-        let reload = Reload { found: Ok(Box::new(found)), then: Then::Keep };
-        let command = Command::Reload(reload);
+        self.is_reconfigured(settings, Then::Keep, Start::Alike)
+    }
+
+    /// Another configuration is in force, which starts workers so against all before it.
+    pub fn is_reconfigured(&mut self, settings: Settings, then: Then, start: Start) -> Vec<Action> {
+        let text = "app.directory".to_owned();
+        let change = Change { holds: Holds::InNewWorkers, text };
+        let changes = if start == Start::Alike { vec![] } else { vec![change] };
+        let found = Reconfiguration {
+            settings,
+            workers: None,
+            difference: Difference(changes),
+            start,
+            start_before: start,
+            proof: Duration::from_secs(10),
+        };
+        let command = Command::Reload(Reload { found: Ok(Box::new(found)), then });
         self.tell(Event::Command { ticket: Ticket(0), by: "me".into(), command })
     }
 

@@ -1,7 +1,7 @@
 //! A release that leaks after its deploy, in a world without accidents.
 
 use crate::calm::{Calm, Curve, uses};
-use stanch::core::reload::{Change, Difference, Holds, Reconfiguration, Reload, Then};
+use stanch::core::reload::{Change, Difference, Holds, Reconfiguration, Reload, Start, Then};
 use stanch::core::{Command, Event, ExitStatus, Kind, LeakingRelease, Settings, Ticket, WorkerId};
 use std::time::Duration;
 
@@ -26,15 +26,20 @@ fn leaks(which: fn(WorkerId) -> bool) -> Curve {
 }
 
 fn deploy(calm: &mut Calm, settings: Settings) {
-    deploy_as(calm, settings, true);
+    deploy_as(calm, settings, Start::Otherwise);
 }
 
-fn deploy_as(calm: &mut Calm, settings: Settings, way_back: bool) {
+fn deploy_as(calm: &mut Calm, settings: Settings, start: Start) {
+    reload_as(calm, settings, start, Then::Deploy);
+}
+
+fn reload_as(calm: &mut Calm, settings: Settings, start: Start, then: Then) {
     let text = "app.directory".to_owned();
     let difference = Difference(vec![Change { holds: Holds::InNewWorkers, text }]);
     let proof = Duration::from_secs(10);
-    let found = Reconfiguration { settings, workers: None, difference, way_back, proof };
-    let command = Command::Reload(Reload { found: Ok(Box::new(found)), then: Then::Deploy });
+    let (workers, start_before) = (None, start);
+    let found = Reconfiguration { settings, workers, difference, start, start_before, proof };
+    let command = Command::Reload(Reload { found: Ok(Box::new(found)), then });
     calm.tell(Event::Command { ticket: Ticket(1), by: "me".to_owned(), command });
 }
 
@@ -63,6 +68,24 @@ fn a_leaking_release_gives_way_to_the_one_before() {
     let incident = &calm.incidents[record.incident.as_ref().unwrap()];
     assert_eq!((incident.kind.as_str(), incident.release.as_deref()), ("leak", Some("2")));
     assert_eq!(incident.impact["workers_replaced"], 2, "{incident:?}");
+}
+
+/// Whether it comes up is known before the last one goes, also where the old one goes first as a rule.
+#[test]
+fn the_first_of_the_way_back_starts_beside_the_last_that_serves() {
+    let old_first = |release: &str| {
+        let mut settings = Settings { workers: 1, ..settings(release) };
+        settings.rolling.surge = false;
+        settings.rolling.max_unavailable = 1;
+        settings
+    };
+    let mut calm = Calm::new(old_first("1"), 5, leaks(is_second));
+    calm.run_until(HOUR);
+    deploy(&mut calm, old_first("2"));
+    calm.run_until(4.0 * HOUR);
+    assert_eq!(calm.of(Kind::ReleaseRolledBack).len(), 1);
+    let (ready, goes) = (calm.of(Kind::WorkerReady)[2].0, calm.went()[1]);
+    assert!(ready <= goes, "{ready} {goes}");
 }
 
 #[test]
@@ -101,7 +124,7 @@ fn an_alert_is_all_where_nothing_else_is_wanted_and_a_pause_holds() {
 fn without_a_way_back_a_crash_is_a_crash() {
     let mut calm = Calm::new(settings("1"), 5, leaks(|_| false));
     calm.run_until(HOUR);
-    deploy_as(&mut calm, settings("2"), false);
+    deploy_as(&mut calm, settings("2"), Start::Alike);
     // The next one is being replaced.
     while calm.of(Kind::WorkerStarted).len() < 4 {
         let next = calm.seconds() + 0.1;

@@ -15,7 +15,7 @@ mod releases;
 mod world;
 
 use stanch::core::hooks::Hook;
-use stanch::core::reload::{Change, Difference, Holds, Reconfiguration, Reload, Then};
+use stanch::core::reload::{Change, Difference, Holds, Reconfiguration, Reload, Start, Then};
 use stanch::core::{AlertRule, Command, Kind, LeakAction, LeakingRelease, Refusal, Settings, Slot};
 use std::time::Duration;
 use world::World;
@@ -70,9 +70,11 @@ fn reload(random: &mut random::Random, alerts: &[AlertRule]) -> Reload {
         let workers = random.chance(0.5).then_some(settings.workers);
         let text = "app.release".to_owned();
         let difference = Difference(vec![Change { holds: Holds::InNewWorkers, text }]);
-        let way_back = random.chance(0.8);
+        let [start, start_before] = [0.8, 0.8]
+            .map(|part| if random.chance(part) { Start::Otherwise } else { Start::Alike });
         let proof = Duration::from_secs(10 + random.below(60));
-        Ok(Box::new(Reconfiguration { settings, workers, difference, way_back, proof }))
+        let found = Reconfiguration { settings, workers, difference, start, start_before, proof };
+        Ok(Box::new(found))
     } else {
         Err(Refusal::Wrong("an error".to_owned()))
     };

@@ -293,6 +293,7 @@ fn everything_that_is_typed_is_meant() {
             leaking_release: LeakingRelease::RollBack,
             rolling: RollingSettings {
                 surge: false,
+                beside: true,
                 slow_start: Duration::from_millis(2500),
                 max_unavailable: 2,
                 drain_timeout: Duration::from_secs(90),

@@ -177,6 +177,7 @@ impl Supervisor {
                 ..fresh
             };
             worker.evidence.baseline_at = Some(now.mono);
+            self.has_served |= worker.release == self.settings.release;
             let silent = worker.silent;
             self.workers.insert(id, worker);
             self.actions.push(Action::Adopt { worker: id, verified: true });

@@ -74,6 +74,7 @@ impl Supervisor {
                 worker.state = State::Ready { since: now.mono };
                 worker.introduced = true;
                 worker.evidence.baseline_at = Some(now.mono);
+                self.has_served |= worker.edition == self.edition;
                 let took_ms = now.mono.since(worker.started).as_millis() as u64;
                 let incident = worker.incident.clone();
                 let figures = figures([("start_ms", took_ms.into())]);

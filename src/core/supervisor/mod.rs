@@ -71,8 +71,10 @@ pub struct Supervisor {
     workers: BTreeMap<WorkerId, Worker>,
     roll: Option<Roll>,
     deploy: Option<Deploy>,
-    /// What can be gone back to from the present release.
+    /// What can be gone back to from the present release: it has served.
     before: Option<Aside>,
+    /// Whether a worker of the release in force has been ready.
+    has_served: bool,
     /// The number of the release in force: it grows whenever workers are to be started in another way.
     edition: u64,
     /// No automatic roll before.
@@ -123,6 +125,7 @@ impl Supervisor {
             roll: None,
             deploy: None,
             before: None,
+            has_served: false,
             edition: 0,
             next_roll: Moment::default(),
             next_hang: Moment::default(),

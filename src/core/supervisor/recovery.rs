@@ -230,6 +230,8 @@ impl Supervisor {
             in_the_way: survivor.hold == Hold::Refused,
             ..self.fresh_worker(now, id, state)
         };
+        // Without a label nobody knows from what it was started.
+        self.has_served |= verified && !worker.stale && worker.release.is_some();
         self.workers.insert(id, worker);
         if let Some(entry) = self.slots.get_mut(&id.slot) {
             entry.been_ready |= verified;

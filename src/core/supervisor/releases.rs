@@ -13,8 +13,12 @@
 //! To go back is to start workers as before, in each slot where none of before serves. Limits, alerts and
 //! all else that holds at once stays: only what workers are started from belongs to a release.
 //!
+//! What is gone back to has served: a release that was reloaded and never started is passed over, and so is one
+//! that fewer workers are of than of the one before it.
+//!
 //! Where not one worker of before comes up (its folder is gone), nobody is better off with it: the release that
-//! serves is the one in force again.
+//! serves, or at least did start, is the one in force again. So that somebody serves until that is known, the
+//! first of them starts beside the one that it replaces wherever it can, `rolling.surge` or not.
 //!
 //! A release that leaks after its deploy is gone back from in the same way, once and not to and fro: then
 //! there is nothing to go back to any more, and what leaks is held by replacing workers.
@@ -30,6 +34,15 @@ use super::super::{
 use super::{About, Phase, Supervisor, figures};
 use std::time::Duration;
 
+/// Which release would be gone back to from the next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Back {
+    /// The one in force.
+    Present,
+    /// The one that can be gone back to from that.
+    Before,
+}
+
 /// Between two looks at a slot that does not serve yet.
 const PAUSE: Duration = Duration::from_secs(1);
 
@@ -37,14 +50,17 @@ impl Supervisor {
     /// What is in force, in case that it is not any more.
     pub(super) fn present_release(&self) -> Aside {
         let (release, watchdog) = (self.settings.release.clone(), self.settings.health.watchdog);
-        Aside { release, watchdog, last: self.edition }
+        Aside { release, watchdog, last: self.edition, has_served: self.has_served }
     }
 
-    /// Whether a worker of the release before serves.
-    pub(super) fn has_way_back(&self) -> bool {
-        let before = self.before.as_ref();
-        let of_it = |worker: &Worker| before.is_some_and(|before| worker.edition <= before.last);
-        self.workers.values().any(|worker| worker.is_serving() && of_it(worker))
+    /// Where the way back from the next release leads: to the one that has served and has the most workers that
+    /// do, the newer one of two. What was in force and never served is none to go back to.
+    pub(super) fn way_back(&self) -> Option<Back> {
+        let Some(before) = &self.before else { return self.has_served.then_some(Back::Present) };
+        let serving = || self.workers.values().filter(|worker| worker.is_serving());
+        let of_before = serving().filter(|worker| worker.edition <= before.last).count();
+        let is_present = self.has_served && 2 * of_before <= serving().count();
+        Some(if is_present { Back::Present } else { Back::Before })
     }
 
     /// Puts the release of the configuration that has just come into force into service; no roll is under
@@ -54,20 +70,23 @@ impl Supervisor {
         now: Now,
         ticket: Ticket,
         old: &Settings,
-        has_way_back: bool,
+        way_back: Result<(), &str>,
         proof: Duration,
     ) {
+        let has_way_back = way_back.is_ok();
         let before = self.before.as_ref().filter(|_| has_way_back);
         let from = before.map_or(old.release.clone(), |before| before.release.clone());
         let to = self.settings.release.clone();
         let slots = self.slots_up();
-        let reason = format!(
-            "release {} takes the place of {} in {} slot(s){}",
+        let mut reason = format!(
+            "release {} takes the place of {} in {} slot(s)",
             name(to.as_deref()),
             name(from.as_deref()),
             slots.len(),
-            if has_way_back { "" } else { "; both are started alike: there is no way back" }
         );
+        if let Err(why) = way_back {
+            reason += &format!("; there is no way back: {why}");
+        }
         let figures = figures([
             ("from", from.as_deref().into()),
             ("to", to.as_deref().into()),
@@ -166,6 +185,7 @@ impl Supervisor {
     }
 
     fn put_into_force(&mut self, release: Aside, action: Action) {
+        self.has_served = release.has_served;
         self.settings.release = release.release;
         self.settings.health.watchdog = release.watchdog;
         self.edition += 1;
@@ -183,12 +203,27 @@ impl Supervisor {
         let returned = |one: &Worker| one.edition == self.edition && one.is_serving();
         let left = |one: &Worker| one.edition == from.last && one.is_serving();
         let any = |which: &dyn Fn(&Worker) -> bool| self.workers.values().any(which);
-        if !self.is_stopping() && any(&left) && !any(&returned) {
+        let what = match () {
+            () if self.is_stopping() || any(&returned) => None,
+            () if any(&left) => Some("serves"),
+            // Better one that came up and failed than one that does not come up.
+            () if self.nobody_serves() && from.has_served => Some("did start"),
+            () => None,
+        };
+        if let Some(what) = what {
             let name = name(from.release.as_deref());
-            let reason = format!("release {name}, which serves, is in force again: {why}");
+            let reason = format!("release {name}, which {what}, is in force again: {why}");
             self.put_into_force(from, Action::RollForward);
             let about = About::Matter("no_way_back");
             self.record(now, Kind::ReleaseRolledBack, about, incident, &reason, figures([]));
+        }
+        // Those whose turn had not come.
+        let waits = |entry: &&SlotEntry| entry.desired == Desired::Up && entry.wait == Wait::None;
+        let waiting = self.slots.values().filter(waits).map(|entry| entry.slot);
+        let empty = waiting.filter(|slot| self.current_in(*slot).is_none()).collect::<Vec<_>>();
+        for slot in empty {
+            let wait = Wait::Backoff { until: now.mono };
+            self.slots.entry(slot).and_modify(|entry| entry.wait = wait);
         }
         self.end_deploy(now, Ending::Failed, Some(why));
     }

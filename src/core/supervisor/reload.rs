@@ -1,19 +1,22 @@
 //! A new configuration: taken or refused, and what follows from it for workers that serve already.
 
 use super::super::leak::Quantity;
-use super::super::reload::{Holds, Reconfiguration, Reload, Then};
+use super::super::reload::{Holds, Reconfiguration, Reload, Start, Then};
 use super::super::trend::Trend;
 use super::super::worker::Cause;
 use super::super::{Action, Kind, LeakAction, Now, Refusal, Settings, Ticket};
+use super::releases::Back;
 use super::{Supervisor, figures};
+use std::fmt::Write;
 
 impl Supervisor {
     pub(super) fn reload(&mut self, now: Now, ticket: Ticket, by: &str, reload: Reload) {
         let Reload { found, then } = reload;
-        let Reconfiguration { settings, workers, difference, way_back, proof } = match found {
+        let found = match found {
             Ok(found) => *found,
             Err(refusal) => return self.refuse_config(now, ticket, by, refusal),
         };
+        let Reconfiguration { settings, workers, difference, start, start_before, proof } = found;
         let other_release = difference.count(Holds::InNewWorkers) > 0;
         let replaces = then != Then::Keep || workers.is_some();
         if let Some(what) = self.rolls().filter(|_| replaces || self.deploy.is_some()) {
@@ -35,7 +38,9 @@ impl Supervisor {
         let old = std::mem::replace(&mut self.settings, settings);
         // What a reload changes under the same label is the same release, made better.
         let labelled = present.release.is_some() && present.release == self.settings.release;
-        let remember = way_back && (then == Then::Deploy || !labelled);
+        let same = start == Start::Alike || then != Then::Deploy && labelled;
+        let back = self.way_back();
+        let remember = back == Some(Back::Present) && !same;
         self.actions.push(Action::Reconfigure { remember });
         if remember {
             self.before = Some(present);
@@ -43,17 +48,23 @@ impl Supervisor {
         if other_release || then == Then::Deploy {
             // Those that are started anew are its workers, also where nothing else is different.
             self.edition += 1;
+            self.has_served &= same;
         }
         self.follow_settings(now, &old);
         let mut preface = difference.lines(then);
-        let has_way_back = then == Then::Deploy && self.has_way_back();
-        if then == Then::Deploy && !has_way_back {
-            preface += "\nthere is no way back: workers of before were started alike";
+        let way_back =
+            match back.map(|back| if back == Back::Present { start } else { start_before }) {
+                Some(Start::Otherwise) => Ok(()),
+                Some(Start::Alike) => Err("workers of before were started alike"),
+                None => Err("of nothing that was in force before is it known that it has served"),
+            };
+        if let (Then::Deploy, Err(why)) = (then, way_back) {
+            let _ = write!(preface, "\nthere is no way back: {why}");
         }
         self.prefaces.insert(ticket, preface);
         let until = workers.map(|workers| self.resize(now, workers));
         match (then, until) {
-            (Then::Deploy, _) => self.deploy(now, ticket, &old, has_way_back, proof),
+            (Then::Deploy, _) => self.deploy(now, ticket, &old, way_back, proof),
             (Then::Roll, _) => self.roll_all(now, ticket),
             (Then::Keep, Some(until)) => self.wait(ticket, until),
             (Then::Keep, None) => self.reply(ticket, Ok(String::new())),

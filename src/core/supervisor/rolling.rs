@@ -208,8 +208,10 @@ impl Supervisor {
         due: Option<Due>,
     ) -> bool {
         let surge = self.settings.rolling.surge;
-        let no_room = old.filter(|_| surge).and_then(|id| self.no_room_beside(id));
-        let overlap = old.is_none() || surge && no_room.is_none();
+        let beside = surge || self.settings.rolling.beside && self.is_first_of_way_back();
+        let no_room = old.filter(|_| beside).and_then(|id| self.no_room_beside(id));
+        let overlap = old.is_none() || beside && no_room.is_none();
+        let no_room = no_room.filter(|_| surge);
         if let (Some(old), Some(due)) = (old, &due) {
             // Beside the start of its replacement.
             self.look_at(now, old, due.incident.as_ref());
@@ -241,6 +243,13 @@ impl Supervisor {
         self.set_step(Step { slot, old, new: None, due, begun: now.mono, no_room });
         self.retire_old(now);
         true
+    }
+
+    /// Whether workers of the release before are wanted, and it is not known yet whether they come up.
+    fn is_first_of_way_back(&self) -> bool {
+        let is_way_back = matches!(&self.roll, Some(Roll { errand: Errand::WayBack(..), .. }));
+        let serves = |worker: &Worker| worker.edition == self.edition && worker.is_serving();
+        is_way_back && !self.workers.values().any(serves)
     }
 
     /// Whether the floor allows this worker to go before its replacement is there.

@@ -1,0 +1,114 @@
+//! Where the way back from a release leads, and what is done where it leads nowhere.
+
+use crate::paper::{Paper, record, starts};
+use stanch::core::reload::{Start, Then};
+use stanch::core::{Action, Event, ExitStatus, Kind, Settings, WorkerId};
+use std::time::Duration;
+
+fn settings(release: &str) -> Settings {
+    let mut settings = Settings { release: Some(release.to_owned()), ..Settings::default() };
+    settings.rolling.slow_start = Duration::ZERO;
+    settings.health.failures = 3;
+    settings
+}
+
+/// Release 1 serves.
+fn served() -> Paper {
+    Paper::with(settings("1"))
+}
+
+fn deploy(paper: &mut Paper, release: &str) -> Vec<Action> {
+    paper.is_reconfigured(settings(release), Then::Deploy, Start::Otherwise)
+}
+
+fn crash(paper: &mut Paper, worker: WorkerId) -> Vec<Action> {
+    let mut actions = paper.tell(Event::Exited { worker, status: ExitStatus::Code(4) });
+    actions.extend(paper.tell(Event::Gone { worker, stragglers: 0, connections_cut: None }));
+    actions
+}
+
+fn started(actions: &[Action]) -> Option<WorkerId> {
+    actions.iter().find_map(|action| match action {
+        Action::Start { worker } => Some(*worker),
+        _ => None,
+    })
+}
+
+fn reply(actions: &[Action]) -> String {
+    let reply = actions.iter().find_map(|action| match action {
+        Action::Reply { reply, .. } => Some(reply),
+        _ => None,
+    });
+    match reply.expect("an answer") {
+        Ok(done) => done.clone(),
+        Err(refusal) => refusal.to_string(),
+    }
+}
+
+/// Where a rollback leads, if there is one.
+fn gone_back_to(actions: &[Action]) -> Option<&str> {
+    record(actions, Kind::ReleaseRolledBack)?.figures["to"].as_str()
+}
+
+#[test]
+fn where_nobody_serves_what_did_start_is_in_force_again() {
+    let mut paper = served();
+    deploy(&mut paper, "2");
+    paper.is_replaced();
+    let last = paper.worker();
+    let actions = crash(&mut paper, last);
+    assert_eq!(gone_back_to(&actions), Some("1"), "{actions:?}");
+    let worker = started(&actions).unwrap_or(WorkerId::new(0, 3));
+    if started(&actions).is_none() {
+        paper.settle_until_a_start();
+    }
+    let (stage, error) = ("directory".to_owned(), "no such directory".to_owned());
+    let mut actions = paper.tell(Event::SpawnFailed { worker, stage, error });
+    actions.extend(paper.tell(Event::Gone { worker, stragglers: 0, connections_cut: None }));
+    assert!(actions.contains(&Action::RollForward), "{actions:?}");
+    assert!(reply(&actions).contains("does not serve in all slots"), "{actions:?}");
+    if !starts(&actions) {
+        paper.settle_until_a_start();
+    }
+    paper.becomes_ready(WorkerId::new(0, 4));
+    let view = paper.view();
+    assert_eq!(view.release.as_deref(), Some("2"), "{view:?}");
+}
+
+/// It came with a reload, and no worker of it was ever started.
+#[test]
+fn what_never_served_is_not_gone_back_to() {
+    let mut paper = served();
+    paper.is_reconfigured(settings("2"), Then::Keep, Start::Otherwise);
+    deploy(&mut paper, "3");
+    let actions = paper.newcomer_fails();
+    assert_eq!(gone_back_to(&actions), Some("1"), "{actions:?}");
+    assert!(reply(&actions).contains("1 serves again"), "{actions:?}");
+}
+
+#[test]
+fn who_has_just_crashed_has_served() {
+    let mut paper = served();
+    let worker = paper.worker();
+    crash(&mut paper, worker);
+    paper.generation = 2;
+    let actions = deploy(&mut paper, "2");
+    let begun = record(&actions, Kind::DeployStarted).unwrap();
+    assert!(!begun.reason.contains("no way back"), "{}", begun.reason);
+}
+
+#[test]
+fn it_is_said_why_there_is_no_way_back() {
+    let mut paper = served();
+    let actions = paper.is_reconfigured(settings("2"), Then::Deploy, Start::Alike);
+    let begun = record(&actions, Kind::DeployStarted).unwrap();
+    assert!(begun.reason.ends_with("workers of before were started alike"), "{}", begun.reason);
+
+    // From what those are that an earlier supervisor has left, a label would say.
+    let mut paper = Paper::new();
+    paper.is_reborn(Vec::new());
+    let actions = paper.is_reconfigured(Settings::default(), Then::Deploy, Start::Alike);
+    let begun = record(&actions, Kind::DeployStarted).unwrap();
+    let why = "of nothing that was in force before is it known that it has served";
+    assert!(begun.reason.ends_with(why), "{}", begun.reason);
+}
