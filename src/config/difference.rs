@@ -6,7 +6,7 @@
 
 use super::checked::{
     App, Config, Control, Environment, Evidence, Health, Hooks, Listen, Log, Memory, Ready,
-    Release, Rlimit, Rotate, Store,
+    ReadyWhen, Release, Rlimit, Rotate, Store,
 };
 use crate::core::hooks::HookSettings;
 use crate::core::reload::{Change, Difference, Holds};
@@ -51,9 +51,10 @@ pub fn difference(old: &Config, new: &Config) -> Difference {
     found.key("listen.mode", AfterRestart, mode, &new.listen.mode, |mode| mode.to_string());
     found.key("listen.backlog", AfterRestart, backlog, &new.listen.backlog, |n| n.to_string());
     let Ready { when, path } = ready;
-    found.key("ready.when", Now, when, &new.ready.when, |when| when.as_str().to_owned());
-    found.key("ready.path", Now, path, &new.ready.path, |path| without_query(path));
-    // Of a worker of another program it would be the wrong one, and the worker taken for hung.
+    // Of a worker of another program they would be the wrong ones, and it never ready, or taken for hung.
+    let sign = |when: &ReadyWhen| when.as_str().to_owned();
+    found.key("ready.when", InNewWorkers, when, &new.ready.when, sign);
+    found.key("ready.path", InNewWorkers, path, &new.ready.path, |path| without_query(path));
     let Health { path, interval, timeout } = health;
     found.key("health.path", InNewWorkers, path, &new.health.path, |path| {
         path.as_deref().map_or_else(not_set, without_query)
@@ -198,7 +199,7 @@ impl Found {
         } = old;
         self.key("app.workers", Now, workers, &new.workers, u32::to_string);
         self.key("app.release", InNewWorkers, release, &new.release, or_not_set);
-        self.key("ready.timeout", Now, ready_timeout, &new.ready_timeout, period);
+        self.key("ready.timeout", InNewWorkers, ready_timeout, &new.ready_timeout, period);
         self.key("health.failures", Now, failures, &new.health.failures, u32::to_string);
         let silence = |limit: &Option<_>| limit.as_ref().map_or_else(not_set, period);
         self.key("health.watchdog", InNewWorkers, watchdog, &new.health.watchdog, silence);

@@ -13,11 +13,13 @@ impl Config {
         let other = other.clone();
         Config {
             app: App { name: self.app.name, ..other.app },
+            ready: other.ready,
             health: Health { path: other.health.path, ..self.health },
             limits: other.limits,
             evidence: Evidence { log_lines: other.evidence.log_lines, ..self.evidence },
             settings: Settings {
                 release: other.settings.release,
+                ready_timeout: other.settings.ready_timeout,
                 health: HealthSettings {
                     watchdog: other.settings.health.watchdog,
                     ..self.settings.health

@@ -70,6 +70,8 @@ impl Ending {
 pub struct Aside {
     /// Its label.
     pub release: Option<String>,
+    /// `ready.timeout`
+    pub ready_timeout: Duration,
     /// `health.watchdog`
     pub watchdog: Option<Duration>,
     /// The last edition of its workers.

@@ -112,3 +112,21 @@ fn it_is_said_why_there_is_no_way_back() {
     let why = "of nothing that was in force before is it known that it has served";
     assert!(begun.reason.ends_with(why), "{}", begun.reason);
 }
+
+/// What is asked of a worker until it is ready belongs to its release.
+#[test]
+fn workers_of_before_have_the_time_of_before_to_start() {
+    let mut paper = served();
+    let slow = Settings { ready_timeout: Duration::from_secs(300), ..settings("2") };
+    paper.is_reconfigured(slow, Then::Deploy, Start::Otherwise);
+    paper.is_replaced();
+    let last = paper.worker();
+    let actions = crash(&mut paper, last);
+    assert!(starts(&actions), "{actions:?}");
+    let begun = paper.now;
+    let failed = (0..100).find_map(|_| {
+        record(&paper.settle(), Kind::WorkerStartFailed).map(|failed| failed.reason.clone())
+    });
+    assert_eq!(failed.as_deref(), Some("was not ready within 60 s"));
+    assert_eq!(paper.now.since(begun), Settings::default().ready_timeout);
+}

@@ -57,10 +57,11 @@ fn a_release_is_what_workers_are_started_with() {
                environment_file = \"e\"\nuser = \"u\"\ngroup = \"g\"\numask = \"027\"\n\
                stop_signal = \"INT\"\nrelease = \"2\"\nworkers = 7\n[limits]\nnofile = 7\n[health]\n\
                path = \"/h\"\nwatchdog = \"5s\"\ninterval = \"7s\"\n[evidence]\nlog_lines = 7\n\
-               keep = \"2GiB\"\n[memory]\nsoft_limit = \"1GiB\"";
+               keep = \"2GiB\"\n[memory]\nsoft_limit = \"1GiB\"\n[ready]\nwhen = \"http\"\n\
+               path = \"/r\"\ntimeout = \"7s\"";
     let (old, new) = (accepted("app.command = [\"a\"]"), accepted(&format!("[app]\n{new}")));
     let changes = difference(&old, &new);
-    assert_eq!((changes.count(Holds::InNewWorkers), changes.count(Holds::Now)), (13, 4));
+    assert_eq!((changes.count(Holds::InNewWorkers), changes.count(Holds::Now)), (16, 4));
     let mixed = old.clone().with_release_of(&new);
     assert!(mixed.is_same_release(&new) && !mixed.is_same_release(&old));
     assert_eq!(difference(&old, &mixed).count(Holds::Now), 0);

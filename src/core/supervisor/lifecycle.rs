@@ -489,8 +489,10 @@ impl Supervisor {
             .collect();
         for (id, state) in due {
             match state {
-                State::Starting { .. } => {
-                    let limit_s = self.settings.ready_timeout.as_secs_f64();
+                State::Starting { deadline } => {
+                    // As it was when it was started.
+                    let limit = self.workers.get(&id).map(|worker| deadline.since(worker.started));
+                    let limit_s = limit.unwrap_or_default().as_secs_f64();
                     let reason = format!("was not ready within {limit_s} s");
                     // Out of the way first: what follows must not take it for a worker on its way.
                     if let Some(worker) = self.workers.get_mut(&id) {

@@ -49,8 +49,14 @@ const PAUSE: Duration = Duration::from_secs(1);
 impl Supervisor {
     /// What is in force, in case that it is not any more.
     pub(super) fn present_release(&self) -> Aside {
-        let (release, watchdog) = (self.settings.release.clone(), self.settings.health.watchdog);
-        Aside { release, watchdog, last: self.edition, has_served: self.has_served }
+        let Settings { release, ready_timeout, health, .. } = &self.settings;
+        Aside {
+            release: release.clone(),
+            ready_timeout: *ready_timeout,
+            watchdog: health.watchdog,
+            last: self.edition,
+            has_served: self.has_served,
+        }
     }
 
     /// Where the way back from the next release leads: to the one that has served and has the most workers that
@@ -187,6 +193,7 @@ impl Supervisor {
     fn put_into_force(&mut self, release: Aside, action: Action) {
         self.has_served = release.has_served;
         self.settings.release = release.release;
+        self.settings.ready_timeout = release.ready_timeout;
         self.settings.health.watchdog = release.watchdog;
         self.edition += 1;
         self.actions.push(action);
