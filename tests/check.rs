@@ -202,3 +202,22 @@ fn secrets_are_not_shown_and_ill_kept_ones_are_told() {
         assert_eq!(stderr.contains(&warning), told, "{mode:o}: {stderr}");
     }
 }
+
+/// `run` would refuse the one, and not go back from the other.
+#[test]
+fn what_a_deploy_cannot_do_is_warned_of() {
+    let (folder, path) = file("");
+    let link = folder.path().canonicalize().unwrap().join("current");
+    std::os::unix::fs::symlink(folder.path(), &link).expect("a link");
+    let shop = link.join("shop");
+    let text = format!("app.command = [\"/bin/sh\", {shop:?}]\nrelease.file = \"REVISION\"\n");
+    fs::write(&path, text).expect("the file is written");
+    let (code, _, stderr) = said(&check(&[&path]));
+    assert_eq!(code, Some(0), "{stderr}");
+    assert!(stderr.contains("warning: release.file: the label of the release in "), "{stderr}");
+    let link = format!("follows the link {}, and", link.display());
+    assert!(stderr.contains(&link), "{stderr}");
+    fs::write(folder.path().join("REVISION"), "41").expect("the file is written");
+    let (_, stdout, stderr) = said(&check(&[&path]));
+    assert!(stdout.contains(", release 41") && !stderr.contains("REVISION"), "{stdout} {stderr}");
+}

@@ -1,6 +1,6 @@
 //! `stanch check`.
 
-use super::Failure;
+use super::{Failure, place};
 use crate::alert::read_secret;
 use crate::config::{
     self, Config, ConfigError, ListenAddress, ListenMode, Place, ReadyWhen, masked,
@@ -48,11 +48,15 @@ pub fn run(args: Args) -> Result<(), Failure> {
     })?;
     match config::parse(&text, &args.file) {
         Ok(config) => {
+            let (config, unlabelled) = match place::with_release(config.clone()) {
+                Ok(released) => (released, None),
+                Err(failure) => (config, failure.message().map(str::to_owned)),
+            };
             match args.json {
                 true => Answer { ok: true, errors: Vec::new() }.print()?,
                 false => print(format!("{name}: ok\n{}", summary(&config)).trim_end())?,
             }
-            for warning in warnings(&config) {
+            for warning in unlabelled.into_iter().chain(warnings(&config)) {
                 eprintln!("{name}: warning: {warning}");
             }
             Ok(())
@@ -316,6 +320,7 @@ fn warnings(config: &Config) -> Vec<String> {
         warnings.push(format!("app.group: no group {group} here"));
     }
     warnings.extend(missing_command(config));
+    warnings.extend(unpinned(config));
     let secrets = config.settings.alert_targets().flat_map(Target::secrets);
     warnings.extend(secrets.filter_map(ill_kept).map(|why| format!("alert.to: {why}")));
     let memory = &config.settings.memory;
@@ -346,6 +351,19 @@ fn ill_kept(secret: &Secret) -> Option<String> {
     (mode & OTHERS != 0).then(|| {
         let path = path.display();
         format!("every user of this host can read the secret in {path}; `chmod o-r {path}`")
+    })
+}
+
+/// What is started through a link that is not on the way to the directory: where it leads is found out by each
+/// worker anew.
+fn unpinned(config: &Config) -> impl Iterator<Item = String> {
+    let paths = config.app.command.iter().map(Path::new).filter(|path| path.is_absolute());
+    paths.filter_map(place::link_to).map(|link| {
+        let link = link.display();
+        format!(
+            "app.command: each start of a worker follows the link {link}, and a deploy cannot be gone back from; \
+             only links on the way to app.directory are followed once"
+        )
     })
 }
 

@@ -4,7 +4,7 @@ use super::checked::{App, Config, Evidence, Health};
 use super::difference::difference;
 use crate::core::reload::{Holds, Start};
 use crate::core::{HealthSettings, Settings};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 impl Config {
@@ -56,16 +56,12 @@ impl Config {
         LEAST.max(probes).max(watchdog.unwrap_or_default())
     }
 
-    /// The same with what begins with `link` beginning with `real`, where that leads to: the directory, and
-    /// paths of the command and the environment (`/srv/shop/current/bin/shop`, `--root=/srv/shop/current`,
-    /// entries of a search path). So workers are started from the same files until a configuration is read
-    /// again, wherever the links of deploys (`current` → `releases/42`) lead meanwhile.
-    pub fn pinned(mut self, link: &Path, real: &Path) -> Self {
-        let moved = |path: &Path| {
-            let rest = path.strip_prefix(link).ok()?;
-            // Joined to nothing it would end with a slash.
-            Some(if rest.as_os_str().is_empty() { real.to_owned() } else { real.join(rest) })
-        };
+    /// The same with where links led in the place of the links: in the directory, and in paths of the command
+    /// and the environment (`/srv/shop/current/bin/shop`, `--root=/srv/shop/current`, entries of a search path).
+    /// So workers are started from the same files until a configuration is read again, wherever the links of
+    /// deploys (`current` → `releases/42`) lead meanwhile.
+    pub fn pinned(mut self, pins: &Pins) -> Self {
+        let moved = |path: &Path| pins.moved(path);
         let part = |part: &str| {
             let path = moved(Path::new(part)).and_then(|path| path.to_str().map(str::to_owned));
             path.unwrap_or_else(|| part.to_owned())
@@ -85,6 +81,24 @@ impl Config {
             }
         }
         self
+    }
+}
+
+/// Where the links on the way to a directory led at one moment.
+#[derive(Debug, Default)]
+pub struct Pins(
+    /// A path, and the same without a link; the longest first.
+    pub Vec<(PathBuf, PathBuf)>,
+);
+
+impl Pins {
+    /// Where a path leads that begins with one of them.
+    pub fn moved(&self, path: &Path) -> Option<PathBuf> {
+        self.0.iter().find_map(|(link, real)| {
+            let rest = path.strip_prefix(link).ok()?;
+            // Joined to nothing it would end with a slash.
+            Some(if rest.as_os_str().is_empty() { real.clone() } else { real.join(rest) })
+        })
     }
 }
 
@@ -112,7 +126,6 @@ pub(super) fn check_label(label: &str) -> Result<(), &'static str> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::path::PathBuf;
 
     #[test]
     fn a_pinned_release_is_where_its_link_led() {
@@ -124,13 +137,18 @@ mod tests {
             "/srv/shop/currently",
             "a:b=c",
             "/usr/bin:/srv/shop/current/bin:",
+            "/srv/shop/current/work/pid",
         ];
         config.app.command = words.map(String::from).to_vec();
         config.app.environment.0.insert("LIB".into(), "/srv/shop/current/lib".into());
         config.app.environment_file = Some(PathBuf::from("/srv/shop/current/.env"));
-        let (link, real) = (Path::new("/srv/shop/current"), Path::new("/srv/shop/releases/41"));
+        let pin = |link: &str, real: &str| (PathBuf::from(link), PathBuf::from(real));
+        let pins = Pins(vec![
+            pin("/srv/shop/current/work", "/srv/shop/shared/work"),
+            pin("/srv/shop/current", "/srv/shop/releases/41"),
+        ]);
         let App { command, directory, environment, environment_file, .. } =
-            config.pinned(link, real).app;
+            config.pinned(&pins).app;
         assert_eq!(
             command,
             [
@@ -139,6 +157,7 @@ mod tests {
                 words[2],
                 words[3],
                 "/usr/bin:/srv/shop/releases/41/bin:",
+                "/srv/shop/shared/work/pid",
             ]
         );
         assert_eq!(directory, Some(PathBuf::from("/srv/shop/releases/41/app")));
