@@ -27,13 +27,18 @@ pub struct Deploy {
 pub enum Stage {
     /// Workers are being replaced.
     Rolling,
-    /// All were replaced; it is done if nothing fails by then.
+    /// All were replaced; it is done if nothing fails and all slots serve until then.
     Proving {
         /// When.
         until: Moment,
     },
     /// It failed, and those of before are being started again.
     Returning {
+        /// What failed.
+        why: String,
+    },
+    /// They were; it is rolled back when all slots serve.
+    Returned {
         /// What failed.
         why: String,
     },

@@ -1,6 +1,6 @@
 //! Where the way back from a release leads, and what is done where it leads nowhere.
 
-use crate::paper::{Paper, record, starts};
+use crate::paper::{Paper, reading, record, starts};
 use stanch::core::reload::{Start, Then};
 use stanch::core::{Action, Event, ExitStatus, Kind, Settings, WorkerId};
 use std::time::Duration;
@@ -129,4 +129,57 @@ fn workers_of_before_have_the_time_of_before_to_start() {
     });
     assert_eq!(failed.as_deref(), Some("was not ready within 60 s"));
     assert_eq!(paper.now.since(begun), Settings::default().ready_timeout);
+}
+
+fn limited(release: &str) -> Settings {
+    let mut settings = settings(release);
+    settings.memory.soft_limit_kib = Some(100_000);
+    settings
+}
+
+/// Also one that was started for another reason than the deploy.
+#[test]
+fn a_release_whose_worker_does_not_start_in_the_proof_is_given_up() {
+    let mut paper = served();
+    paper.is_reconfigured(limited("2"), Then::Deploy, Start::Otherwise);
+    paper.is_replaced();
+    let actions = reading(&mut paper, 150_000);
+    assert!(starts(&actions), "{actions:?}");
+    let actions = paper.newcomer_fails();
+    assert_eq!(gone_back_to(&actions), Some("1"), "{actions:?}");
+}
+
+#[test]
+fn without_a_way_back_a_release_that_crashes_in_the_proof_has_failed() {
+    let mut paper = served();
+    paper.is_reconfigured(settings("2"), Then::Deploy, Start::Alike);
+    paper.is_replaced();
+    let last = paper.worker();
+    let actions = crash(&mut paper, last);
+    let reply = reply(&actions);
+    assert!(reply.contains("does not serve in all slots"), "{reply}");
+    assert!(reply.ends_with("there is no way back"), "{reply}");
+}
+
+/// The proof is of workers that serve, and begins with the last of them.
+#[test]
+fn a_release_has_served_for_the_time_of_its_proof() {
+    let mut paper = Paper::new();
+    let other = paper.gets_another();
+    paper.is_reconfigured(settings("2"), Then::Deploy, Start::Alike);
+    paper.is_replaced();
+    // Without a way back it is a roll until all are replaced.
+    let last = paper.worker();
+    crash(&mut paper, last);
+    let newcomer = WorkerId::new(1, 2);
+    paper.becomes_ready(newcomer);
+    paper.ends(other, ExitStatus::Code(0));
+    let failed_at = paper.now;
+    paper.now = paper.now + Duration::from_secs(8);
+    paper.settle_now();
+    paper.becomes_ready(WorkerId::new(0, 3));
+    let done = (0..100)
+        .find_map(|_| record(&paper.settle(), Kind::DeployFinished).map(|done| done.cause.clone()));
+    assert_eq!(done.unwrap().as_deref(), Some("done"));
+    assert!(paper.now.since(failed_at) >= Duration::from_secs(18), "{:?}", paper.now);
 }

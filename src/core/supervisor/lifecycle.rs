@@ -322,9 +322,8 @@ impl Supervisor {
         why: &str,
     ) {
         let newcomer = self.roll_lost_newcomer(now, id, &incident, why);
-        if !newcomer {
-            self.release_lost(now, id, &incident, why);
-        }
+        // Whatever it was started for.
+        self.release_lost(now, id, &incident, why);
         if newcomer && self.current_in(id.slot).is_some_and(|worker| worker.id != id) {
             // If the slot does not serve, that is for the old one, which hangs.
             return;

@@ -3,9 +3,14 @@
 //! | a deploy is | meets | then |
 //! | --- | --- | --- |
 //! | rolling | its last worker was replaced | proving |
-//! | rolling, proving | a worker of the new release crashes, hangs, does not start (or leaks, with `release.on_leak = "rollback"`) | returning, if there is a way back; else it is a roll: a newcomer that does not start ends it, the rest goes on as always |
-//! | proving | a hang would have been found out by now, ten seconds at least | done if all slots serve; failed if one is held; else it waits |
-//! | returning | its last worker was replaced | rolled back |
+//! | rolling, proving | a worker of the new release crashes, hangs, does not start, whatever it was started for (or leaks, with `release.on_leak = "rollback"`) | returning, if there is a way back |
+//! | rolling | the same, without one | failed, if it was to replace another; else it is a roll, and goes on as always |
+//! | proving | the same, without one | failed |
+//! | proving | a slot does not serve | the proof begins anew when it does |
+//! | proving | all have served until a hang would have been found out, ten seconds at least | done |
+//! | returning | its last worker was replaced | returned |
+//! | returned | all slots serve | rolled back |
+//! | proving, returned | a slot is held | failed |
 //! | returning | a worker of the old release does not start | failed |
 //! | any | stanch is told to stop | interrupted |
 //! | any | stanch dies | interrupted: the next one replaces all workers by what the configuration names then |
@@ -43,7 +48,7 @@ pub(super) enum Back {
     Before,
 }
 
-/// Between two looks at a slot that does not serve yet.
+/// Between two looks at a worker that fails its probes at the end of its proof.
 const PAUSE: Duration = Duration::from_secs(1);
 
 impl Supervisor {
@@ -115,12 +120,16 @@ impl Supervisor {
         let Some(deploy) = &mut self.deploy else { return };
         match deploy.stage {
             Stage::Rolling => deploy.stage = Stage::Proving { until: now.mono + deploy.proof },
-            Stage::Returning { .. } => self.end_deploy(now, Ending::RolledBack, None),
-            Stage::Proving { .. } => {}
+            Stage::Returning { ref why } => {
+                deploy.stage = Stage::Returned { why: why.clone() };
+                self.prove(now);
+            }
+            Stage::Proving { .. } | Stage::Returned { .. } => {}
         }
     }
 
-    /// A worker was lost, or hangs: if it is one of a release that is being deployed, that has failed.
+    /// A worker was lost, or hangs: if it is one of a release that is being deployed, that has failed. Without a
+    /// way back it has if all were replaced: until then the deploy is a roll.
     pub(super) fn release_lost(
         &mut self,
         now: Now,
@@ -128,8 +137,15 @@ impl Supervisor {
         incident: &IncidentId,
         why: &str,
     ) {
-        if self.is_of_present_release(id) && self.may_go_back() {
-            self.give_up(now, incident, &format!("worker {id} {why}"));
+        if !self.is_of_present_release(id) {
+            return;
+        }
+        let why = format!("worker {id} {why}");
+        if self.may_go_back() {
+            self.give_up(now, incident, &why);
+        } else if self.release_deadline().is_some() {
+            let why = format!("{why}; there is no way back");
+            self.end_deploy(now, Ending::Failed, Some(&why));
         }
     }
 
@@ -254,34 +270,44 @@ impl Supervisor {
         self.prove(now);
     }
 
+    /// Ends a deploy whose workers were all replaced: when all slots have served for the time of the proof or, on
+    /// the way back, serve; or when one is given up.
     fn prove(&mut self, now: Now) {
-        if self.release_deadline().is_none_or(|until| until > now.mono) {
-            return;
-        }
-        let unserved = self.down();
+        let down = self.down();
         let is_held = |slot: &&Slot| {
             matches!(self.slots.get(slot).map(|entry| entry.wait), Some(Wait::Held { .. }))
         };
-        let held = unserved.iter().find(is_held).copied();
+        let held = down.iter().find(is_held).copied();
         let fails = |one: &Worker| self.is_new(one) && one.failing_since().is_some();
-        let waits = !unserved.is_empty() || self.workers.values().any(fails);
-        match (held, &mut self.deploy) {
-            (Some(slot), _) => {
+        let fails = self.workers.values().any(fails);
+        let Some(Deploy { stage, proof, .. }) = &mut self.deploy else { return };
+        let ending = match (stage, held) {
+            (Stage::Rolling | Stage::Returning { .. }, _) => return,
+            (_, Some(slot)) => {
                 let why = format!("slot {slot} is held: it does not come up");
-                self.end_deploy(now, Ending::Failed, Some(&why));
+                return self.end_deploy(now, Ending::Failed, Some(&why));
             }
-            (None, Some(deploy)) if waits => {
-                deploy.stage = Stage::Proving { until: now.mono + PAUSE };
+            (Stage::Returned { .. }, None) if !down.is_empty() => return,
+            (Stage::Returned { .. }, None) => Ending::RolledBack,
+            (Stage::Proving { until }, None) if !down.is_empty() => {
+                *until = now.mono + *proof;
+                return;
             }
-            (None, _) => self.end_deploy(now, Ending::Done, None),
-        }
+            (Stage::Proving { until }, None) if *until > now.mono => return,
+            (Stage::Proving { until }, None) if fails => {
+                *until = now.mono + PAUSE;
+                return;
+            }
+            (Stage::Proving { .. }, None) => Ending::Done,
+        };
+        self.end_deploy(now, ending, None);
     }
 
     /// When a deploy is done.
     pub(super) fn release_deadline(&self) -> Option<Moment> {
         match self.deploy.as_ref()?.stage {
             Stage::Proving { until } => Some(until),
-            Stage::Rolling | Stage::Returning { .. } => None,
+            Stage::Rolling | Stage::Returning { .. } | Stage::Returned { .. } => None,
         }
     }
 
@@ -333,8 +359,10 @@ impl Supervisor {
         };
         let (old, new) = (name(from.as_deref()), name(to.as_deref()));
         let why = match (stage, why) {
-            (Stage::Returning { why }, Some(more)) => format!("{why}; on the way back: {more}"),
-            (Stage::Returning { why }, None) => why,
+            (Stage::Returning { why } | Stage::Returned { why }, Some(more)) => {
+                format!("{why}; on the way back: {more}")
+            }
+            (Stage::Returning { why } | Stage::Returned { why }, None) => why,
             (Stage::Rolling | Stage::Proving { .. }, why) => why.unwrap_or_default().to_owned(),
         };
         let reason = match ending {

@@ -135,8 +135,13 @@ impl Supervisor {
             }
             Some(new) if old_lives && self.workers.get(&new).is_some_and(Worker::is_hung) => {
                 let incident = step.due.as_ref().and_then(|due| due.incident.clone());
+                let hang =
+                    self.workers.get(&new).and_then(|new| new.due.as_ref()?.incident.clone());
                 let why = "fails its probes while the old one still serves";
                 self.abort_roll(now, None, &format!("the new worker of slot {slot} {why}"));
+                if let Some(hang) = hang {
+                    self.release_lost(now, new, &hang, why);
+                }
                 self.retire(now, new, incident, Cause::Hang.as_str(), why);
                 // The way back, if there is one.
                 true
