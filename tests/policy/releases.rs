@@ -183,3 +183,36 @@ fn a_release_has_served_for_the_time_of_its_proof() {
     assert_eq!(done.unwrap().as_deref(), Some("done"));
     assert!(paper.now.since(failed_at) >= Duration::from_secs(18), "{:?}", paper.now);
 }
+
+/// Its port is.
+#[test]
+fn what_is_gone_back_to_waits_for_the_end_of_what_was_given_up() {
+    let one_port = |release: &str| {
+        let mut settings = settings(release);
+        settings.rolling.surge = false;
+        settings.rolling.beside = false;
+        settings.rolling.max_unavailable = 1;
+        settings
+    };
+    let mut paper = Paper::with(one_port("1"));
+    paper.is_reconfigured(one_port("2"), Then::Deploy, Start::Otherwise);
+    let (first, second) = (paper.worker(), WorkerId::new(0, 2));
+    paper.ends(first, ExitStatus::Code(0));
+    // It does not become ready, and is killed.
+    let mut actions = Vec::new();
+    while gone_back_to(&actions).is_none() {
+        actions = paper.settle();
+    }
+    assert!(!starts(&actions), "{actions:?}");
+    let status = ExitStatus::Signal(9);
+    assert!(!starts(&paper.tell(Event::Exited { worker: second, status })));
+    let gone = Event::Gone { worker: second, stragglers: 0, connections_cut: None };
+    assert_eq!(started(&paper.tell(gone)), Some(WorkerId::new(0, 3)));
+
+    // Nor is the port of one that crashed free before all of it is gone.
+    paper.becomes_ready(WorkerId::new(0, 3));
+    let worker = WorkerId::new(0, 3);
+    assert!(!starts(&paper.tell(Event::Exited { worker, status: ExitStatus::Code(1) })));
+    let gone = Event::Gone { worker, stragglers: 0, connections_cut: None };
+    assert_eq!(started(&paper.tell(gone)), Some(WorkerId::new(0, 4)));
+}

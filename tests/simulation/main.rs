@@ -36,6 +36,7 @@ fn settings(seed: u64) -> Settings {
     settings.health.watchdog =
         random.chance(0.3).then(|| Duration::from_millis(1500 + random.below(8000)));
     settings.rolling.surge = random.chance(0.7);
+    settings.rolling.beside = settings.rolling.surge || !seed.is_multiple_of(3);
     settings.rolling.slow_start = Duration::from_millis(500 * random.below(5));
     settings.rolling.max_unavailable =
         if settings.rolling.surge { random.below(2) as u32 } else { 1 };

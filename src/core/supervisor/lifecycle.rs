@@ -2,7 +2,7 @@
 
 use super::super::hooks::Hook;
 use super::super::incidents::{Sighting, Topic};
-use super::super::slot::{Desired, Verdict, Wait};
+use super::super::slot::{Desired, SlotEntry, Verdict, Wait};
 use super::super::worker::{Cause, Due, Ended, State, Told, Worker};
 use super::super::{
     Action, ExitStatus, Figures, IncidentId, Intent, Kind, Left, Makeup, Moment, Now, Slot,
@@ -573,13 +573,21 @@ impl Supervisor {
         self.workers.values().any(|worker| worker.in_the_way)
     }
 
+    /// Whether a worker can be started in a slot now: where two need the same port, when the last one has ended.
+    pub(super) fn is_free(&self, slot: Slot) -> bool {
+        self.settings.rolling.beside || self.in_slot(slot).next().is_none()
+    }
+
     /// Starts what has waited long enough.
     pub(super) fn settle_slots(&mut self, now: Now) {
         if !self.restarts() || self.is_obstructed() {
             return;
         }
         let mut ready: Vec<(Slot, Option<IncidentId>)> = Vec::new();
-        for entry in self.slots.values_mut().filter(|entry| entry.desired == Desired::Up) {
+        let taken: Vec<Slot> = self.slots.keys().copied().filter(|it| !self.is_free(*it)).collect();
+        let wanted =
+            |entry: &&mut SlotEntry| entry.desired == Desired::Up && !taken.contains(&entry.slot);
+        for entry in self.slots.values_mut().filter(wanted) {
             match entry.wait {
                 Wait::Backoff { until } if until <= now.mono => {
                     ready.push((entry.slot, entry.incident.take()));

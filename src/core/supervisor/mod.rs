@@ -259,7 +259,9 @@ impl Supervisor {
         });
         let starts = self.restarts() && !self.is_obstructed();
         let slots = self.slots.values().map(|slot| match slot.wait {
-            Wait::Backoff { until } | Wait::Held { until } if starts => Some(until),
+            Wait::Backoff { until } | Wait::Held { until } if starts && self.is_free(slot.slot) => {
+                Some(until)
+            }
             Wait::None | Wait::Backoff { .. } | Wait::Held { .. } => None,
         });
         let roll = self.roll_deadline();

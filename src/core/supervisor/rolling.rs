@@ -3,7 +3,7 @@
 use super::super::deploy;
 use super::super::incidents::{Sighting, Topic};
 use super::super::roll::{Errand, Roll, Step};
-use super::super::slot::Desired;
+use super::super::slot::{Desired, Wait};
 use super::super::worker::{Cause, Due, State, Worker};
 use super::super::{
     Action, Figures, IncidentId, Kind, Moment, Now, Refusal, Slot, Weight, WorkerId,
@@ -200,6 +200,16 @@ impl Supervisor {
                 true
             }
             Some((id, _)) => self.begin_step(now, slot, Some(id), None),
+            None if !self.is_free(slot) => {
+                // The step begins with the end of who leaves already.
+                if let Some(entry) = self.slots.get_mut(&slot) {
+                    entry.budget.reset();
+                    entry.wait = Wait::None;
+                }
+                let (old, begun) = (self.in_slot(slot).next_back().map(|it| it.id), now.mono);
+                self.set_step(Step { slot, old, new: None, due: None, begun, no_room: None });
+                true
+            }
             None => self.begin_step(now, slot, None, None),
         }
     }
