@@ -2,7 +2,7 @@
 
 use crate::paper::{Paper, reading, record, starts};
 use stanch::core::reload::{Start, Then};
-use stanch::core::{Action, Event, ExitStatus, Kind, Settings, WorkerId};
+use stanch::core::{Action, Command, Event, ExitStatus, Kind, Settings, Ticket, WorkerId};
 use std::time::Duration;
 
 fn settings(release: &str) -> Settings {
@@ -215,4 +215,24 @@ fn what_is_gone_back_to_waits_for_the_end_of_what_was_given_up() {
     assert!(!starts(&paper.tell(Event::Exited { worker, status: ExitStatus::Code(1) })));
     let gone = Event::Gone { worker, stragglers: 0, connections_cut: None };
     assert_eq!(started(&paper.tell(gone)), Some(WorkerId::new(0, 4)));
+}
+
+/// The file still names the release that was given up.
+#[test]
+fn no_program_takes_over_in_which_a_rollback_would_be_forgotten() {
+    let mut paper = served();
+    deploy(&mut paper, "2");
+    paper.is_replaced();
+    let command = Command::Upgrade { tried: Ok("2".to_owned()) };
+    let ticket = Ticket(7);
+    let actions = paper.tell(Event::Command { ticket, by: "me".to_owned(), command });
+    assert!(!actions.iter().any(|action| matches!(action, Action::Reply { .. })), "{actions:?}");
+    let last = paper.worker();
+    let actions = crash(&mut paper, last);
+    assert_eq!(gone_back_to(&actions), Some("1"), "{actions:?}");
+    let refused = actions.iter().find_map(|action| match action {
+        Action::Reply { ticket: Ticket(7), reply: Err(why) } => Some(why.to_string()),
+        _ => None,
+    });
+    assert!(refused.is_some_and(|why| why.contains("a rollback")), "{actions:?}");
 }

@@ -21,8 +21,8 @@ pub(super) enum Until {
     Serving(Vec<Slot>),
     /// These slots have no worker.
     Empty(Vec<Slot>),
-    /// Nothing is under way, which is waited for until then.
-    Rest { until: Moment },
+    /// Nothing is under way, which is waited for until then; this edition of the workers is in force.
+    Rest { until: Moment, edition: u64 },
     /// Everything has ended.
     Stopped,
 }
@@ -41,7 +41,15 @@ impl Waiter {
     /// When it gives up.
     pub(super) fn deadline(&self) -> Option<Moment> {
         match self.until {
-            Until::Rest { until } => Some(until),
+            Until::Rest { until, .. } => Some(until),
+            Until::Serving(_) | Until::Empty(_) | Until::Stopped => None,
+        }
+    }
+
+    /// What was in force when it began to wait, if it waits for rest.
+    pub(super) fn edition(&self) -> Option<u64> {
+        match self.until {
+            Until::Rest { edition, .. } => Some(edition),
             Until::Serving(_) | Until::Empty(_) | Until::Stopped => None,
         }
     }

@@ -94,7 +94,10 @@ impl Supervisor {
             Ok(_) if self.waiters.iter().any(Waiter::is_for_rest) => {
                 self.reply(ticket, Err(Refusal::No("another upgrade is under way".to_owned())));
             }
-            Ok(_) => self.wait(ticket, Until::Rest { until: now.mono + PATIENCE }),
+            Ok(_) => {
+                let (until, edition) = (now.mono + PATIENCE, self.edition);
+                self.wait(ticket, Until::Rest { until, edition });
+            }
         }
     }
 
@@ -102,21 +105,29 @@ impl Supervisor {
     pub(super) fn settle_rest(&mut self, now: Now) {
         let Some(at) = self.waiters.iter().position(Waiter::is_for_rest) else { return };
         let (ticket, until) = (self.waiters[at].ticket(), self.waiters[at].deadline());
-        match self.underway() {
+        let why = match self.underway() {
+            // It would begin with what the file says, and that need not be what is in force now.
+            _ if self.waiters[at].edition() != Some(self.edition) => {
+                "a deploy, a rollback or a reload has changed what workers are started from since the new \
+                 program was tried; try again"
+                    .to_owned()
+            }
             None => {
                 self.end_capacity(now);
                 self.write_costs(now, Moment(Duration::MAX));
                 self.actions.push(Action::HandOver { ticket });
+                self.waiters.remove(at);
+                return;
             }
             Some(what) if until <= Some(now.mono) => {
-                let why = format!("{what}, and was for {} s; try again later", PATIENCE.as_secs());
-                let reason = format!("upgrade refused: {why}");
-                let about = About::Matter("refused");
-                self.record(now, Kind::OperatorCommand, about, None, &reason, figures([]));
-                self.reply(ticket, Err(Refusal::No(why)));
+                format!("{what}, and was for {} s; try again later", PATIENCE.as_secs())
             }
             Some(_) => return,
-        }
+        };
+        let reason = format!("upgrade refused: {why}");
+        let about = About::Matter("refused");
+        self.record(now, Kind::OperatorCommand, about, None, &reason, figures([]));
+        self.reply(ticket, Err(Refusal::No(why)));
         self.waiters.remove(at);
     }
 
