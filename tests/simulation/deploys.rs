@@ -70,6 +70,19 @@ fn a_leaking_release_gives_way_to_the_one_before() {
     assert_eq!(incident.impact["workers_replaced"], 2, "{incident:?}");
 }
 
+/// Its workers serve on as they are, and are those of a release that leaks.
+#[test]
+fn a_reload_under_the_same_label_is_the_same_release() {
+    let mut calm = Calm::new(settings("1"), 5, leaks(is_second));
+    calm.run_until(HOUR);
+    deploy(&mut calm, settings("2"));
+    calm.run_until(1.1 * HOUR);
+    reload_as(&mut calm, settings("2"), Start::Otherwise, Then::Keep);
+    calm.run_until(4.0 * HOUR);
+    assert_eq!(calm.of(Kind::ReleaseRolledBack).len(), 1);
+    assert_eq!(releases(&calm, Kind::WorkerReady), ["1", "1", "2", "2", "1", "1"]);
+}
+
 /// Whether it comes up is known before the last one goes, also where the old one goes first as a rule.
 #[test]
 fn the_first_of_the_way_back_starts_beside_the_last_that_serves() {

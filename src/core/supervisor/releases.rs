@@ -319,7 +319,9 @@ impl Supervisor {
         if !rolls_back || self.phase != Phase::Running || before.release == self.settings.release {
             return None;
         }
-        let present = |one: &&Worker| self.is_new(one) && one.release == self.settings.release;
+        // Whatever was reloaded since under the same label.
+        let present =
+            |one: &&Worker| one.edition > before.last && one.release == self.settings.release;
         let leaks = |one: &&Worker| present(one) && one.is_serving() && one.is_leaking();
         let worker = self.workers.values().find(leaks)?;
         let known = self.siblings.has_leaked(&before.release);
