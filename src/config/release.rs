@@ -44,7 +44,14 @@ impl Config {
 
     /// How it has them started, against another one.
     pub fn start_against(&self, other: &Config) -> Start {
-        if self.starts_alike(other) { Start::Alike } else { Start::Otherwise }
+        let (these, those) = (&self.app, &other.app);
+        match () {
+            () if self.starts_alike(other) => Start::Alike,
+            () if these.directory == those.directory && these.command == those.command => {
+                Start::InPlace
+            }
+            () => Start::Otherwise,
+        }
     }
 
     /// How long it takes until a worker that hangs is found out by its probes or its silence; ten seconds at

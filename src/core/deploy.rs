@@ -16,6 +16,8 @@ pub struct Deploy {
     pub begun: Moment,
     /// Whether workers of before could be started again.
     pub has_way_back: bool,
+    /// They would be started by the same command in the same directory, so from what lies there now.
+    pub in_place: bool,
     /// So long all workers must have done without a failure at its end.
     pub proof: Duration,
     /// How far it is.

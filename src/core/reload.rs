@@ -47,6 +47,8 @@ pub struct Reconfiguration {
 pub enum Start {
     /// In the same way: going back from one to the other changes nothing.
     Alike,
+    /// By the same command in the same directory, and otherwise in another way.
+    InPlace,
     /// In another way, or from other files.
     Otherwise,
 }

@@ -236,3 +236,12 @@ fn no_program_takes_over_in_which_a_rollback_would_be_forgotten() {
     });
     assert!(refused.is_some_and(|why| why.contains("a rollback")), "{actions:?}");
 }
+
+#[test]
+fn what_lies_in_the_same_directory_is_not_called_the_release_before() {
+    let mut paper = served();
+    paper.is_reconfigured(settings("2"), Then::Deploy, Start::InPlace);
+    let reply = reply(&paper.newcomer_fails());
+    assert!(!reply.contains("1 serves again"), "{reply}");
+    assert!(reply.contains("the configuration of 1 is in force again"), "{reply}");
+}

@@ -1,7 +1,7 @@
 //! What one file changes against another, when it holds, and that no secret is shown.
 
 use super::*;
-use crate::core::reload::{Difference, Holds};
+use crate::core::reload::{Difference, Holds, Start};
 
 fn between(old: &str, new: &str) -> Difference {
     difference(&accepted(old), &accepted(new))
@@ -69,6 +69,10 @@ fn a_release_is_what_workers_are_started_with() {
     let labelled = accepted("[app]\ncommand = [\"a\"]\nrelease = \"2\"");
     assert!(labelled.starts_alike(&old) && !labelled.is_same_release(&old));
     assert!(!mixed.starts_alike(&old));
+    let in_place = accepted("[app]\ncommand = [\"a\"]\nenvironment = { E = \"1\" }");
+    assert_eq!(labelled.start_against(&old), Start::Alike);
+    assert_eq!(in_place.start_against(&old), Start::InPlace);
+    assert_eq!(mixed.start_against(&old), Start::Otherwise);
 }
 
 #[test]

@@ -29,6 +29,7 @@
 //! there is nothing to go back to any more, and what leaks is held by replacing workers.
 
 use super::super::deploy::{Aside, Deploy, Ending, Stage, name};
+use super::super::reload::Start;
 use super::super::roll::Errand;
 use super::super::slot::{Desired, SlotEntry, Wait};
 use super::super::worker::Worker;
@@ -81,10 +82,10 @@ impl Supervisor {
         now: Now,
         ticket: Ticket,
         old: &Settings,
-        way_back: Result<(), &str>,
+        way_back: Result<Start, &str>,
         proof: Duration,
     ) {
-        let has_way_back = way_back.is_ok();
+        let (has_way_back, in_place) = (way_back.is_ok(), way_back == Ok(Start::InPlace));
         let before = self.before.as_ref().filter(|_| has_way_back);
         let from = before.map_or(old.release.clone(), |before| before.release.clone());
         let to = self.settings.release.clone();
@@ -105,7 +106,8 @@ impl Supervisor {
         ]);
         self.note(now, Kind::DeployStarted, &reason, figures);
         let (begun, stage) = (now.mono, Stage::Rolling);
-        self.deploy = Some(Deploy { ticket, from, to, begun, has_way_back, proof, stage });
+        self.deploy =
+            Some(Deploy { ticket, from, to, begun, has_way_back, in_place, proof, stage });
         self.begin_roll(now, Errand::Release, slots);
     }
 
@@ -356,7 +358,8 @@ impl Supervisor {
     }
 
     fn end_deploy(&mut self, now: Now, ending: Ending, why: Option<&str>) {
-        let Some(Deploy { ticket, from, to, begun, stage, .. }) = self.deploy.take() else {
+        let Some(Deploy { ticket, from, to, begun, stage, in_place, .. }) = self.deploy.take()
+        else {
             return;
         };
         let (old, new) = (name(from.as_deref()), name(to.as_deref()));
@@ -369,6 +372,10 @@ impl Supervisor {
         };
         let reason = match ending {
             Ending::Done => format!("release {new} serves in the place of {old}"),
+            Ending::RolledBack if in_place => format!(
+                "release {new} was given up, and the configuration of {old} is in force again; both name the \
+                 same command in the same directory, so what lies there now is what runs: {why}"
+            ),
             Ending::RolledBack => {
                 format!("release {new} was given up, and {old} serves again: {why}")
             }

@@ -54,7 +54,7 @@ impl Supervisor {
         let mut preface = difference.lines(then);
         let way_back =
             match back.map(|back| if back == Back::Present { start } else { start_before }) {
-                Some(Start::Otherwise) => Ok(()),
+                Some(way @ (Start::InPlace | Start::Otherwise)) => Ok(way),
                 Some(Start::Alike) => Err("workers of before were started alike"),
                 None => Err("of nothing that was in force before is it known that it has served"),
             };
