@@ -238,7 +238,7 @@ fn what_serves_stays_where_there_is_nothing_to_go_back_to() {
     let ended = shop.event("deploy_finished");
     assert_eq!(ended["cause"], "failed", "{ended}");
     let reason = ended["reason"].as_str().unwrap();
-    assert!(reason.contains("could not be started: directory"), "{reason}");
+    assert!(reason.contains("; on the way back: the new worker of slot"), "{reason}");
     // Whoever crashes next is started in a folder that is there.
     let forward = |event: &Value| event["cause"] == "no_way_back";
     let told = shop.stanch.event(&["release_rolled_back"], forward).expect("told");

@@ -309,6 +309,11 @@ impl Incident {
     /// A worker in this slot was acted upon.
     pub(super) fn acted(&mut self, at: Timestamp, slot: Slot) {
         self.interventions += 1;
+        // One that is gone back from goes in every slot.
+        if !self.slots.contains(&slot) {
+            self.slots.push(slot);
+            self.slots.sort();
+        }
         self.last_intervention = Some(Intervention { at, slot });
         self.sum_up();
     }

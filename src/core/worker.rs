@@ -189,6 +189,8 @@ pub struct Worker {
     pub unheard: bool,
     /// It listens where its replacement must, and not for us: none can start before it is gone.
     pub in_the_way: bool,
+    /// The incident in which it is retired, if it is in one.
+    pub goes_in: Option<IncidentId>,
     /// The incident that led to its start, if any.
     pub incident: Option<IncidentId>,
     /// What it was started from, as far as known.
@@ -284,6 +286,11 @@ impl Worker {
     /// Whether it gets no new connections because it said that it ends.
     pub fn is_leaving(&self) -> bool {
         matches!(self.state, State::Ready { .. }) && self.leaving_since.is_some()
+    }
+
+    /// The incident in which it ends.
+    pub fn ends_in(&self) -> Option<IncidentId> {
+        self.due.as_ref().and_then(|due| due.incident.clone()).or(self.goes_in.clone())
     }
 
     /// Makes it due for replacement, unless a more urgent cause stands.

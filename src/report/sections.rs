@@ -250,6 +250,9 @@ fn resolution(dossier: &Dossier, replaced: &[Replacement]) -> Vec<Block> {
         IncidentState::Mitigated if dossier.stopped_at().is_some() => {
             vec!["It was held, not mended, when its supervisor ended: its slots served.".to_owned()]
         }
+        IncidentState::Mitigated if rolled_back(dossier).is_some() => {
+            vec!["It is over as long as the release before serves, not mended.".to_owned()]
+        }
         IncidentState::Mitigated => vec![
             "It is held, not mended: its slots serve, and stanch goes on replacing what needs it."
                 .to_owned(),
@@ -274,7 +277,8 @@ fn resolution(dossier: &Dossier, replaced: &[Replacement]) -> Vec<Block> {
     }
     if let Some(back) = own(dossier, Kind::ReleaseRolledBack).last() {
         let at = both(back.at, &dossier.zone);
-        told.push(format!("At {at} stanch went {}.", back.reason));
+        let went = if back.cause.is_none() { "stanch went " } else { "" };
+        told.push(format!("At {at} {went}{}.", back.reason));
     }
     let starts: Vec<f64> = replaced.iter().filter_map(|one| one.start_s).collect();
     if !starts.is_empty() {
@@ -306,11 +310,29 @@ fn measures(dossier: &Dossier, replaced: &[Replacement]) -> Vec<Block> {
     if own(dossier, Kind::IncidentAcknowledged).next().is_some() {
         tasks.push((true, "tell somebody: the incident was acknowledged".to_owned()));
     }
+    let back = rolled_back(dossier);
+    if let Some(back) = back {
+        let [from, to] = ["from", "to"].map(|key| back.figures.get(key).and_then(|it| it.as_str()));
+        let name = |label: Option<&str>| label.unwrap_or("without a label").to_owned();
+        let what = format!(
+            "roll back: stanch went from release {} back to release {}; the configuration still names the \
+             former where nobody has changed that",
+            name(from),
+            name(to)
+        );
+        tasks.push((true, what));
+    }
     if let Some(page) = runbook::of(&dossier.incident.kind) {
         let items = runbook::LISTS.into_iter().flat_map(|heading| runbook::items(page, heading));
+        let items = items.filter(|item| back.is_none() || !item.starts_with("Roll back"));
         tasks.extend(items.map(|item| (false, item)));
     }
     vec![Block::Tasks(tasks)]
+}
+
+/// The rollback in this incident, if what was gone back to did come up.
+fn rolled_back(dossier: &Dossier) -> Option<&Record> {
+    own(dossier, Kind::ReleaseRolledBack).last().filter(|back| back.cause.is_none())
 }
 
 fn own(dossier: &Dossier, kind: Kind) -> impl Iterator<Item = &Record> {

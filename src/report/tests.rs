@@ -530,3 +530,14 @@ fn what_was_left_of_a_worker_is_evidence_too() {
         assert_eq!(told, if grew == 30 { [true, false, false] } else { [false, true, false] });
     }
 }
+
+#[test]
+fn a_release_that_was_gone_back_from_is_not_held_any_more() {
+    let mut dossier = leak(1);
+    let went = json!({ "from": "7", "to": "6" });
+    dossier.records.push(record(3.0, Kind::ReleaseRolledBack, None, went));
+    let text = markdown(&post_mortem(&dossier));
+    assert_eq!(lines(&text, "- [x] roll back: stanch went from release 7 back to release 6"), 1);
+    assert_eq!(lines(&text, "Roll back, if"), 0, "{text}");
+    assert_eq!(lines(&text, "goes on replacing"), 0, "{text}");
+}

@@ -2,7 +2,7 @@
 
 use crate::paper::{Paper, reading, record, starts};
 use stanch::core::reload::{Start, Then};
-use stanch::core::{Action, Command, Event, ExitStatus, Kind, Settings, Ticket, WorkerId};
+use stanch::core::{Action, Command, Event, ExitStatus, Kind, Record, Settings, Ticket, WorkerId};
 use std::time::Duration;
 
 fn settings(release: &str) -> Settings {
@@ -71,6 +71,8 @@ fn where_nobody_serves_what_did_start_is_in_force_again() {
         paper.settle_until_a_start();
     }
     paper.becomes_ready(WorkerId::new(0, 4));
+    let handled = |record: &&Record| record.reason.starts_with("handled: ");
+    assert_eq!(paper.log.iter().filter(handled).count(), 1, "when somebody served again");
     let view = paper.view();
     assert_eq!(view.release.as_deref(), Some("2"), "{view:?}");
 }

@@ -68,6 +68,12 @@ fn a_leaking_release_gives_way_to_the_one_before() {
     let incident = &calm.incidents[record.incident.as_ref().unwrap()];
     assert_eq!((incident.kind.as_str(), incident.release.as_deref()), ("leak", Some("2")));
     assert_eq!(incident.impact["workers_replaced"], 2, "{incident:?}");
+    assert!(incident.summary.contains("gone back to release 1"), "{incident:?}");
+    assert!(!incident.summary.contains("it can go on"), "{incident:?}");
+    assert_eq!(incident.slots.len(), 2, "{incident:?}");
+    let retired = calm.of(Kind::WorkerRetired);
+    let of_it = retired.iter().filter(|(_, retired)| retired.incident == record.incident);
+    assert_eq!(of_it.count(), 2, "{retired:?}");
 }
 
 /// Its workers serve on as they are, and are those of a release that leaks.

@@ -54,12 +54,11 @@ impl Supervisor {
             match incident.state {
                 IncidentState::Open => self.changed(now, &incident.id, "open", "it goes on"),
                 IncidentState::Mitigated => {
-                    self.changed(
-                        now,
-                        &incident.id,
-                        "mitigated",
-                        "handled: it keeps no slot from serving",
-                    );
+                    let reason = match incident.slots.iter().any(|slot| down.contains(slot)) {
+                        true => "another incident keeps its slots from serving now",
+                        false => "handled: it keeps no slot from serving",
+                    };
+                    self.changed(now, &incident.id, "mitigated", reason);
                 }
                 IncidentState::Resolved => self.resolved(now, &incident),
             }

@@ -205,10 +205,16 @@ impl Supervisor {
         let outlook = fills_in.map(|every| holding.outlook(every, takes));
         figures.extend(outlook.iter().flat_map(outlook_figures));
         let mut summary = format!("worker {} leaks {}: {reason}", id.slot, name(quantity));
-        if let Some(outlook) = &outlook {
-            summary += &format!("; {}", outlook.words());
+        // What gives way is not held, and what came after it was started from something else.
+        let gives_way = self.gives_way(worker.release.as_deref());
+        let outlook = outlook.filter(|_| gives_way.is_none());
+        let constancy = match gives_way {
+            Some(_) => String::new(),
+            None => self.constancy.words(),
+        };
+        if let Some(words) = gives_way.or(outlook.as_ref().map(Outlook::words)) {
+            summary += &format!("; {words}");
         }
-        let constancy = self.constancy.words();
         if !constancy.is_empty() {
             summary += &format!("; {constancy}");
             // Told once in an incident.
@@ -216,7 +222,9 @@ impl Supervisor {
                 reason += &format!("; {constancy}");
             }
         }
-        figures.extend(self.constancy.figures());
+        if !constancy.is_empty() {
+            figures.extend(self.constancy.figures());
+        }
         let (topic, form) = (Topic::Leak, name(quantity));
         let sighting = Sighting { topic, form, worker: id, after: None, words: &summary };
         let incident = self.see(now, &sighting);

@@ -185,10 +185,9 @@ impl Supervisor {
 
     pub(super) fn on_gone(&mut self, now: Now, id: WorkerId, stragglers: u32, cut: Option<u64>) {
         let Some(worker) = self.workers.get(&id) else { return };
-        let incident = worker.incident.clone();
+        let incident = worker.ends_in().or(worker.incident.clone());
         let ended = worker.ended;
         let cut = cut.or(ended.map(|ended| ended.cut));
-        let due_incident = worker.due.as_ref().and_then(|due| due.incident.clone());
         match worker.state {
             State::Exited => {}
             State::Starting { .. } => {
@@ -204,7 +203,6 @@ impl Supervisor {
                 self.retired(now, id, Told::Asked, None);
             }
         }
-        let incident = due_incident.or(incident);
         if let Some(cut) = cut.filter(|cut| *cut > 0) {
             let what =
                 if cut == 1 { "1 connection was" } else { &format!("{cut} connections were") };
@@ -296,7 +294,7 @@ impl Supervisor {
     ) -> Intent {
         let worker = self.workers.get(&id);
         let age_s = worker.map(|worker| worker.age(now.mono).as_secs_f64());
-        let incident = worker.and_then(|worker| worker.due.as_ref()?.incident.clone());
+        let incident = worker.and_then(Worker::ends_in);
         let (cause, reason) = match told {
             Told::Asked => (None, "ended as asked"),
             Told::HungUp => (Some("hung_up"), "ended when its connections were hung up"),
@@ -403,6 +401,7 @@ impl Supervisor {
             return;
         }
         let serves = worker.is_serving();
+        let goes_in = incident.clone();
         let figures = figures([
             ("rss_kib", worker.sample.and_then(|(_, sample)| sample.rss_kib).into()),
             ("growth_kib", worker.growth_kib().into()),
@@ -416,6 +415,7 @@ impl Supervisor {
         let about = About::Worker(id, Some(cause));
         let intent = self.record(now, Kind::DrainStarted, about, incident.clone(), why, figures);
         self.look_at(now, id, incident.as_ref());
+        self.workers.entry(id).and_modify(|worker| worker.goes_in = goes_in);
         self.call(id, Hook::Drain);
         let hang_up_at = now.mono + drain_timeout.saturating_sub(self.hang_up_grace());
         if serves {
@@ -517,16 +517,7 @@ impl Supervisor {
     }
 
     fn settle_ages(&mut self, now: Now) {
-        for worker in self.workers.values_mut().filter(|worker| worker.deaf || worker.stale) {
-            if worker.due.is_none() && worker.ready_since().is_some() {
-                let reason = match worker.deaf {
-                    true => "its supervisor died, so what it binds from now on would fail",
-                    false => "its supervisor died, and the configuration names another release",
-                };
-                let reason = reason.to_owned();
-                worker.make_due(Due { cause: Cause::Adopted, incident: None, reason });
-            }
-        }
+        self.settle_adopted();
         let healthy: Vec<Slot> = self
             .workers
             .values()

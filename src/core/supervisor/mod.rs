@@ -359,6 +359,7 @@ impl Supervisor {
             stale: false,
             unheard: false,
             in_the_way: false,
+            goes_in: None,
             incident: None,
             makeup: Makeup::default(),
             obstacle: None,

@@ -180,6 +180,24 @@ impl Supervisor {
         self.next_roll = now.mono + self.settings.rolling.cooldown;
     }
 
+    /// Has those replaced at leisure that another supervisor has left and that cannot stay as they are.
+    pub(super) fn settle_adopted(&mut self) {
+        let present = self.settings.release.clone();
+        for worker in self.workers.values_mut().filter(|worker| worker.deaf || worker.stale) {
+            if worker.due.is_none() && worker.ready_since().is_some() {
+                let reason = match worker.deaf {
+                    true => "its supervisor died, so what it binds from now on would fail",
+                    false if worker.release == present => {
+                        "its supervisor died in a deploy, and the label does not tell from which release it is"
+                    }
+                    false => "its supervisor died, and the configuration names another release",
+                };
+                let reason = reason.to_owned();
+                worker.make_due(Due { cause: Cause::Adopted, incident: None, reason });
+            }
+        }
+    }
+
     /// The newest worker of each slot, by name.
     pub(super) fn generations(&self) -> String {
         let newest = self.slots.values().filter(|entry| entry.generation.0 > 0);

@@ -208,6 +208,19 @@ impl Supervisor {
         self.begin_roll(now, Errand::WayBack(incident, given_up), slots);
     }
 
+    /// In words, if another release takes the place of this one at the moment.
+    pub(super) fn gives_way(&self, release: Option<&str>) -> Option<String> {
+        let errand = &self.roll.as_ref()?.errand;
+        let present = self.settings.release.as_deref();
+        let gives_way = errand.is_release() && release != present;
+        gives_way.then(|| match errand {
+            Errand::WayBack(..) => format!("gone back to release {}", name(present)),
+            Errand::Release | Errand::Operator(_) | Errand::Due(..) => {
+                format!("release {} takes its place", name(present))
+            }
+        })
+    }
+
     fn put_into_force(&mut self, release: Aside, action: Action) {
         self.has_served = release.has_served;
         self.settings.release = release.release;

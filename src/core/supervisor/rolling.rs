@@ -322,15 +322,15 @@ impl Supervisor {
         roll.replaced += 1;
         self.aborted_rolls = 0;
         self.to_retry = None;
-        let Some(Step { old: Some(old), due, begun, .. }) = roll.step.take() else { return };
+        let Some(Step { old, due, begun, .. }) = roll.step.take() else { return };
+        if let Some(incident) = self.step_incident(due.as_ref()) {
+            self.book.add_impact(now, &incident, "workers_replaced", 1);
+        }
+        let Some(old) = old else { return };
         self.costs.note(now.mono - begun);
-        let incident = self.step_incident(due.as_ref());
         if let Some(due) = due {
             self.next_roll = now.mono + cooldown;
             self.leak_replaced(now.mono, old, &due);
-        }
-        if let Some(incident) = incident {
-            self.book.add_impact(now, &incident, "workers_replaced", 1);
         }
     }
 
