@@ -58,6 +58,7 @@ fn where_nobody_serves_what_did_start_is_in_force_again() {
     let last = paper.worker();
     let actions = crash(&mut paper, last);
     assert_eq!(gone_back_to(&actions), Some("1"), "{actions:?}");
+    let back = record(&actions, Kind::ReleaseRolledBack).unwrap().incident.clone();
     let worker = started(&actions).unwrap_or(WorkerId::new(0, 3));
     if started(&actions).is_none() {
         paper.settle_until_a_start();
@@ -66,6 +67,8 @@ fn where_nobody_serves_what_did_start_is_in_force_again() {
     let mut actions = paper.tell(Event::SpawnFailed { worker, stage, error });
     actions.extend(paper.tell(Event::Gone { worker, stragglers: 0, connections_cut: None }));
     assert!(actions.contains(&Action::RollForward), "{actions:?}");
+    let forward = record(&actions, Kind::ReleaseRolledBack).unwrap();
+    assert_eq!((forward.cause.as_deref(), &forward.incident), (Some("no_way_back"), &back));
     assert!(reply(&actions).contains("does not serve in all slots"), "{actions:?}");
     if !starts(&actions) {
         paper.settle_until_a_start();

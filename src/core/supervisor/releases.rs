@@ -230,7 +230,7 @@ impl Supervisor {
         self.actions.push(action);
     }
 
-    /// Workers of before do not come up any more.
+    /// Workers of before do not come up any more; the incident is the one that was gone back in.
     pub(super) fn way_back_failed(
         &mut self,
         now: Now,
@@ -252,6 +252,9 @@ impl Supervisor {
             let name = name(from.release.as_deref());
             let reason = format!("release {name}, which {what}, is in force again: {why}");
             self.put_into_force(from, Action::RollForward);
+            if let Some(incident) = &incident {
+                self.book.saw(now, incident, &reason);
+            }
             let about = About::Matter("no_way_back");
             self.record(now, Kind::ReleaseRolledBack, about, incident, &reason, figures([]));
         }

@@ -387,7 +387,7 @@ impl Supervisor {
         match roll.errand {
             Errand::Operator(ticket) => self.reply(ticket, Err(Refusal::No(reason))),
             Errand::Release => self.deploy_failed(now, incident, why),
-            Errand::WayBack(_, from) => self.way_back_failed(now, incident, from, why),
+            Errand::WayBack(of, from) => self.way_back_failed(now, of.or(incident), from, why),
             Errand::Due(..) => {}
         }
     }
