@@ -250,3 +250,31 @@ fn what_lies_in_the_same_directory_is_not_called_the_release_before() {
     assert!(!reply.contains("1 serves again"), "{reply}");
     assert!(reply.contains("the configuration of 1 is in force again"), "{reply}");
 }
+
+/// Where the old one goes first, those that serve wait for the slot that does not.
+#[test]
+fn the_way_back_begins_where_nobody_serves() {
+    let old_first = |release: &str| {
+        let mut settings = settings(release);
+        settings.rolling.surge = false;
+        settings.rolling.beside = false;
+        settings.rolling.max_unavailable = 1;
+        Settings { workers: 2, ..settings }
+    };
+    let mut paper = Paper::with(old_first("1"));
+    let other = paper.gets_another();
+    paper.is_reconfigured(old_first("2"), Then::Deploy, Start::Otherwise);
+    let first = paper.worker();
+    for (old, new) in [(first, WorkerId::new(0, 2)), (other, WorkerId::new(1, 2))] {
+        paper.ends(old, ExitStatus::Code(0));
+        paper.becomes_ready(new);
+    }
+    let actions = crash(&mut paper, WorkerId::new(1, 2));
+    assert_eq!(gone_back_to(&actions), Some("1"), "{actions:?}");
+    let worker = WorkerId::new(1, 3);
+    assert_eq!(started(&actions), Some(worker));
+    let (stage, error) = ("directory".to_owned(), "no such directory".to_owned());
+    let actions = paper.tell(Event::SpawnFailed { worker, stage, error });
+    assert!(actions.contains(&Action::RollForward), "{actions:?}");
+    assert!(!actions.iter().any(|action| matches!(action, Action::Divert { .. })), "{actions:?}");
+}

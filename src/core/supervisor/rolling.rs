@@ -39,6 +39,10 @@ impl Supervisor {
         errand: Errand,
         wanted: impl IntoIterator<Item = Slot>,
     ) {
+        let mut wanted: Vec<Slot> = wanted.into_iter().collect();
+        // First where nobody serves: it is soon known whether newcomers come up, and where the old one goes first
+        // the others wait for that capacity.
+        wanted.sort_by_key(|slot| self.serving_in(*slot).is_some());
         let roll = Roll::new(errand, wanted);
         let slots = roll.wanted.len();
         let (about, reason) = match &roll.errand {
