@@ -136,7 +136,7 @@ impl Quantity {
     /// The least part of the way that a sure climb must have used: less memory is within what allocators
     /// do, and connections come and go in larger numbers.
     pub(super) fn sure_part(self) -> f64 {
-        if self == Quantity::Memory { 0.02 } else { 0.05 }
+        if self == Quantity::Memory { 0.03 } else { 0.05 }
     }
 
     /// Whether the amount is large enough to be a rate's figure.

@@ -33,7 +33,7 @@ const PART_LEAST: f64 = 0.1;
 const SURE_LENGTHS: f64 = 4.0;
 const SURE_POWER: f64 = -2.0;
 /// Who samples more rarely than so often in a warm-up asks about slower things.
-const WARM_UP_SAMPLES: f64 = 9.0;
+const WARM_UP_SAMPLES: f64 = 7.0;
 /// Standard errors of the trend that are beyond chance, for a walk without one as well.
 const SURE_DRIFT: f64 = 3.0;
 /// The part of the pairs that work must not be able to explain for that.
@@ -69,7 +69,7 @@ const LAZY_WARM_UPS: f64 = 10.0;
 const UNTOLD_FACTOR: f64 = 1.2;
 const UNTOLD_LENGTHS: f64 = 8.0;
 /// Climbs that began within so many warm-ups began with the process.
-const BIRTH_LENGTHS: f64 = 2.0;
+const BIRTH_LENGTHS: f64 = 4.0;
 /// Shortest warm-up for that measure.
 const SHORTEST_WARM_UP_S: f64 = 3.0;
 /// Lower end of the slope's interval, as a part of the slope.
