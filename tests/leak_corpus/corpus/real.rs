@@ -81,6 +81,7 @@ fn samples(path: &Path) -> Vec<(f64, Sample)> {
             threads: number("threads"),
             fds: number("fds"),
             cpu_ticks: number("cpu_ticks"),
+            load_rps: cell("load_rps").and_then(|rate| rate.parse().ok()),
             ..Sample::default()
         };
         (cell("t_s").unwrap().parse().unwrap(), sample)
