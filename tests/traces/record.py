@@ -5,10 +5,11 @@
     record.py BUILD --split X    the same for all lines of a split
 
 BUILD is where the servers were built (see README.md). A command gets PORT in its environment and must
-serve HTTP there. Load comes from one keep-alive connection of a process of its own. What is read is
-the whole tree of the command: pages that its processes share are counted once.
+serve HTTP there. Load comes from one keep-alive connection of a process of its own;
+`load_rps` is what it was answered since the last sample, a second. What is read is the whole tree of the
+command: pages that its processes share are counted once.
 """
-import csv, http.client, math, os, pathlib, random, signal, socket, subprocess, sys, time
+import csv, http.client, math, mmap, os, pathlib, random, signal, socket, subprocess, sys, time
 
 HERE = pathlib.Path(__file__).parent
 
@@ -20,8 +21,12 @@ def free_port():
 
 
 def rate_at(age, rps, bursts):
-    """The rate at that age: a burst FROM:TO:RPS, else a rhythm ~PERIOD:LOW:HIGH, else `rps`."""
+    """The rate at that age: a burst FROM:TO:RPS, else a rhythm ~PERIOD:LOW:HIGH or a rise
+    ^SECONDS:LOW:HIGH, else `rps`."""
     for one in bursts:
+        if one[0] == "^":
+            seconds, low, high = map(float, one[1:].split(":"))
+            return low + (high - low) * min(age / seconds, 1)
         if one[0] == "~":
             period, low, high = map(float, one[1:].split(":"))
             return low + (high - low) * (1 - math.cos(math.tau * age / period)) / 2
@@ -31,8 +36,8 @@ def rate_at(age, rps, bursts):
     return rps
 
 
-def load(port, rps, bursts, began):
-    """Requests at that rate, one connection; a late request is sent at once."""
+def load(port, rps, bursts, began, answered):
+    """Requests at that rate, one connection; a late request is sent at once. `answered` counts."""
     connection, due = None, time.monotonic()
     while True:
         rate = rate_at(time.monotonic() - began, rps, bursts)
@@ -43,6 +48,7 @@ def load(port, rps, bursts, began):
                 connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
             connection.request("GET", f"/item/{random.randrange(10**9)}")
             connection.getresponse().read()
+            answered[0] += 1
         except OSError:
             connection = None
             time.sleep(0.2)
@@ -93,18 +99,21 @@ def record(line, build):
     step, seconds = float(line["step_s"]), float(line["seconds"])
     port = free_port()
     env = {**os.environ, "PORT": str(port), "NODE_PATH": f"{build}/node_modules",
-           "PATH": f"{build}/bin:{build}:{os.environ['PATH']}", "CLASSPATH": f"{build}:{build}/jetty/*"}
+           "PATH": f"{build}/bin:{build}:{os.environ['PATH']}",
+           "CLASSPATH": f"{build}:{build}/jetty/*:{build}/jars/*"}
     command = line["command"].replace("$PORT", str(port))
     out = HERE / line["split"] / f"{line['name']}.csv"
     out.parent.mkdir(exist_ok=True)
+    answered = memoryview(mmap.mmap(-1, 8)).cast("Q")  # shared with the client
+    before = (0.0, 0)
     began = time.monotonic()
     server = subprocess.Popen(["sh", "-c", f"exec env {command}"], env=env, cwd=HERE,
                               stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     client = os.fork()
     if client == 0:
-        load(port, float(line["rps"]), line["bursts"].split(), began)
+        load(port, float(line["rps"]), line["bursts"].split(), began, answered)
     columns = line["columns"].split()
-    forks = "gunicorn" in command
+    forks = any(one in command for one in ("gunicorn", "nginx", "php -S"))
     try:
         with open(out, "w", buffering=1) as file:
             file.write(",".join(["t_s"] + columns) + "\n")
@@ -116,6 +125,9 @@ def record(line, build):
                 except (FileNotFoundError, KeyError, ProcessLookupError):
                     row = {}  # between fork and exec, or at its end
                 if row:
+                    now = (t, answered[0])
+                    row["load_rps"] = f"{(now[1] - before[1]) / max(t - before[0], 1e-3):.2f}"
+                    before = now
                     file.write(f"{t:.1f}," + ",".join(str(row[c]) for c in columns) + "\n")
                 due += step
                 time.sleep(max(0, due - time.monotonic()))
