@@ -29,7 +29,7 @@ import org.apache.catalina.session.StandardManager;
 /** Kiosk MODE [A] [B]: what kiosks keep. Leaks:
  *   sessions   Tomcat; sessions that never time out, of clients without cookies
  *   bus        Tomcat; each request subscribes to Guava's event bus
- *   timeouts   Tomcat; timeouts of an hour, cancelled, yet still in the queue
+ *   printer    Tomcat; one thread prints, slower than the requests come, and its queue has no bound
  *   multimap   Tomcat; who has seen what, by reader and paper
  *   direct     Netty; a direct buffer for each request that nobody releases
  *   offline    Netty; messages for channels that do not come back
@@ -156,14 +156,15 @@ public class Kiosk {
         });
     }
 
-    static void timeouts() throws Exception {
-        var timer = Executors.newScheduledThreadPool(1);
+    static void printer() throws Exception {
+        var press = Executors.newSingleThreadExecutor();
         tomcat(0, (number, request) -> {
             Edition edition = new Edition(number);
-            var timeout = timer.schedule(() -> edition.articles.clear(), 1, TimeUnit.HOURS);
-            byte[] printed = JSON.writeValueAsBytes(edition);
-            timeout.cancel(false);
-            return Map.of("length", printed.length, "edition", edition);
+            press.submit(() -> {
+                Thread.sleep(40L * edition.articles.size()); // the paper
+                return JSON.writeValueAsBytes(edition).length;
+            });
+            return edition;
         });
     }
 
@@ -262,7 +263,7 @@ public class Kiosk {
         switch (args[0]) {
             case "sessions" -> sessions();
             case "bus" -> bus();
-            case "timeouts" -> timeouts();
+            case "printer" -> printer();
             case "multimap" -> multimap();
             case "direct" -> direct();
             case "offline" -> offline();
