@@ -55,21 +55,18 @@ const SEASON_PART: f64 = 0.08;
 /// In a long life there are many short climbs that end (a reload, an import, a batch): one of less than
 /// this part of the age must have used [`PART_LEAST`] of the way as well.
 const OLD_PART: f64 = 0.125;
-/// A runtime that compiles itself (its first seconds cost so many times the CPU time of now, and so many
-/// ticks a second more: most of a second in all; what only loads its libraries costs less) touches its
-/// heap lazily, as straight as a leak and up to half of the way. Under load that is over within so many
-/// warm-ups; before, a climb that began with it must have used more of the way by this factor, and it
-/// always takes so many times as long to be sure.
-const LAZY_COST: f64 = 2.0;
-const LAZY_TICKS_S: f64 = 3.3;
+/// A runtime that compiles itself touches its heap lazily, as straight as a leak and up to half of the way.
+/// Under load that is over within so many warm-ups; a climb of less must have used more of the way by this
+/// factor, and it always takes so many times as long to be sure.
 const LAZY_FACTOR: f64 = 4.0;
 const LAZY_LENGTHS: f64 = 2.0;
 const LAZY_WARM_UPS: f64 = 10.0;
 /// Where no work is told it may be one, and for so many warm-ups this factor is taken.
 const UNTOLD_FACTOR: f64 = 1.2;
 const UNTOLD_LENGTHS: f64 = 8.0;
-/// Climbs that began within so many warm-ups began with the process.
-const BIRTH_LENGTHS: f64 = 4.0;
+/// Younger is it left alone unless there is danger.
+const YOUNG_LENGTHS: f64 = 6.0;
+const DANGER_LENGTHS: f64 = 4.0;
 /// Shortest warm-up for that measure.
 const SHORTEST_WARM_UP_S: f64 = 3.0;
 /// Lower end of the slope's interval, as a part of the slope.
@@ -129,8 +126,8 @@ pub(super) struct Frame {
     pub lowest: f64,
     /// Seconds from sample to sample, lately.
     pub step_s: f64,
-    /// CPU time a second in its first seconds, where known.
-    pub boot_work: Option<f64>,
+    /// Whether this is a runtime that compiles itself.
+    pub lazy: bool,
     /// Whether the work is told in CPU time, which a leak may cost as well.
     pub work_is_cpu: bool,
     /// Whether the work is passed over.
@@ -211,8 +208,7 @@ fn look_by(history: &History, span: Span, frame: &Frame) -> Option<Finding> {
     };
     let span_s = last.t - first.t;
     let mut needed = headroom * required_part(span_s, frame.warm_up_s);
-    let lazy = is_lazy(frame, points);
-    let needed_if_sure = headroom * required_part_if_sure(span_s, lazy, frame);
+    let needed_if_sure = headroom * required_part_if_sure(span_s, frame);
     let rise = last.y - first.y;
     let mut finding = Finding {
         outcome: Outcome::Quiet(Shape::Flat),
@@ -267,11 +263,7 @@ fn look_by(history: &History, span: Span, frame: &Frame) -> Option<Finding> {
         }
     }
     let begun = || onset(history, span, first, trend.slope, frame);
-    if lazy
-        && span_s < LAZY_WARM_UPS * frame.warm_up_s
-        && finding.falls < SOME_FALLS
-        && begun().0 < BIRTH_LENGTHS * frame.warm_up_s
-    {
+    if frame.lazy && span_s < LAZY_WARM_UPS * frame.warm_up_s && finding.falls < SOME_FALLS {
         needed *= LAZY_FACTOR;
     }
     (finding.trend, finding.gain, finding.needed) = (trend, gain, needed);
@@ -301,7 +293,11 @@ fn look_by(history: &History, span: Span, frame: &Frame) -> Option<Finding> {
         }
     } else if gain < NEWS * (news(history, span, &run, frame) - trend.season) {
         Outcome::Quiet(Shape::Sawtooth)
-    } else if gain >= needed && out_of_warm_up(frame, gain, headroom, left, trend.late) {
+    } else if gain >= needed
+        && out_of_warm_up(frame, gain, headroom, left, trend.late)
+        && (frame.age_s >= YOUNG_LENGTHS * frame.warm_up_s
+            || left / trend.late < DANGER_LENGTHS * frame.warm_up_s)
+    {
         let (since_s, late) = begun();
         finding.since_s = since_s;
         Outcome::Leaking(kind(&trend, late))
@@ -408,9 +404,9 @@ fn required_part(span_s: f64, warm_up_s: f64) -> f64 {
 }
 
 /// The same where the trend is beyond chance.
-fn required_part_if_sure(span_s: f64, lazy: bool, frame: &Frame) -> f64 {
+fn required_part_if_sure(span_s: f64, frame: &Frame) -> f64 {
     let waits = (span_s / PATIENCE_S).min(PATIENT_PART * (PATIENT_SPAN_S / span_s).min(1.0));
-    let span_s = if lazy { span_s / LAZY_LENGTHS } else { span_s };
+    let span_s = if frame.lazy { span_s / LAZY_LENGTHS } else { span_s };
     let shortest_s = SHORTEST_WARM_UP_S.max(WARM_UP_SAMPLES * frame.step_s);
     let warm_up_s = frame.warm_up_s.max(shortest_s);
     let sure_s = SURE_LENGTHS * warm_up_s;
@@ -427,17 +423,6 @@ fn grown<'a>(points: &'a [Point], frame: &Frame) -> &'a [Point] {
     let grown = &points[young..];
     let enough = ENOUGH_GROWN.max((GROWN_PART * points.len() as f64) as usize);
     if young > 0 && grown.len() >= enough { grown } else { &[] }
-}
-
-/// Whether this is a runtime that compiles itself, by what its beginning cost beyond the work of now.
-fn is_lazy(frame: &Frame, points: &[Point]) -> bool {
-    let rates = points[points.len() / 2..].iter().filter_map(|point| point.work);
-    let (n, sum) = rates.fold((0.0, 0.0), |(n, sum), rate| (n + 1.0, sum + rate));
-    n > 0.0
-        && frame.boot_work.is_some_and(|boot| {
-            let now = sum / n;
-            boot > LAZY_COST * now && boot - now > LAZY_TICKS_S
-        })
 }
 
 /// Growth in the warm-up is expected; only a worker that would not live through it is judged then,

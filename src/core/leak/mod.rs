@@ -103,8 +103,11 @@ const FINE_PART: f64 = 0.7;
 /// How much a climb may change for the forecast, and the most that it may slow down.
 const CHANGES: f64 = 0.2;
 const SLOWEST: f64 = 4.0;
-/// The costly beginning of a runtime that compiles itself.
+/// The costly beginning of a runtime that compiles itself: so many times the CPU time a second of later, and so
+/// many ticks a second more (most of a second in all; what only loads its libraries costs less).
 const COSTLY_S: f64 = 20.0;
+const LAZY_COST: f64 = 2.0;
+const LAZY_TICKS_S: f64 = 3.3;
 /// Looks in a row that end a suspicion.
 const QUIET_LOOKS: u8 = 3;
 /// Health is told by the longest span, or one of nearly its length.
@@ -271,7 +274,7 @@ impl Detector {
             age_s,
             step_s: self.step_s,
             lowest: self.lowest,
-            boot_work: self.meter.boot_work(),
+            lazy: self.meter.is_lazy(age_s),
             work_is_cpu: self.meter.unit == Some(Unit::Ticks),
             by_clock: false,
         };
@@ -394,8 +397,8 @@ fn evidence(finding: &Finding) -> judgement::Evidence {
 struct Meter {
     ticks: Option<u64>,
     unit: Option<Unit>,
-    /// CPU ticks a second from the start to the first sample after [`COSTLY_S`].
-    boot: Option<f64>,
+    /// CPU ticks from the start to the first sample after [`COSTLY_S`], and its age.
+    boot: Option<(f64, f64)>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -419,7 +422,7 @@ impl Meter {
         elapsed_s: Option<f64>,
     ) -> (Option<(f64, f64)>, bool) {
         if let (None, Some(ticks), true) = (self.boot, sample.cpu_ticks, age_s >= COSTLY_S) {
-            self.boot = Some(ticks as f64 / age_s);
+            self.boot = Some((ticks as f64, age_s));
         }
         let before = std::mem::replace(&mut self.ticks, sample.cpu_ticks);
         let rps = sample.load_rps.filter(|rps| rps.is_finite() && *rps >= 0.0);
@@ -435,9 +438,14 @@ impl Meter {
         (Some((work, elapsed_s)), changed)
     }
 
-    /// What the beginning cost, where work is told in CPU ticks.
-    fn boot_work(&self) -> Option<f64> {
-        self.boot.filter(|_| self.unit == Some(Unit::Ticks))
+    /// Whether this is a runtime that compiles itself: its beginning cost so much more CPU time than what came
+    /// after it.
+    fn is_lazy(&self, age_s: f64) -> bool {
+        self.boot.zip(self.ticks).is_some_and(|((boot_ticks, boot_s), ticks)| {
+            let boot = boot_ticks / boot_s;
+            let since = (ticks as f64 - boot_ticks) / (age_s - boot_s);
+            boot > LAZY_COST * since && boot - since > LAZY_TICKS_S
+        })
     }
 
     fn idle(&self) -> f64 {
