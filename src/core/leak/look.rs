@@ -64,9 +64,10 @@ const LAZY_WARM_UPS: f64 = 10.0;
 /// Where no work is told it may be one, and for so many warm-ups this factor is taken.
 const UNTOLD_FACTOR: f64 = 1.2;
 const UNTOLD_LENGTHS: f64 = 8.0;
-/// Younger is it left alone unless there is danger.
-const YOUNG_LENGTHS: f64 = 6.0;
-const DANGER_LENGTHS: f64 = 4.0;
+/// What fills in a straight line cannot be told from a leak until it is full, which most caches are within
+/// some minutes. Up to an age of so many warm-ups a worker is judged only if there is danger: it has used this
+/// part of the way, and would be at the limit within so many warm-ups more.
+const YOUNG: [(f64, f64, f64); 3] = [(1.0, 0.5, 1.0), (3.0, 0.6, 4.0), (6.0, 0.0, 4.0)];
 /// Shortest warm-up for that measure.
 const SHORTEST_WARM_UP_S: f64 = 3.0;
 /// Lower end of the slope's interval, as a part of the slope.
@@ -77,8 +78,10 @@ const LATE_PART: f64 = 0.3;
 const COMPARABLE: f64 = 0.4;
 /// A series that has fallen by this depth before must climb so much deeper to be news.
 const NEWS: f64 = 1.2;
-/// Windows that hold a whole cycle (a fall of at least this part of the deepest) show true floors.
+/// Windows that hold a whole cycle (a fall of at least this part of the deepest) show true floors; shorter ones
+/// than those of this scale (32 s) do not hold many.
 const CYCLE_PART: f64 = 0.5;
+const CYCLE_SCALE: usize = 3;
 /// A rise of less than this part of what is needed is not worth a closer look.
 const TRIFLE_PART: f64 = 0.25;
 /// Falls that make a sawtooth, and the least depth (half of it, of the head-room) that is none of noise.
@@ -293,11 +296,7 @@ fn look_by(history: &History, span: Span, frame: &Frame) -> Option<Finding> {
         }
     } else if gain < NEWS * (news(history, span, &run, frame) - trend.season) {
         Outcome::Quiet(Shape::Sawtooth)
-    } else if gain >= needed
-        && out_of_warm_up(frame, gain, headroom, left, trend.late)
-        && (frame.age_s >= YOUNG_LENGTHS * frame.warm_up_s
-            || left / trend.late < DANGER_LENGTHS * frame.warm_up_s)
-    {
+    } else if gain >= needed && may_be_told(frame, gain / headroom, left / trend.late) {
         let (since_s, late) = begun();
         finding.since_s = since_s;
         Outcome::Leaking(kind(&trend, late))
@@ -382,8 +381,8 @@ impl Run {
 }
 
 /// How deep the series has fallen in the recent past (up to sixteen times the span) by what work does
-/// not explain: a climb back from there is no news. Zero where the windows hold whole cycles, so that
-/// their floors are true.
+/// not explain: a climb back from there is no news. Where the windows hold whole cycles, so that their floors
+/// are true, a cycle's depth; zero where they hold many.
 fn news(history: &History, span: Span, run: &Run, frame: &Frame) -> f64 {
     let before = [1, 2].map(|coarser| {
         let wider = Run::of(history, span.scale + coarser, WINDOWS, frame);
@@ -393,7 +392,11 @@ fn news(history: &History, span: Span, run: &Run, frame: &Frame) -> f64 {
     let mut falls = run.falls;
     let falls = &mut falls[..run.len];
     falls.sort_unstable_by(f64::total_cmp);
-    if falls[run.len / 2] >= CYCLE_PART * deepest { 0.0 } else { deepest }
+    match falls[run.len / 2] {
+        fall if fall < CYCLE_PART * deepest => deepest,
+        fall if span.scale <= CYCLE_SCALE => fall,
+        _ => 0.0,
+    }
 }
 
 /// The part of the way to the limit that a climb of this length must have used.
@@ -425,10 +428,12 @@ fn grown<'a>(points: &'a [Point], frame: &Frame) -> &'a [Point] {
     if young > 0 && grown.len() >= enough { grown } else { &[] }
 }
 
-/// Growth in the warm-up is expected; only a worker that would not live through it is judged then,
-/// on half of the way.
-fn out_of_warm_up(frame: &Frame, gain: f64, headroom: f64, left: f64, slope: f64) -> bool {
-    frame.age_s >= frame.warm_up_s || (gain >= headroom / 2.0 && left / slope < frame.warm_up_s)
+/// Whether the worker is old enough to be judged by a climb, or in danger: `part` of the way is used, the rest
+/// takes `left_s`.
+fn may_be_told(frame: &Frame, part: f64, left_s: f64) -> bool {
+    let warm_up_s = frame.warm_up_s.max(SHORTEST_WARM_UP_S);
+    let young = YOUNG.iter().find(|(lengths, ..)| frame.age_s < lengths * warm_up_s);
+    young.is_none_or(|(_, used, within)| part >= *used && left_s < within * warm_up_s)
 }
 
 /// Age at which the climb began: back along the wider scales, as long as they climb as well; and
