@@ -6,9 +6,9 @@
 //!
 //! `STANCH_CORPUS_SEED` and `STANCH_CORPUS_COUNT` (series of each shape) choose another generated
 //! corpus; `STANCH_CORPUS_VERBOSE` tells each mistake. What the detector was tuned on: the recordings
-//! in `tests/traces/tuning`, `validation`, `test`, `blind` and `unseen` (test splits until their mistakes had
-//! been looked at), and the generated seeds below 100. `fresh` was made by somebody who did not know the
-//! detector, and nobody has looked at its mistakes; seeds from 9000 on are for tests.
+//! in `tests/traces/tuning`, `validation`, `test`, `blind`, `unseen` and `fresh` (test splits until their
+//! mistakes had been looked at), and the generated seeds below 100. `later` was made by somebody who did not
+//! know the detector, and nobody has looked at its mistakes; seeds from 9000 on are for tests.
 
 mod corpus;
 mod forecast;
@@ -75,6 +75,7 @@ fn table(title: &str, all: impl Iterator<Item = Series>) {
 fn the_table() {
     let seed = number("STANCH_CORPUS_SEED").unwrap_or(SEED);
     let count = number("STANCH_CORPUS_COUNT").unwrap_or(COUNT);
+    table("Recorded, later split", real::series("later").into_iter());
     table("Recorded, fresh split", real::series("fresh").into_iter());
     table("Recorded, unseen split", real::series("unseen").into_iter());
     table("Recorded, blind split", real::series("blind").into_iter());
@@ -108,7 +109,7 @@ fn recorded_series_are_told_apart() {
 /// Of these only the totals are known.
 #[test]
 fn recordings_that_nobody_looked_at_are_told_apart() {
-    let score = score(real::series("fresh").into_iter(), |_| {});
+    let score = score(real::series("later").into_iter(), |_| {});
     println!("{}\n{}", Score::HEAD, score.line());
     assert!(score.precision() >= 0.95, "{}", score.line());
     assert!(score.recall() >= 0.9, "{}", score.line());
