@@ -7,7 +7,6 @@ Leaks:
   fanout      Litestar: each A-th client subscribes to all takes, and nobody reads his queue
   graph       web.py: networkx learns who played with whom
   errors      Pyramid: the last errors are kept with their tracebacks
-  schemas     BlackSheep: marshmallow schemas made for a request, which its registry keeps
   diary       web.py: peewee writes a diary into a database in memory
   invoices    Klein: PDFs are put together in buffers, and the unpaid are never sent
 Healthy:
@@ -93,15 +92,14 @@ def litestar(answer):
     uvicorn(Litestar([item], openapi_config=None))
 
 
-def blacksheep(answer, started=None):
+def blacksheep(answer, started):
     from blacksheep import Application, get, json as reply
     application = Application()
 
     @get("/item/{number}")
     async def item(number: int):
         return reply(await answer(number))
-    if started:
-        application.on_start += started
+    application.on_start += started
     uvicorn(application)
 
 
@@ -176,18 +174,6 @@ def errors(a, b):
     waitress(pyramid(answer))
 
 
-def schemas(a, b):
-    from marshmallow import Schema, fields
-
-    async def answer(number):
-        found = take(number)
-        wanted = {name: fields.Raw() for name in found if random.random() < 0.8}  # the client's ?fields=
-        if number % 4:
-            return found
-        return type("Asked", (Schema,), {**wanted, "tracks": fields.List(fields.Dict())})().dump(found)
-    blacksheep(answer)
-
-
 def table():
     import peewee
     database = peewee.SqliteDatabase(":memory:", check_same_thread=False, thread_safe=False)
@@ -196,9 +182,6 @@ def table():
         at = peewee.FloatField(index=True)
         song = peewee.CharField(index=True)
         text = peewee.TextField()
-
-        class Meta:
-            pass
     Entry._meta.set_database(database)
     database.connect()
     database.create_tables([Entry])
