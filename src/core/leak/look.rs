@@ -10,7 +10,7 @@ const ENOUGH: usize = 6;
 /// clock is so many standard errors above zero: traffic is not that even, and what grows for longer may be
 /// the morning.
 const CPU_MOST_S: f64 = 1800.0;
-const CLOCK_DRIFT: f64 = 8.0;
+const CLOCK_DRIFT: f64 = 6.0;
 /// Points that are enough to see a climb slow down on a wider scale.
 const ENOUGH_TO_DOUBT: usize = 5;
 /// As many points, and so many of all, have to be of after the warm-up for a look without it.
