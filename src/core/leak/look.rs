@@ -33,7 +33,7 @@ const PART_LEAST: f64 = 0.1;
 const SURE_LENGTHS: f64 = 4.0;
 const SURE_POWER: f64 = -2.0;
 /// Who samples more rarely than so often in a warm-up asks about slower things.
-const WARM_UP_SAMPLES: f64 = 7.0;
+const WARM_UP_SAMPLES: f64 = 3.0;
 /// Standard errors of the trend that are beyond chance, for a walk without one as well.
 const SURE_DRIFT: f64 = 3.0;
 /// The part of the pairs that work must not be able to explain for that.
