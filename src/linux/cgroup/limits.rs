@@ -116,8 +116,9 @@ impl Limits {
                 .map(|path| MemoryGroup::in_leaf(worker, &path, limit_kib))
                 .transpose(),
             (Enforcement::Cgroup1, Some(limit_kib)) => find(Hierarchy::Memory)
-                .map(|path| {
-                    let folder = Arc::new(Folder::of_dead(&path));
+                .zip(self.folder.as_ref())
+                .map(|(path, own)| {
+                    let folder = Folder::of_dead(&path).map_or_else(|| Arc::clone(own), Arc::new);
                     MemoryGroup::limit_v1(worker, path, &folder, limit_kib)
                 })
                 .transpose(),

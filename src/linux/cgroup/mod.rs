@@ -250,8 +250,8 @@ impl Leaf {
     /// The leaf of a worker whose supervisor died, by one of its processes.
     pub fn adopt(procfs: &Procfs, pid: Pid, worker: WorkerId) -> Option<Self> {
         let path = of_worker(procfs, pid, Hierarchy::Unified, worker)?;
-        let folder = Folder::of_dead(&path);
-        Some(Self { path, procs: OnceLock::new(), _folder: Some(Arc::new(folder)) })
+        let folder = Folder::of_dead(&path).map(Arc::new);
+        Some(Self { path, procs: OnceLock::new(), _folder: folder })
     }
 
     /// Its folder, as `clone3` wants it.

@@ -212,9 +212,12 @@ impl Folder {
         Ok(Self { path, emptied: None })
     }
 
-    /// The one that a dead supervisor made for a worker's group: removed with its last.
-    pub fn of_dead(group: &Path) -> Self {
-        Self { path: group.parent().unwrap_or(group).to_owned(), emptied: None }
+    /// The one that a dead supervisor made for a worker's group: removed with its last. `None` if it is this
+    /// process's own: the program that made it was another, before an upgrade.
+    pub fn of_dead(group: &Path) -> Option<Self> {
+        let path = group.parent().unwrap_or(group);
+        let is_own = path.extension() == Some(OsStr::new(&getpid().to_string()));
+        (!is_own).then(|| Self { path: path.to_owned(), emptied: None })
     }
 
     /// Hands the memory controller down to the leaves. The kernel allows that only in a cgroup without
