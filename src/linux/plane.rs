@@ -94,6 +94,7 @@ mod caller;
 mod calls;
 mod group;
 mod handover;
+mod inherit;
 mod kept;
 mod order;
 mod owner;
@@ -238,33 +239,6 @@ impl Plane {
     /// same.
     pub fn ignoring(self, ports: Vec<u16>) -> Self {
         Self { ignore_ports: ports, ..self }
-    }
-
-    /// The sockets for a new worker that inherits them, with a name each (`tcp-8000`,
-    /// `unix-app.sock`), in the order of the configured addresses. They are close-on-exec; the
-    /// launcher clears that on its copies.
-    ///
-    /// # Errors
-    /// [`PlaneError::Listen`] or [`PlaneError::Steer`]; what `worker` got so far is free again after
-    /// [`release`](Self::release).
-    pub fn inherit_fds(&mut self, worker: WorkerId) -> Result<Vec<(String, OwnedFd)>, PlaneError> {
-        let mut fds = Vec::new();
-        for address in self.listen.clone() {
-            let fd = match &address {
-                Address::Inet(bound) => self.member_to_inherit(worker, *bound),
-                Address::Unix(path) => self.path_to_inherit(path),
-            };
-            let fd = fd.map_err(|source| {
-                let owner = match address {
-                    Address::Inet(bound) => self.owner_of(bound, source),
-                    Address::Unix(_) => None,
-                };
-                PlaneError::Listen { address: address.clone(), owner, source }
-            })?;
-            fds.push((name(&address), fd));
-        }
-        self.steer()?;
-        Ok(fds)
     }
 
     /// Lets new connections reach the worker, in the relation of the weights of all.
@@ -504,48 +478,6 @@ impl Plane {
         self.join(key, socket::fresh(key)?, None)
     }
 
-    fn member_to_inherit(
-        &mut self,
-        worker: WorkerId,
-        address: SocketAddr,
-    ) -> Result<OwnedFd, Errno> {
-        let key =
-            Key { address, v6only: address.is_ipv6() && self.ipv4_configured(address.port()) };
-        let free = self.group(key).and_then(Group::free);
-        let index = match free {
-            Some(index) => index,
-            None => self.join_fresh(key)?,
-        };
-        let Some(group) = self.groups.iter_mut().find(|group| group.key == key) else {
-            return Err(Errno::EIO);
-        };
-        let member = &mut group.members[index];
-        // The last holder may have switched it; a server that inherits expects it blocking.
-        socket::set_nonblocking(&member.socket, false)?;
-        let fd = member.socket.try_clone().map_err(caller::errno)?;
-        member.holder = Some(worker);
-        Ok(fd)
-    }
-
-    /// Whether IPv4 on this port is configured too: then an IPv6 socket leaves it to that group.
-    fn ipv4_configured(&self, port: u16) -> bool {
-        self.listen.iter().any(|listen| match listen {
-            Address::Inet(address) => address.is_ipv4() && address.port() == port,
-            Address::Unix(_) => false,
-        })
-    }
-
-    fn path_to_inherit(&mut self, path: &Path) -> Result<OwnedFd, Errno> {
-        let at = match self.paths.iter().position(|listener| listener.path == path) {
-            Some(at) => at,
-            None => {
-                self.paths.push(PathListener::new(path, self.backlog)?);
-                self.paths.len() - 1
-            }
-        };
-        self.paths[at].socket.try_clone().map_err(caller::errno)
-    }
-
     fn owner_of(&self, address: SocketAddr, errno: Errno) -> Option<Owner> {
         if errno == Errno::EADDRINUSE { owner::of_port(address.port()) } else { None }
     }
@@ -590,15 +522,4 @@ fn socket_inode(target: &Path) -> Option<u64> {
 
 fn in_use(owner: &Option<Owner>) -> String {
     owner.as_ref().map_or(String::new(), |owner| format!(": in use by {owner}"))
-}
-
-/// A name for `LISTEN_FDNAMES`, which may not hold a colon.
-fn name(address: &Address) -> String {
-    match address {
-        Address::Inet(address) => format!("tcp-{}", address.port()),
-        Address::Unix(path) => {
-            let file = path.file_name().unwrap_or_default().to_string_lossy();
-            format!("unix-{}", file.replace(|c: char| c == ':' || !c.is_ascii_graphic(), "_"))
-        }
-    }
 }

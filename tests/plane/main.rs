@@ -42,6 +42,17 @@ fn python(kind: &str, host: &str, port: u16) -> Vec<String> {
     ["python3", "-IS", SERVERS, kind, host, &port].map(String::from).to_vec()
 }
 
+/// A stage on which the first worker serves; where, and by which command.
+fn serving() -> (Stage, SocketAddr, Vec<String>) {
+    let port = free_port();
+    let address = local(port);
+    let mut stage = Stage::new(&[&address.to_string()]);
+    let command = python("plain", "127.0.0.1", port);
+    stage.start_listening(id(1), &words(&command));
+    stage.plane.admit(id(1), Weight::FULL).unwrap();
+    (stage, address, command)
+}
+
 fn words(command: &[String]) -> Vec<&str> {
     command.iter().map(String::as_str).collect()
 }
@@ -184,12 +195,7 @@ fn the_first_socket_is_adopted_and_a_kept_one_serves_again() {
 
 #[test]
 fn fifty_hand_overs_refuse_and_reset_nobody() {
-    let port = free_port();
-    let address = local(port);
-    let mut stage = Stage::new(&[&address.to_string()]);
-    let command = python("plain", "127.0.0.1", port);
-    stage.start_listening(id(1), &words(&command));
-    stage.plane.admit(id(1), Weight::FULL).unwrap();
+    let (mut stage, address, command) = serving();
     let stop = AtomicBool::new(false);
     let client = || -> io::Result<BTreeMap<String, u32>> {
         let mut answers = BTreeMap::new();
@@ -327,12 +333,7 @@ fn connections_wait_while_no_worker_lives() {
 
 #[test]
 fn what_waits_for_the_only_worker_and_what_comes_after_its_end_is_the_next_ones() {
-    let port = free_port();
-    let address = local(port);
-    let mut stage = Stage::new(&[&address.to_string()]);
-    let command = python("plain", "127.0.0.1", port);
-    stage.start_listening(id(1), &words(&command));
-    stage.plane.admit(id(1), Weight::FULL).unwrap();
+    let (mut stage, address, command) = serving();
     kill(stage.pid(id(1)), Signal::SIGSTOP).unwrap();
     let mut waiting: Vec<_> = (0..3).map(|_| TcpStream::connect(address).unwrap()).collect();
     // As the core has it done at a crash; the rest of the tree is gone a moment later.
@@ -348,12 +349,7 @@ fn what_waits_for_the_only_worker_and_what_comes_after_its_end_is_the_next_ones(
 
 #[test]
 fn the_only_worker_is_diverted_too() {
-    let port = free_port();
-    let address = local(port);
-    let mut stage = Stage::new(&[&address.to_string()]);
-    let command = python("plain", "127.0.0.1", port);
-    stage.start_listening(id(1), &words(&command));
-    stage.plane.admit(id(1), Weight::FULL).unwrap();
+    let (mut stage, address, command) = serving();
     assert_eq!(ask(address).unwrap(), "0.1");
     stage.plane.divert(id(1)).unwrap();
     let waiting = TcpStream::connect(address).unwrap();

@@ -265,7 +265,6 @@ fn look_by(history: &History, span: Span, frame: &Frame) -> Option<Finding> {
             needed = needed.max(MORNING_PART * headroom);
         }
     }
-    let begun = || onset(history, span, first, trend.slope, frame);
     if frame.lazy && span_s < LAZY_WARM_UPS * frame.warm_up_s && finding.falls < SOME_FALLS {
         needed *= LAZY_FACTOR;
     }
@@ -297,7 +296,7 @@ fn look_by(history: &History, span: Span, frame: &Frame) -> Option<Finding> {
     } else if gain < NEWS * (news(history, span, &run, frame) - trend.season) {
         Outcome::Quiet(Shape::Sawtooth)
     } else if gain >= needed && may_be_told(frame, gain / headroom, left / trend.late) {
-        let (since_s, late) = begun();
+        let (since_s, late) = onset(history, span, first, trend.slope, frame);
         finding.since_s = since_s;
         Outcome::Leaking(kind(&trend, late))
     } else {

@@ -238,12 +238,10 @@ impl Supervisor {
         from: Aside,
         why: &str,
     ) {
-        let returned = |one: &Worker| one.edition == self.edition && one.is_serving();
         let left = |one: &Worker| one.edition == from.last && one.is_serving();
-        let any = |which: &dyn Fn(&Worker) -> bool| self.workers.values().any(which);
         let what = match () {
-            () if self.is_stopping() || any(&returned) => None,
-            () if any(&left) => Some("serves"),
+            () if self.is_stopping() || self.present_release_serves() => None,
+            () if self.workers.values().any(left) => Some("serves"),
             // Better one that came up and failed than one that does not come up.
             () if self.nobody_serves() && from.has_served => Some("did start"),
             () => None,
@@ -367,6 +365,11 @@ impl Supervisor {
     /// Whether a worker is one of the present release.
     pub(super) fn is_of_present_release(&self, id: WorkerId) -> bool {
         self.workers.get(&id).is_some_and(|worker| self.is_new(worker))
+    }
+
+    /// Whether a worker of the present release serves.
+    pub(super) fn present_release_serves(&self) -> bool {
+        self.workers.values().any(|worker| self.is_new(worker) && worker.is_serving())
     }
 
     fn is_new(&self, worker: &Worker) -> bool {

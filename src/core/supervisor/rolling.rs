@@ -267,8 +267,7 @@ impl Supervisor {
     /// Whether workers of the release before are wanted, and it is not known yet whether they come up.
     fn is_first_of_way_back(&self) -> bool {
         let is_way_back = matches!(&self.roll, Some(Roll { errand: Errand::WayBack(..), .. }));
-        let serves = |worker: &Worker| worker.edition == self.edition && worker.is_serving();
-        is_way_back && !self.workers.values().any(serves)
+        is_way_back && !self.present_release_serves()
     }
 
     /// Whether the floor allows this worker to go before its replacement is there.
