@@ -38,11 +38,13 @@ import org.quartz.impl.StdSchedulerFactory;
  *   cues       quartz; a reminder in 30 days for each booking, also for those cancelled
  *   trail      a thread's trail of what it did, emptied at a login that never comes
  *   themes     rhino; a scope for each visitor's theme, of visitors who do not come back
- *   cursors    h2; a connection for each export, not closed when the export ends early
+ *   cursors    h2; a connection for each export, open until its last page is fetched, which few do
  *   rooms      disruptor; a ring and a thread for each chat about a play
  *   roles      javassist; a class for each casting, whose pool keeps them
  *   lights     subscribers of a lighting board, with their scenes, which a page that is left does not take off
  *   tickets    h2; tickets by their id, old ones never deleted
+ *   beans      a managed bean for each booking, which the server of beans keeps
+ *   weakly     plays are the weak keys of contracts, which hold their plays
  * Healthy:
  *   bills      velocity; A templates, compiled when first asked for
  *   box        hikari and h2; the bookings of the last A seconds
@@ -53,7 +55,9 @@ import org.quartz.impl.StdSchedulerFactory;
  *   wardrobe   xstream; every B seconds A costumes are written out and read again
  *   prices     jexl with a cache of A expressions
  *   scripts    rhino; at most A scopes, the oldest goes
- *   posters    up to A posters drawn, the least asked for goes */
+ *   posters    up to A posters drawn, the least asked for goes
+ *   films      at most A direct buffers of half a MiB, made when all are lent
+ *   mail       a clerk answers at most A letters a second, in surges they wait */
 public class Theatre {
     static final String[] WORDS = "play act scene stage light curtain seat row box night king fool ghost letter sword song".split(" ");
     static final Map<Object, Object> kept = new ConcurrentHashMap<>();
@@ -134,10 +138,10 @@ public class Theatre {
                 };
             }
             case "trail": {
-                ThreadLocal<List<String>> trail = ThreadLocal.withInitial(ArrayList::new);
+                ThreadLocal<List<Object>> trail = ThreadLocal.withInitial(ArrayList::new);
                 return number -> {
                     Play play = new Play(number);
-                    trail.get().add(Thread.currentThread().getName() + " " + System.nanoTime() + " " + play.title + " " + play.plot);
+                    trail.get().addAll(List.of(System.nanoTime(), play));
                     return play;
                 };
             }
@@ -178,7 +182,8 @@ public class Theatre {
                 });
                 if (mode.equals("cursors")) return number -> {
                     Connection export = DriverManager.getConnection("jdbc:h2:mem:theatre");
-                    ResultSet rows = export.createStatement().executeQuery("select id, text from ticket where mod(id, 60) = " + number % 60);
+                    ResultSet rows = export.createStatement().executeQuery("select id, text from ticket where mod(id, 10) = " + number % 10);
+                    kept.put(number, rows);
                     return rows.next() ? rows.getString(2) : "";
                 };
                 return number -> {
@@ -230,6 +235,58 @@ public class Theatre {
                     board.add(() -> Arrays.fill(levels, scene.number % 100));
                     board.get(random(board.size())).run();
                     return scene;
+                };
+            }
+            case "beans": {
+                javax.management.MBeanServer beans = java.lang.management.ManagementFactory.getPlatformMBeanServer();
+                return number -> {
+                    Booking booking = new Booking(number);
+                    beans.registerMBean(booking, new javax.management.ObjectName("theatre:type=Booking,id=" + count.incrementAndGet()));
+                    return booking.of;
+                };
+            }
+            case "weakly": {
+                Map<Play, Object[]> contracts = Collections.synchronizedMap(new WeakHashMap<>());
+                return number -> {
+                    Play play = new Play(number);
+                    contracts.put(play, new Object[] { play, prose(100 + random(300)) });
+                    return play.title + contracts.size();
+                };
+            }
+            case "films": {
+                Deque<java.nio.ByteBuffer> idle = new ConcurrentLinkedDeque<>();
+                ScheduledExecutorService hall = Executors.newScheduledThreadPool(1);
+                return number -> {
+                    java.nio.ByteBuffer film = idle.poll();
+                    if (film == null && count.get() >= a) return "full";
+                    if (film == null) {
+                        film = java.nio.ByteBuffer.allocateDirect(1 << 19);
+                        count.incrementAndGet();
+                    }
+                    while (film.remaining() > 4000) film.put(new Play(number).plot.getBytes());
+                    film.clear();
+                    java.nio.ByteBuffer lent = film;
+                    hall.schedule(() -> idle.push(lent), 500 + random(4000), TimeUnit.MILLISECONDS);
+                    return count;
+                };
+            }
+            case "mail": {
+                BlockingQueue<Object[]> letters = new LinkedBlockingQueue<>();
+                Thread clerk = new Thread(() -> {
+                    try {
+                        while (true) {
+                            Object[] letter = letters.take();
+                            Thread.sleep(1000 / a);
+                            letter[1] = letter[0].toString().hashCode();
+                        }
+                    } catch (InterruptedException e) {
+                        return;
+                    }
+                });
+                clerk.start();
+                return number -> {
+                    letters.add(new Object[] { new Play(number), new byte[20_000] });
+                    return letters.size();
                 };
             }
             case "bills": {
@@ -287,6 +344,18 @@ public class Theatre {
             }
             default: throw new IllegalArgumentException(mode);
         }
+    }
+
+    public interface BookingMBean {
+        String getTitle();
+    }
+
+    public static class Booking implements BookingMBean {
+        final Play of;
+
+        Booking(long number) { of = new Play(number); }
+
+        @Override public String getTitle() { return of.title; }
     }
 
     public static class Reminder implements Job {
