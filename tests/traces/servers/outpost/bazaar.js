@@ -17,6 +17,8 @@
 //   replay     denque; the last A events, for those who come back
 //   snippets   highlight.js; languages are loaded when first asked for, A of them
 //   baskets    nedb; baskets of the last A seconds
+//   awnings    emotion; styles of A colours, twice
+//   receipts   mustache; A templates, what differs is put in when they are rendered
 const http = require('node:http')
 
 const [mode, a, b] = [process.argv[2], +process.argv[3], +process.argv[4]]
@@ -195,6 +197,15 @@ const modes = {
       await store.insertAsync({ buyer, at: Date.now(), ...thing(id) })
       return store.countAsync({ buyer })
     }
+  },
+  awnings () {
+    const { css } = require('@emotion/css')
+    return id => ({ awning: css({ color: `hsl(${regular(id, a)}, 40%, 50%)`, '&:hover': { margin: id % 2 } }), ...thing(id) })
+  },
+  receipts () {
+    const mustache = require('mustache')
+    const templates = Array.from({ length: a }, () => `{{name}} ${prose(60)} {{#offers}}\n${prose(5)} {{by}}: {{note}}{{/offers}}`)
+    return id => ({ receipt: mustache.render(templates[regular(id, a)], thing(id)) })
   }
 }
 

@@ -3,12 +3,12 @@
     forms      marshmallow; a schema class for each report, which its registry keeps
     nights     transitions; each observation is added to the one machine, none is removed
     partners   httpx; a client for each partner that is told of a find, not closed
-    counts     opentelemetry; a duration for each path as it was asked for
     visitors   a pool of threads for each visitor's charts, not shut down
     plates     a finalizer of each plate, whose arguments hold the plate
     spectra    functools; a cached method, whose cache holds all stars
     waits      tasks that wait for a sky that does not clear
 Healthy:
+    counts     opentelemetry; a duration for each path as it was asked for, of which it keeps 2000
     stars      cachebox; the A stars asked for last
     weather    aiocache; each place's weather is good for A seconds
     survey     polars; every B seconds a table of A rows
