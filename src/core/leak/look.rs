@@ -12,7 +12,7 @@ const ENOUGH: usize = 6;
 const CPU_MOST_S: f64 = 1800.0;
 const CLOCK_DRIFT: f64 = 6.0;
 /// Points that are enough to see a climb slow down on a wider scale.
-const ENOUGH_TO_DOUBT: usize = 5;
+const ENOUGH_TO_DOUBT: usize = 8;
 /// As many points, and so many of all, have to be of after the warm-up for a look without it.
 const ENOUGH_GROWN: usize = 8;
 const GROWN_PART: f64 = 0.6;
@@ -27,22 +27,21 @@ const PART_POWER: f64 = -0.35;
 const PART_POWER_SHORT: f64 = -0.1;
 /// It is never less than this, however long the climb: caches may take weeks to fill.
 const PART_LEAST: f64 = 0.1;
-/// Where the trend is beyond chance, time takes the place of the part: from so many warm-ups on (or so
-/// many times [`WARM_UP_SAMPLES`], if that is longer) it falls with this power. What ends has mostly ended
-/// by then, or bends; the size says little about it.
+/// Where the trend is beyond chance, time takes the place of the part: from so many warm-ups on it falls
+/// with this power. What ends has mostly ended by then, or bends; the size says little about it.
 const SURE_LENGTHS: f64 = 4.0;
 const SURE_POWER: f64 = -2.0;
-/// Who samples more rarely than so often in a warm-up asks about slower things.
-const WARM_UP_SAMPLES: f64 = 3.0;
 /// Standard errors of the trend that are beyond chance, for a walk without one as well.
 const SURE_DRIFT: f64 = 3.0;
 /// The part of the pairs that work must not be able to explain for that.
 const SURE_COMPARABLE: f64 = 0.6;
-/// What would take longer than this from its beginning to the limit can wait, and must have used this
-/// part of the way, or less in inverse proportion to the time if it has been watched for longer than
-/// that: there is no danger yet, and a large cache is straight in its first tenth.
-const PATIENCE_S: f64 = 6.0 * 3600.0;
-const PATIENT_PART: f64 = 0.1;
+/// A climb that has so long to the limit can wait, and must have used this part of the way: there is no
+/// danger yet, and large caches and lazy heaps are straight in their first tenths. With less time left the
+/// part falls with this power of it, and in inverse proportion to the time that it has been watched if that
+/// is longer than this.
+const PATIENCE_S: f64 = 5.0 * 3600.0;
+const PATIENT_PART: f64 = 0.15;
+const PATIENT_POWER: i32 = 3;
 const PATIENT_SPAN_S: f64 = 4.0 * 3600.0;
 /// Where no work is told, what climbs for so long and less than a day may be the day's own rhythm, and
 /// must have used this part.
@@ -51,15 +50,18 @@ const DAY_S: f64 = 24.0 * 3600.0;
 const MORNING_PART: f64 = 0.2;
 /// Where whole days were compared there is no rhythm left to wait for, and this part is enough; no less,
 /// because what comes back at the same hour was fitted to two or three days.
-const SEASON_PART: f64 = 0.08;
-/// In a long life there are many short climbs that end (a reload, an import, a batch): one of less than
-/// this part of the age must have used [`PART_LEAST`] of the way as well.
-const OLD_PART: f64 = 0.125;
+const SEASON_PART: f64 = 0.05;
+/// In a long life there are many short climbs that end (a reload, an import, a batch, the morning): one of
+/// less than this part of the age must have used so much of the way, and so much of it must be where the
+/// series has never been.
+const BRIEF_PART: f64 = 0.3;
+const BRIEF_LEAST: f64 = 0.5;
+const RECORD_PART: f64 = 0.5;
 /// A runtime that compiles itself touches its heap lazily, as straight as a leak and up to half of the way.
 /// Under load that is over within so many warm-ups; a climb of less must have used more of the way by this
 /// factor, and it always takes so many times as long to be sure.
 const LAZY_FACTOR: f64 = 4.0;
-const LAZY_LENGTHS: f64 = 2.0;
+const LAZY_LENGTHS: f64 = 1.5;
 const LAZY_WARM_UPS: f64 = 10.0;
 /// Where no work is told it may be one, and for so many warm-ups this factor is taken.
 const UNTOLD_FACTOR: f64 = 1.2;
@@ -67,17 +69,17 @@ const UNTOLD_LENGTHS: f64 = 8.0;
 /// What fills in a straight line cannot be told from a leak until it is full, which most caches are within
 /// some minutes. Up to an age of so many warm-ups a worker is judged only if there is danger: it has used this
 /// part of the way, and would be at the limit within so many warm-ups more.
-const YOUNG: [(f64, f64, f64); 3] = [(1.0, 0.5, 1.0), (3.0, 0.6, 4.0), (6.0, 0.0, 4.0)];
+const YOUNG: [(f64, f64, f64); 3] = [(1.0, 0.7, 1.0), (3.0, 0.8, 4.0), (6.0, 0.0, 4.0)];
 /// Shortest warm-up for that measure.
 const SHORTEST_WARM_UP_S: f64 = 3.0;
 /// Lower end of the slope's interval, as a part of the slope.
 const SURE_PART: f64 = 0.4;
 /// A climb whose second half brings less than this part of the gain has ended.
-const LATE_PART: f64 = 0.3;
+const LATE_PART: f64 = 0.25;
 /// Of the pairs, this many must not be explained away by work.
 const COMPARABLE: f64 = 0.4;
-/// A series that has fallen by this depth before must climb so much deeper to be news.
-const NEWS: f64 = 1.2;
+/// A series whose floors have fallen by this depth before must climb so much deeper to be news.
+const NEWS: f64 = 1.5;
 /// Windows that hold a whole cycle (a fall of at least this part of the deepest) show true floors; shorter ones
 /// than those of this scale (32 s) do not hold many.
 const CYCLE_PART: f64 = 0.5;
@@ -105,10 +107,9 @@ const BEND: f64 = 1.5;
 const IDLE_PART: f64 = 0.4;
 /// A climb that stands still in this part of its windows goes in steps.
 const STILL_PART: f64 = 0.5;
-/// Standard errors that are taken against a climb when it is asked whether it slows down, where its points
-/// are fewer than this or it is one of hours, which can wait for a clearer picture.
+/// Standard errors that are taken against a climb of hours when it is asked whether it slows down: it can
+/// wait for a clearer picture.
 const DOUBT: f64 = 0.7;
-const FEW: usize = 8;
 /// A second half that is slower by less than this is no slower: traffic is not that even.
 const SLACK: f64 = 0.95;
 
@@ -127,8 +128,6 @@ pub(super) struct Frame {
     pub age_s: f64,
     /// The lowest level that was ever seen.
     pub lowest: f64,
-    /// Seconds from sample to sample, lately.
-    pub step_s: f64,
     /// Whether this is a runtime that compiles itself.
     pub lazy: bool,
     /// Whether the work is told in CPU time, which a leak may cost as well.
@@ -241,10 +240,10 @@ fn look_by(history: &History, span: Span, frame: &Frame) -> Option<Finding> {
     let left = frame.limit.map_or(headroom - gain, |limit| limit - last.y).max(0.0);
     let patient = span_s > PATIENT_FROM_S;
     let far = if patient { LEFT_PART_PATIENT } else { LEFT_PART } * left;
-    // What is few, or may be a part of a day, has to be straight beyond doubt.
+    // What may be a part of a day has to be straight beyond doubt.
     let part_of_day = patient && span_s < DAY_S;
-    let doubt = if part_of_day || points.len() < FEW { DOUBT } else { 0.0 };
-    let slack = if patient { 1.0 } else { SLACK };
+    let doubt = if part_of_day { DOUBT } else { 0.0 };
+    let slack = slack(span_s);
     let mut remaining = trend.remaining(doubt, slack);
     if remaining < far
         && let Some(grown) = Trend::of(grown(points, frame), frame.idle_work)
@@ -258,6 +257,9 @@ fn look_by(history: &History, span: Span, frame: &Frame) -> Option<Finding> {
     } else if trend.season > 0.0 {
         needed = needed.min(SEASON_PART * headroom);
     }
+    let is_brief = span_s < BRIEF_PART * frame.age_s;
+    let brief = if is_brief { BRIEF_LEAST } else { 0.0 };
+    needed = needed.max(headroom * brief.max(patient_part(span_s, left / trend.slope.max(0.0))));
     if !points.iter().any(|point| point.work.is_some()) {
         if span_s < UNTOLD_LENGTHS * frame.warm_up_s {
             needed *= UNTOLD_FACTOR;
@@ -295,8 +297,10 @@ fn look_by(history: &History, span: Span, frame: &Frame) -> Option<Finding> {
         }
     } else if gain < NEWS * (news(history, span, &run, frame) - trend.season) {
         Outcome::Quiet(Shape::Sawtooth)
+    } else if is_brief && has_been_at(history, span.scale, last.y - RECORD_PART * gain, first.t) {
+        Outcome::Quiet(Shape::Sawtooth)
     } else if gain >= needed && may_be_told(frame, gain / headroom, left / trend.late) {
-        let (since_s, late) = onset(history, span, first, trend.slope, frame);
+        let (since_s, late) = onset(history, span, points, trend.slope, frame);
         finding.since_s = since_s;
         Outcome::Leaking(kind(&trend, late))
     } else {
@@ -328,12 +332,17 @@ fn end_in_the_long_run(
         if wider.len < ENOUGH_TO_DOUBT || !begins_before {
             return None;
         }
-        let long = LongRun::of(wider.points(), frame.idle_work, SLACK)?;
+        let long = LongRun::of(wider.points(), frame.idle_work, slack(span_s(history, span)))?;
         if long.comparable < COMPARABLE {
             return Some(End::Work);
         }
         (long.remaining < far).then_some(End::Plateau(long.remaining))
     })
+}
+
+/// How much slower a second half may be that is no slower.
+fn slack(span_s: f64) -> f64 {
+    if span_s > PATIENT_FROM_S { 1.0 } else { SLACK }
 }
 
 /// The windows of a span as points.
@@ -387,7 +396,7 @@ fn news(history: &History, span: Span, run: &Run, frame: &Frame) -> f64 {
         let wider = Run::of(history, span.scale + coarser, WINDOWS, frame);
         deepest_fall(wider.points(), frame.idle_work)
     });
-    let deepest = before.into_iter().fold(run.deepest(), f64::max);
+    let deepest = before.into_iter().fold(0.0, f64::max);
     let mut falls = run.falls;
     let falls = &mut falls[..run.len];
     falls.sort_unstable_by(f64::total_cmp);
@@ -396,6 +405,15 @@ fn news(history: &History, span: Span, run: &Run, frame: &Frame) -> f64 {
         fall if span.scale <= CYCLE_SCALE => fall,
         _ => 0.0,
     }
+}
+
+/// Whether the series was above that level at an age before `since_s`, as far as the scales from `scale` on know.
+fn has_been_at(history: &History, scale: usize, level: f64, since_s: f64) -> bool {
+    (scale..history.scales()).map(|n| history.scale(n)).any(|scale| {
+        let before = |start_s: f64| start_s + scale.width_s() <= since_s;
+        let mut past = scale.closed(WINDOWS).take_while(|(start_s, _)| before(*start_s));
+        past.any(|(_, window)| f64::from(window.ceiling) > level)
+    })
 }
 
 /// The part of the way to the limit that a climb of this length must have used.
@@ -407,15 +425,16 @@ fn required_part(span_s: f64, warm_up_s: f64) -> f64 {
 
 /// The same where the trend is beyond chance.
 fn required_part_if_sure(span_s: f64, frame: &Frame) -> f64 {
-    let waits = (span_s / PATIENCE_S).min(PATIENT_PART * (PATIENT_SPAN_S / span_s).min(1.0));
     let span_s = if frame.lazy { span_s / LAZY_LENGTHS } else { span_s };
-    let shortest_s = SHORTEST_WARM_UP_S.max(WARM_UP_SAMPLES * frame.step_s);
-    let warm_up_s = frame.warm_up_s.max(shortest_s);
-    let sure_s = SURE_LENGTHS * warm_up_s;
-    let part = required_part(span_s.min(sure_s), warm_up_s);
-    let old = if span_s < OLD_PART * frame.age_s { PART_LEAST } else { 0.0 };
-    let least = frame.quantity.sure_part().max(waits).max(old);
-    (part * (span_s / sure_s).max(1.0).powf(SURE_POWER)).max(least)
+    let sure_s = SURE_LENGTHS * frame.warm_up_s.max(SHORTEST_WARM_UP_S);
+    let part = required_part(span_s.min(sure_s), frame.warm_up_s);
+    (part * (span_s / sure_s).max(1.0).powf(SURE_POWER)).max(frame.quantity.sure_part())
+}
+
+/// The part that a climb must have used which was watched for `span_s` and has `left_s` to the limit.
+fn patient_part(span_s: f64, left_s: f64) -> f64 {
+    let time = (left_s / PATIENCE_S).min(1.0).powi(PATIENT_POWER);
+    PATIENT_PART * time * (PATIENT_SPAN_S / span_s).min(1.0)
 }
 
 /// The points of after the warm-up, where they are most: a boot is steep, and what comes after it is
@@ -435,9 +454,23 @@ fn may_be_told(frame: &Frame, part: f64, left_s: f64) -> bool {
     young.is_none_or(|(_, used, within)| part >= *used && left_s < within * warm_up_s)
 }
 
-/// Age at which the climb began: back along the wider scales, as long as they climb as well; and
-/// whether a time without growth went before.
-fn onset(history: &History, span: Span, first: Point, slope: f64, frame: &Frame) -> (f64, bool) {
+/// The last point up to which next to nothing was gained: the first, of a climb that fills its span.
+fn corner(points: &[Point], slope: f64) -> Point {
+    let first = points[0];
+    let gained = |point: &Point| point.y - first.y > CLIMB_PART * slope * (point.t - first.t);
+    points.iter().rev().find(|point| !gained(point)).copied().unwrap_or(first)
+}
+
+/// Age at which the climb began: back along the wider scales, as long as they climb as well, or at a corner
+/// of the run; and whether a time without growth went before.
+fn onset(
+    history: &History,
+    span: Span,
+    points: &[Point],
+    slope: f64,
+    frame: &Frame,
+) -> (f64, bool) {
+    let first = points[0];
     let (mut since, mut flat_before) = (first, false);
     for coarser in [0, 1, 2] {
         let wider = Run::of(history, span.scale + coarser, WINDOWS, frame);
@@ -457,7 +490,7 @@ fn onset(history: &History, span: Span, first: Point, slope: f64, frame: &Frame)
             }
         }
     }
-    (since.t, flat_before)
+    if since.t < first.t { (since.t, flat_before) } else { (corner(points, slope).t, flat_before) }
 }
 
 fn span_s(history: &History, span: Span) -> f64 {

@@ -141,7 +141,7 @@ fn kinds_are_told_apart() {
     assert_eq!(late, Kind::Late);
     let since = judgement.since.unwrap().as_secs_f64();
     assert!((7000.0..9000.0).contains(&since), "{since}");
-    let (bent, _) = kind(4000.0, &|t| mib(60.0 + 452.0 * (t / 4000.0).powi(3))).unwrap();
+    let (bent, _) = kind(4000.0, &|t| mib(60.0 + 452.0 * (t / 4000.0).powi(4))).unwrap();
     assert_eq!(bent, Kind::Accelerating);
     // Grows in the busy half of every twenty hours only.
     let bound = |t: f64| {
@@ -224,6 +224,21 @@ fn a_climb_back_from_a_fall_is_no_leak() {
     // Teeth of two hours that take a third of the way; the first that is seen is a short one.
     let tooth = |t: f64| mib(60.0 + 150.0 * (t / 7200.0 + 0.95).fract());
     assert!(confirmed(&mut detector(Some(512), 60), 10.0, 50_000.0, tooth).is_none());
+}
+
+#[test]
+fn a_batch_in_a_long_life_is_no_leak() {
+    // Every four hours something takes a third of the way in twelve minutes, and gives it back.
+    let batch = |t: f64| mib(60.0 + 150.0 * ((t % 14_400.0 - 12_000.0) / 720.0).clamp(0.0, 1.0));
+    assert!(confirmed(&mut detector(Some(512), 60), 10.0, 86_400.0, batch).is_none());
+}
+
+#[test]
+fn a_spike_hides_no_leak() {
+    let spike = |t: f64| if (200.0..300.0).contains(&t) { 250.0 } else { 0.0 };
+    let climb = |t: f64| mib(60.0 + 0.05 * t + spike(t));
+    let (at_s, _) = confirmed(&mut detector(Some(512), 60), 2.0, 9000.0, climb).unwrap();
+    assert!(at_s < 3200.0, "{at_s}");
 }
 
 #[test]

@@ -490,13 +490,15 @@ impl Works {
     }
 }
 
-/// The deepest fall from the ceiling of one window to the floor of a later one that less work does
-/// not explain.
+/// The deepest fall from the floor of one window to that of a later one that less work does not explain. A
+/// spike within a window is none; of the oldest window it is not known whether it is one, and its ceiling
+/// counts.
 pub(super) fn deepest_fall(points: &[Point], idle_work: f64) -> f64 {
     let works = Works::of(points, idle_work);
     let mut deepest: f64 = 0.0;
     for (i, j) in pairs(points.len()) {
-        let fall = works.unexplained((i, points[i].ceiling), (j, points[j].y));
+        let from = if i == 0 { points[i].ceiling } else { points[i].y };
+        let fall = works.unexplained((i, from), (j, points[j].y));
         deepest = deepest.max(-fall.unwrap_or(0.0));
     }
     deepest

@@ -12,31 +12,38 @@ pub fn folder() -> PathBuf {
 pub fn series(split: &str) -> Vec<Series> {
     let list = table(&folder().join("corpus.csv"));
     let of_split = list.iter().filter(|line| line("split") == Some(split));
-    of_split
-        .map(|line| {
-            let text = |name| line(name).unwrap_or_else(|| panic!("corpus.csv: no {name}"));
-            let name = text("name").to_owned();
-            let samples = samples(&folder().join(split).join(format!("{name}.csv")));
-            let mut series = Series {
-                name,
-                about: text("command").to_owned(),
-                label: Label::Healthy,
-                limit_kib: text("limit_mib").parse::<u64>().unwrap() * 1024,
-                warm_up_s: 60.0,
-                samples,
-            };
-            match text("label") {
-                "healthy" => {}
-                "ambiguous" => series.label = Label::Ambiguous,
-                "leak" => {
-                    let start_s = text("leak_start_s").parse().unwrap();
-                    series.label = Label::Leak { start_s, limit_s: limit_s(&series, start_s) };
-                }
-                other => panic!("corpus.csv: no label {other}"),
-            }
-            series
-        })
-        .collect()
+    of_split.map(|line| listed(line, "command", &folder().join(split))).collect()
+}
+
+/// The series that `tests/traces/long.py` wrote into a folder, one at a time: they are large.
+pub fn long(folder: PathBuf) -> impl Iterator<Item = Series> {
+    let list = table(&folder.join("labels.csv"));
+    list.into_iter().map(move |line| listed(&line, "shape", &folder))
+}
+
+/// The series of a line of a list.
+fn listed(line: &dyn Fn(&str) -> Option<&'static str>, about: &str, folder: &Path) -> Series {
+    let text = |name| line(name).unwrap_or_else(|| panic!("no {name}"));
+    let name = text("name").to_owned();
+    let samples = samples(&folder.join(format!("{name}.csv")));
+    let mut series = Series {
+        name,
+        about: text(about).to_owned(),
+        label: Label::Healthy,
+        limit_kib: text("limit_mib").parse::<u64>().unwrap() * 1024,
+        warm_up_s: 60.0,
+        samples,
+    };
+    match text("label") {
+        "healthy" => {}
+        "ambiguous" => series.label = Label::Ambiguous,
+        "leak" => {
+            let start_s = text("leak_start_s").parse().unwrap();
+            series.label = Label::Leak { start_s, limit_s: limit_s(&series, start_s) };
+        }
+        other => panic!("no label {other}"),
+    }
+    series
 }
 
 /// When the limit is reached if the leak goes on as from its start to the end of the recording.
