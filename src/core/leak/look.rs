@@ -295,9 +295,9 @@ fn look_by(history: &History, span: Span, frame: &Frame) -> Option<Finding> {
                 Outcome::Quiet(Shape::Saturating)
             }
         }
-    } else if gain < NEWS * (news(history, span, &run, frame) - trend.season) {
-        Outcome::Quiet(Shape::Sawtooth)
-    } else if is_brief && has_been_at(history, span.scale, last.y - RECORD_PART * gain, first.t) {
+    } else if gain < NEWS * (news(history, span, &run, frame) - trend.season)
+        || is_brief && has_been_at(history, span.scale, last.y - RECORD_PART * gain, first.t)
+    {
         Outcome::Quiet(Shape::Sawtooth)
     } else if gain >= needed && may_be_told(frame, gain / headroom, left / trend.late) {
         let (since_s, late) = onset(history, span, points, trend.slope, frame);
