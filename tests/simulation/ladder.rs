@@ -193,7 +193,7 @@ fn a_leak_that_grows_with_each_generation_is_escalated_before_it_is_lost() {
         uses(100.0 * MIB + mib_an_hour * MIB * age_s / HOUR, age_s, 50.0)
     });
     let mut calm = Calm::new(settings(2, 500), 1, growing);
-    calm.run_until(1.25 * HOUR);
+    calm.run_until(1.35 * HOUR);
     let told = calm.of(Kind::LeakUnsustainable);
     assert_eq!(told.len(), 1, "{told:?}");
     let (at, record) = told[0];

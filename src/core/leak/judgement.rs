@@ -139,6 +139,12 @@ impl Quantity {
         if self == Quantity::Memory { 0.03 } else { 0.05 }
     }
 
+    /// A climb that is shorter than this part of the age is one of many. Counts are kept at scales that are
+    /// farther apart.
+    pub(super) fn brief_part(self) -> f64 {
+        if self == Quantity::Memory { 0.3 } else { 0.1 }
+    }
+
     /// Whether the amount is large enough to be a rate's figure.
     fn shows(self, value: f64) -> bool {
         value >= if self == Quantity::Memory { 1024.0 } else { 1.0 }

@@ -51,11 +51,11 @@ const MORNING_PART: f64 = 0.2;
 /// Where whole days were compared there is no rhythm left to wait for, and this part is enough; no less,
 /// because what comes back at the same hour was fitted to two or three days.
 const SEASON_PART: f64 = 0.05;
-/// In a long life there are many short climbs that end (a reload, an import, a batch, the morning): one of
-/// less than this part of the age must have used so much of the way, and so much of it must be where the
-/// series has never been.
-const BRIEF_PART: f64 = 0.3;
+/// In a long life there are many short climbs that end (a reload, an import, a batch, the morning): one that
+/// is short for the age must have used so much of the way, unless the limit is less than so many warm-ups
+/// away, and so much of it must be where the series has never been.
 const BRIEF_LEAST: f64 = 0.5;
+const BRIEF_WITHIN: f64 = 4.0;
 const RECORD_PART: f64 = 0.5;
 /// A runtime that compiles itself touches its heap lazily, as straight as a leak and up to half of the way.
 /// Under load that is over within so many warm-ups; a climb of less must have used more of the way by this
@@ -257,9 +257,11 @@ fn look_by(history: &History, span: Span, frame: &Frame) -> Option<Finding> {
     } else if trend.season > 0.0 {
         needed = needed.min(SEASON_PART * headroom);
     }
-    let is_brief = span_s < BRIEF_PART * frame.age_s;
-    let brief = if is_brief { BRIEF_LEAST } else { 0.0 };
-    needed = needed.max(headroom * brief.max(patient_part(span_s, left / trend.slope.max(0.0))));
+    let left_s = left / trend.slope.max(0.0);
+    let is_brief = span_s < frame.quantity.brief_part() * frame.age_s;
+    let can_wait = is_brief && left_s > BRIEF_WITHIN * frame.warm_up_s;
+    let brief = if can_wait { BRIEF_LEAST } else { 0.0 };
+    needed = needed.max(headroom * brief.max(patient_part(span_s, left_s)));
     if !points.iter().any(|point| point.work.is_some()) {
         if span_s < UNTOLD_LENGTHS * frame.warm_up_s {
             needed *= UNTOLD_FACTOR;

@@ -28,7 +28,8 @@
 //!    6% for eight, 3% for twelve and more. What has five hours to the limit loses nothing by waiting, and large
 //!    caches and lazy heaps are straight in their first tenths: it must have used 15% of the way, or less in
 //!    proportion to the time beyond four hours for which it has been watched (3% after twenty), and with less
-//!    time left less by the third power of it. A short climb in a long life must have used half. Where no work
+//!    time left less by the third power of it. A short climb in a long life must have used half, unless the limit is
+//!    four warm-ups away. Where no work
 //!    is told, a climb of three hours to a day may be the day's rhythm, and must have used a fifth. A runtime
 //!    that compiles itself (its first seconds cost twice the CPU time of later, and two thirds of a second more
 //!    in all) touches its heap lazily up to its maximum: for ten minutes it needs four times as much, and
