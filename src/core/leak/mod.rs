@@ -41,7 +41,7 @@
 //!
 //! CPU time is work only as long as a request costs the same. Handlers that are kept run for each request,
 //! and what they cost grows with the leak: of a climb of less than half an hour that is straighter by the
-//! clock (eight standard errors) than traffic is, CPU time that grows alike is no excuse. Requests, where
+//! clock (six standard errors) than traffic is, CPU time that grows alike is no excuse. Requests, where
 //! they are told, are. And CPU time that falls back is another process, whose past begins anew.
 //!
 //! Whether it slows down is also asked of what came after the warm-up alone, where that is most of what
