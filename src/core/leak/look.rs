@@ -1,7 +1,9 @@
 //! One look at one span of the past: is this a leak, and if not, what is it?
 
 use super::history::{History, WINDOWS};
-use super::trend::{LongRun, Point, Trend, deepest_fall};
+use super::season::DAY_S;
+use super::trend::{LongRun, Point, Trend};
+use super::work::deepest_fall;
 use super::{Kind, Quantity, Shape};
 
 /// Points that a look needs: fewer windows draw a line through anything.
@@ -46,7 +48,6 @@ const PATIENT_SPAN_S: f64 = 4.0 * 3600.0;
 /// Where no work is told, what climbs for so long and less than a day may be the day's own rhythm, and
 /// must have used this part.
 const MORNING_S: f64 = 3.0 * 3600.0;
-const DAY_S: f64 = 24.0 * 3600.0;
 const MORNING_PART: f64 = 0.2;
 /// Where whole days were compared there is no rhythm left to wait for, and this part is enough; no less,
 /// because what comes back at the same hour was fitted to two or three days.
@@ -492,7 +493,8 @@ fn onset(
             }
         }
     }
-    if since.t < first.t { (since.t, flat_before) } else { (corner(points, slope).t, flat_before) }
+    let since = if since.t < first.t { since } else { corner(points, slope) };
+    (since.t, flat_before)
 }
 
 fn span_s(history: &History, span: Span) -> f64 {

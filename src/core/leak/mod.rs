@@ -72,7 +72,7 @@
 //! A bounded thing that fills in a straight line to a bound beyond those parts of the way is called a
 //! leak, and so is a large cache in its first fifth: early is traded for wrong there. The first day of
 //! a rhythm whose work is not told looks like a climb too. A leak of less than 3% of the way in the time
-//! it was watched is not told, nor is a slow one with the limit many hours away before a tenth of
+//! it was watched is not told, nor is a slow one with the limit many hours away before 15% of
 //! the way or half a day, nor one under collections whose floors jump by more than it gained, nor that of
 //! a JVM in its first ten minutes. A trace that goes on after its server was started anew, and does not tell
 //! its CPU time, looks like a sawtooth.
@@ -84,11 +84,13 @@
 //! on a machine with other work 0.4 to 1.0 µs on average for a series that rests, 0.7 for one that climbs
 //! at four samples a second, 1.2 at one, if built for speed (`tests/leak_cost.rs`). Reasons are made only when asked for.
 
+mod bag;
 mod history;
 mod judgement;
 mod look;
 mod season;
 mod trend;
+mod work;
 
 pub(in crate::core) use judgement::span;
 pub use judgement::{Dial, Judgement, Kind, Quantity, Shape, Verdict};
@@ -96,6 +98,7 @@ pub use judgement::{Dial, Judgement, Kind, Quantity, Shape, Verdict};
 use super::{Moment, Sample};
 use history::{Grid, History, Reading};
 use look::{Finding, Frame, Outcome, Span, look};
+use season::DAY_S;
 use std::time::Duration;
 
 /// CPU below this is idling and explains no memory: half a percent of one processor.
@@ -126,7 +129,6 @@ const LONGEST_PART: f64 = 0.9;
 /// floor is higher by this part of what the slope gains in a window.
 const GOES_ON: f64 = 0.4;
 /// One of more than a day may have the evening after it; being found for so many of its windows is enough.
-const DAY_S: f64 = 24.0 * 3600.0;
 const HOLDS_ON: f64 = 2.0;
 
 /// What the detector holds a series against.

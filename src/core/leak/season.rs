@@ -4,13 +4,15 @@
 //! Smith (1982) compare only observations of the same season; here those are points whole days apart. What
 //! comes back at the same hour is then taken out of the levels, so that the other tests see the rest.
 
+use super::bag::pairs;
 use super::history::WINDOWS;
 use super::trend::Point;
 
+/// A day.
+pub(super) const DAY_S: f64 = 24.0 * 3600.0;
 /// Days that a run has to hold for its points to be compared with those of the same hour alone, and how
 /// near that is.
 const SEASONS: f64 = 1.9;
-const DAY_S: f64 = 24.0 * 3600.0;
 const HOUR_WIDTH_S: f64 = 1.5 * 3600.0;
 /// They must fall by this part of their range, as a rhythm does.
 const EBB_PART: f64 = 0.3;
@@ -19,10 +21,7 @@ const EBB_PART: f64 = 0.3;
 /// are of the same hours.
 pub(super) fn is_daily(points: &[Point]) -> bool {
     let n = points.len();
-    let same = || {
-        let pairs = (1..n).flat_map(|j| (0..j).map(move |i| (i, j)));
-        pairs.filter(|(i, j)| is_same_hour(points[*i].t, points[*j].t)).count()
-    };
+    let same = || pairs(n).filter(|(i, j)| is_same_hour(points[*i].t, points[*j].t)).count();
     points[n - 1].t - points[0].t >= SEASONS * DAY_S && has_ebb(points) && same() >= n / 2
 }
 
