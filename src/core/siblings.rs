@@ -10,6 +10,11 @@
 //! does not. This rule cannot open an incident: it speaks only when the detector, by itself, has
 //! confirmed two, so false alarms do not become more frequent. And it forgets: when one of those is
 //! cleared, what was seen of that release counts no more.
+//!
+//! What fills in a straight line (a cache, a heap that is touched lazily) cannot be told from a leak while it
+//! fills, but that need happen only once in a release: where a confirmed climb has come to an end, those of the
+//! other workers are expected to end as well, and up to there they are suspects. What merely paused (its
+//! requests come by day) goes on beyond, is confirmed there, and such a release is not trusted again.
 
 use super::WorkerId;
 use super::leak::{Judgement, Quantity};
@@ -21,49 +26,84 @@ const REMEMBERED: usize = 32;
 /// Slopes are alike if their intervals, widened by this factor, meet: the work is not the same at all
 /// times.
 const ALIKE: f64 = 1.5;
+/// Climbs of one kind end within this factor of each other.
+const ENDS_ALIKE: f64 = 1.1;
 
-/// Leaks that were confirmed on their own evidence, newest last.
+/// What leaks of the same quantity in the same release have in common.
+type Of = (Option<String>, Quantity);
+
+/// What was learnt of releases, newest last.
 #[derive(Debug, Default)]
 pub struct Siblings {
+    /// Leaks that were confirmed on their own evidence.
     confirmed: Vec<Confirmed>,
+    /// Where one that was none has ended, the first of each release.
+    ended: Vec<Ended>,
 }
 
 #[derive(Debug)]
 struct Confirmed {
     worker: WorkerId,
-    release: Option<String>,
-    quantity: Quantity,
+    of: Of,
     slope: (f64, f64),
 }
 
+#[derive(Debug)]
+struct Ended {
+    worker: WorkerId,
+    of: Of,
+    level: u64,
+    /// A climb went on beyond it.
+    refuted: bool,
+}
+
 impl Siblings {
-    /// A leak was confirmed on its own evidence.
-    pub fn confirmed(&mut self, worker: WorkerId, release: &Option<String>, judgement: &Judgement) {
+    /// A leak was confirmed on its own evidence, at this level.
+    pub fn confirmed(&mut self, worker: WorkerId, of: Of, level: u64, judgement: &Judgement) {
+        self.refute(worker, &of, level);
         let Some(slope) = interval(judgement) else { return };
         if self.confirmed.len() == REMEMBERED {
             self.confirmed.remove(0);
         }
-        let (release, quantity) = (release.clone(), judgement.quantity());
-        self.confirmed.push(Confirmed { worker, release, quantity, slope });
+        self.confirmed.push(Confirmed { worker, of, slope });
     }
 
     /// What looked like a leak was none: what it looked like is no sign of one in this release.
-    pub fn cleared(&mut self, release: &Option<String>, quantity: Quantity) {
-        self.confirmed.retain(|seen| seen.release != *release || seen.quantity != quantity);
+    pub fn cleared(&mut self, of: &Of) {
+        self.confirmed.retain(|seen| seen.of != *of);
+    }
+
+    /// What looked like a leak is at rest, at this level.
+    pub fn ended(&mut self, worker: WorkerId, of: Of, level: u64) {
+        self.refute(worker, &of, level);
+        if self.ended.iter().any(|seen| seen.of == of) {
+            return;
+        }
+        if self.ended.len() == REMEMBERED {
+            self.ended.remove(0);
+        }
+        self.ended.push(Ended { worker, of, level, refuted: false });
+    }
+
+    /// The worker of the release whose climb has ended where that of this one, at this level, may end as well.
+    pub fn may_end_like(&self, worker: WorkerId, of: &Of, level: u64) -> Option<WorkerId> {
+        let ended = self.ended.iter().find(|seen| seen.of == *of)?;
+        (!ended.refuted && !ended.is_passed(worker, level)).then_some(ended.worker)
+    }
+
+    fn refute(&mut self, worker: WorkerId, of: &Of, level: u64) {
+        for ended in self.ended.iter_mut().filter(|seen| seen.of == *of) {
+            ended.refuted |= ended.is_passed(worker, level);
+        }
     }
 
     /// Whether a leak was confirmed in a release.
     pub fn has_leaked(&self, release: &Option<String>) -> bool {
-        self.confirmed.iter().any(|seen| seen.release == *release)
+        self.confirmed.iter().any(|seen| seen.of.0 == *release)
     }
 
     /// The workers that vouch for the suspicion; none if they are too few.
-    pub fn vouch(
-        &self,
-        worker: WorkerId,
-        release: &Option<String>,
-        judgement: &Judgement,
-    ) -> Vec<WorkerId> {
+    pub fn vouch(&self, worker: WorkerId, of: &Of, judgement: &Judgement) -> Vec<WorkerId> {
         let Some((low, high)) = interval(judgement) else { return Vec::new() };
         let alike = |(other_low, other_high): (f64, f64)| {
             low <= ALIKE * other_high && other_low <= ALIKE * high
@@ -71,8 +111,7 @@ impl Siblings {
         let mut workers: Vec<WorkerId> = self
             .confirmed
             .iter()
-            .filter(|seen| seen.release == *release && seen.quantity == judgement.quantity())
-            .filter(|seen| seen.worker != worker && alike(seen.slope))
+            .filter(|seen| seen.of == *of && seen.worker != worker && alike(seen.slope))
             .map(|seen| seen.worker)
             .collect();
         workers.dedup();
@@ -80,6 +119,14 @@ impl Siblings {
             workers.clear();
         }
         workers
+    }
+}
+
+impl Ended {
+    /// Whether a climb at this level has not ended with it; the worker's own may be no higher.
+    fn is_passed(&self, worker: WorkerId, level: u64) -> bool {
+        let margin = if worker == self.worker { 1.0 } else { ENDS_ALIKE };
+        level as f64 > margin * self.level as f64
     }
 }
 

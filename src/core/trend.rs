@@ -46,7 +46,7 @@ pub struct Trend {
     pub suspicion_told: bool,
     /// The log says that it does not leak after all; so is that.
     pub relief_told: bool,
-    /// When a leak was confirmed, while it is.
+    /// When a leak was confirmed, until it is known to have been none.
     pub confirmed: Option<Moment>,
     /// The level of the worker when it began to serve.
     pub fresh: Option<u64>,

@@ -2,7 +2,8 @@
 
 use crate::calm::{Calm, Curve, uses};
 use stanch::core::{
-    Bounds, Event, IncidentState, Kind, LeakAction, Sample, Settings, Severity, WorkerId,
+    Bounds, Command, Event, IncidentState, Kind, LeakAction, Sample, Settings, Severity, Ticket,
+    WorkerId,
 };
 use std::f64::consts::TAU;
 use std::time::Duration;
@@ -141,6 +142,77 @@ fn healthy_workers_that_climb_together_do_not_vouch_for_each_other() {
     // The others grow as well, be they not suspect yet.
     assert!(!calm.of(Kind::LeakSuspected)[0].1.reason.contains("it alone"));
     assert!(calm.went().is_empty());
+}
+
+/// A cache of 40% of the way that fills in a straight line: nobody can tell it from a leak, the first time. From
+/// that hour on what it holds grows, by so many MiB an hour.
+fn fills(since_h: f64, mib_an_hour: f64) -> Curve {
+    Box::new(move |worker, age_s, t_s| {
+        let own = 1.0 + 0.03 * f64::from(worker.slot.0);
+        let grows_h = (t_s / HOUR - since_h).clamp(0.0, age_s / HOUR);
+        let cache = own * 160.0 * (age_s / 1500.0).min(1.0);
+        uses(MIB * (100.0 + cache + mib_an_hour * grows_h), age_s, 50.0)
+    })
+}
+
+fn roll(calm: &mut Calm) {
+    let command = Command::Restart { slot: None };
+    calm.tell(Event::Command { ticket: Ticket(1), by: "me".to_owned(), command });
+}
+
+#[test]
+fn a_climb_that_ended_in_one_worker_is_no_leak_in_the_others() {
+    let mut calm = Calm::new(settings(4, 500), 5, fills(0.0, 0.0));
+    calm.run_until(2.0 * HOUR);
+    let taken = calm.of(Kind::LeakConfirmed).len();
+    assert!((4..=6).contains(&taken), "{:?}", calm.of(Kind::LeakConfirmed));
+    // Deployed, and anew.
+    for hours in [4.0, 6.0] {
+        roll(&mut calm);
+        calm.run_until(hours * HOUR);
+    }
+    assert_eq!(calm.of(Kind::LeakConfirmed).len(), taken, "{:?}", calm.of(Kind::LeakConfirmed));
+    let suspected = calm.of(Kind::LeakSuspected);
+    let reason = &suspected.last().unwrap().1.reason;
+    assert!(
+        reason.contains("; the climb of worker ") && reason.ends_with(" was like this, and ended"),
+        "{reason}"
+    );
+}
+
+#[test]
+fn what_goes_on_where_a_climb_had_ended_is_a_leak() {
+    let mut calm = Calm::new(settings(1, 500), 5, fills(2.0, 60.0));
+    calm.run_until(2.0 * HOUR);
+    assert_eq!(calm.of(Kind::LeakConfirmed).len(), 1);
+    calm.run_until(7.0 * HOUR);
+    let confirmed = calm.of(Kind::LeakConfirmed);
+    assert!(confirmed[1].0 < 3.0 * HOUR, "{confirmed:?}");
+    // From there on nobody waits for an end that does not come.
+    let second = confirmed.iter().find(|(_, record)| record.generation.unwrap().0 == 2).unwrap();
+    assert!(figure(&second.1, "growth_kib") < 200.0 * MIB, "{confirmed:?}");
+    assert!(calm.of(Kind::MemorySoftLimit).is_empty());
+}
+
+#[test]
+fn where_there_is_no_time_to_see_a_climb_end_it_is_a_leak() {
+    // What ended at 300 MiB in the first worker of the slot goes on in the next one, six times as fast.
+    let fast: Curve = Box::new(|worker, age_s, _| {
+        let (times, most) = if worker.generation.0 == 1 { (1.0, 1.0) } else { (6.0, 3.0) };
+        uses(MIB * (100.0 + 200.0 * (times * age_s / 3000.0).min(most)), age_s, 50.0)
+    });
+    let mut settings = settings(1, 500);
+    settings.leak.lead_time = Duration::from_secs(900);
+    let mut calm = Calm::new(settings, 1, fast);
+    calm.run_until(2.0 * HOUR);
+    assert_eq!(calm.of(Kind::LeakConfirmed).len(), 1);
+    assert!(calm.went().is_empty());
+    roll(&mut calm);
+    calm.run_until(2.5 * HOUR);
+    let confirmed = calm.of(Kind::LeakConfirmed);
+    let level = figure(&confirmed[1].1, "growth_kib");
+    assert!(level < 300.0 * MIB, "before it is where the first ended: {:?}", confirmed[1]);
+    assert!(calm.of(Kind::MemorySoftLimit).is_empty());
 }
 
 #[test]

@@ -8,8 +8,8 @@
 //! | urgent | the forecast leaves no more than `leak.lead_time` | replaced now |
 //!
 //! Confirmed is what the detector has confirmed, or what it suspects of a release of which it has
-//! confirmed enough (`siblings`). For how long replacing helps is reckoned with each confirmation
-//! (`holding`).
+//! confirmed enough; where such a climb has ended in another worker it is no more than suspect, as long as
+//! there is time (`siblings`). For how long replacing helps is reckoned with each confirmation (`holding`).
 
 use super::super::holding::Outlook;
 use super::super::incidents::{Sighting, Topic};
@@ -100,14 +100,18 @@ impl Supervisor {
             if trend.handed_over {
                 continue;
             }
+            let of = (worker.release.clone(), trend.quantity);
             let vouched = match judgement.verdict {
                 Verdict::Suspect if before != Verdict::Leak => {
-                    self.siblings.vouch(id, &worker.release, &judgement)
+                    self.siblings.vouch(id, &of, &judgement)
                 }
                 _ => Vec::new(),
             };
             let after = match judgement.verdict {
                 Verdict::Suspect if before == Verdict::Leak || !vouched.is_empty() => Verdict::Leak,
+                Verdict::Leak if before != Verdict::Leak && self.may_end(now.mono, id, at) => {
+                    Verdict::Suspect
+                }
                 verdict => verdict,
             };
             if after != before {
@@ -120,11 +124,28 @@ impl Supervisor {
         }
     }
 
+    /// Whether a climb that looks like a leak may end where that of another worker has, and there is time to see:
+    /// as much as to replace all of them after that.
+    fn may_end(&self, now: Moment, id: WorkerId, at: usize) -> bool {
+        let Some(worker) = self.workers.get(&id) else { return false };
+        let trend = &worker.trends[at];
+        let all_take = self.replacement_takes() * self.settings.workers;
+        let danger = |end: Moment| end <= now + self.settings.leak.lead_time + all_take;
+        !trend.end().is_some_and(danger) && self.ends_like(worker, trend).is_some()
+    }
+
+    fn ends_like(&self, worker: &Worker, trend: &Trend) -> Option<WorkerId> {
+        let level = trend.quantity.of(&worker.sample?.1)?;
+        self.siblings.may_end_like(worker.id, &(worker.release.clone(), trend.quantity), level)
+    }
+
     fn verdict_changed(&mut self, now: Now, id: WorkerId, at: usize, change: &Change) {
         let company = self.company(id, change.judgement.quantity());
         let open = self.leak_of(id);
+        let known = self.workers.get(&id);
+        let like = known.and_then(|worker| self.ends_like(worker, &worker.trends[at]));
         let Some(worker) = self.workers.get_mut(&id) else { return };
-        let release = worker.release.clone();
+        let of = (worker.release.clone(), change.judgement.quantity());
         let age_s = worker.age(now.mono).as_secs_f64();
         let sample = worker.sample.map(|(_, sample)| sample);
         let trend = &mut worker.trends[at];
@@ -143,13 +164,15 @@ impl Supervisor {
                 if !std::mem::replace(&mut trend.suspicion_told, true) {
                     self.actions.push(Action::TakeLook { worker: id });
                     reason += &company;
+                    if let Some(like) = like {
+                        reason += &format!("; the climb of worker {like} was like this, and ended");
+                    }
                     self.record(now, Kind::LeakSuspected, about, open, &reason, figures);
                 }
             }
             (Verdict::Leak, Verdict::Healthy | Verdict::Unjudged) => {
-                trend.confirmed = None;
                 trend.relief_told = true;
-                self.siblings.cleared(&release, change.judgement.quantity());
+                self.siblings.cleared(&of);
                 self.spare(id);
                 if let Some(open) = &open {
                     let what = name(change.judgement.quantity());
@@ -167,6 +190,19 @@ impl Supervisor {
             }
             (Verdict::Healthy | Verdict::Unjudged, Verdict::Healthy | Verdict::Unjudged) => {}
         }
+        self.climb_ended(id, at, of);
+    }
+
+    /// A leak was confirmed that is at rest now.
+    fn climb_ended(&mut self, id: WorkerId, at: usize, of: (Option<String>, Quantity)) {
+        let Some(worker) = self.workers.get_mut(&id) else { return };
+        let (trend, sample) = (&mut worker.trends[at], worker.sample);
+        let level = sample.and_then(|(_, sample)| trend.quantity.of(&sample));
+        if trend.verdict == Verdict::Healthy
+            && let (Some(_), Some(level)) = (trend.confirmed.take(), level)
+        {
+            self.siblings.ended(id, of, level);
+        }
     }
 
     fn leak_confirmed(
@@ -183,7 +219,8 @@ impl Supervisor {
         let (trend, judgement) = (&worker.trends[at], &change.judgement);
         let quantity = trend.quantity;
         if change.vouched.is_empty() {
-            self.siblings.confirmed(id, &worker.release, judgement);
+            let level = worker.sample.and_then(|(_, sample)| quantity.of(&sample)).unwrap_or(0);
+            self.siblings.confirmed(id, (worker.release.clone(), quantity), level, judgement);
         } else {
             let names: Vec<String> = change.vouched.iter().map(ToString::to_string).collect();
             let names = names.join(", ");
@@ -308,7 +345,7 @@ impl Supervisor {
         if waiting.is_empty() || self.is_stopping() {
             return;
         }
-        let takes = self.costs.expected().unwrap_or_default() + self.settings.rolling.cooldown;
+        let takes = self.replacement_takes();
         let calm = Calm {
             window: self.settings.leak.quiet_window,
             workload: &self.workload,
@@ -324,6 +361,11 @@ impl Supervisor {
                 self.replace_leaking(now, id, rung, leaking);
             }
         }
+    }
+
+    /// How long a replacement is expected to take, with the pause after it.
+    fn replacement_takes(&self) -> Duration {
+        self.costs.expected().unwrap_or_default() + self.settings.rolling.cooldown
     }
 
     fn replace_leaking(&mut self, now: Now, id: WorkerId, rung: Rung, leaking: usize) {
