@@ -269,3 +269,75 @@ fn the_only_one_that_hangs_comes_back() {
 fn one_of_two_that_hangs_comes_back() {
     comes_back(2);
 }
+
+/// Unwell by name, and says so at once; it dies of SIGTERM, as most do.
+const FRANK: &str = r#"
+import os, pathlib, sys, time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+host, port, folder = sys.argv[1], int(sys.argv[2]), pathlib.Path(sys.argv[3])
+
+class Handler(BaseHTTPRequestHandler):
+    def do_GET(self):
+        unwell = (folder / f"unwell-{os.getpid()}").exists()
+        if self.path == "/slow":
+            with open(folder / "begun", "a") as begun:
+                begun.write(".")
+            time.sleep(2)
+        self.send_response(503 if unwell and self.path == "/healthz" else 200)
+        body = b"%d\n" % os.getpid()
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+    def log_message(self, *_):
+        pass
+
+class Server(ThreadingHTTPServer):
+    request_queue_size = 128
+
+Server((host, port), Handler).serve_forever()
+"#;
+
+#[test]
+fn requests_of_a_worker_that_says_that_it_is_unwell_are_finished() {
+    let (place, address) = (Place::new(), free_address());
+    let script = place.file("frank.py");
+    std::fs::write(&script, FRANK).expect("can be written");
+    let folder = script.parent().expect("it is in a folder").to_owned();
+    let [script, folder_name] = [&script, &folder].map(|path| path.display().to_string());
+    let (host, port) = (address.ip().to_string(), address.port().to_string());
+    let app = App::new(["python3", &script, &host, &port, &folder_name]).toml("scene", 2);
+    let config = format!(
+        r#"{app}
+        [listen]
+        address = ["{address}"]
+        mode = "takeover"
+        [health]
+        path = "/healthz"
+        interval = "100ms"
+        timeout = "5s"
+        failures = 2
+        "#
+    );
+    let mut stanch = Stanch::start_in(place, &config, Output::Log);
+    stanch.wait_ready(2);
+    let slow: Vec<_> =
+        (0..12).map(|_| std::thread::spawn(move || get(address, "/slow", REQUEST))).collect();
+    stanch.wait_until("all are being answered", |_| {
+        let begun = std::fs::read(folder.join("begun")).ok()?;
+        (begun.len() == slow.len()).then_some(())
+    });
+    for worker in stanch.workers() {
+        std::fs::write(folder.join(format!("unwell-{}", worker["pid"])), "").expect("is writable");
+    }
+    let answers: Vec<_> =
+        slow.into_iter().map(|one| one.join().expect("it does not panic")).collect();
+    assert!(answers.iter().all(Result::is_ok), "{answers:?}");
+    stanch.wait_until("both are replaced", |stanch| {
+        let retired = |event: &&Value| event["kind"] == "worker_retired";
+        (stanch.events().iter().filter(retired).count() == 2).then_some(())
+    });
+    assert!(stanch.event(&["worker_hung"], |_| true).is_some());
+    assert!(stanch.event(&["drain_cut_connections"], |_| true).is_none());
+    stanch.stop_clean();
+}

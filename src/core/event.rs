@@ -73,6 +73,8 @@ pub enum Event {
         worker: WorkerId,
         /// The outcome.
         outcome: Result<(), String>,
+        /// Whether it gave an answer, be it a bad one.
+        answered: bool,
     },
     /// There was nothing to probe: the worker listened on a supervised address, and does not any more, or
     /// gave that up to another.

@@ -9,7 +9,7 @@
 //! | `SpawnFailed` | start failed → exited | - | - | gone soon → exited | - |
 //! | `Ready` | → ready, admit | - | - | - | - |
 //! | `Probed` ok | - | streak ends, admit | - | - | - |
-//! | `Probed` failed | - | divert; at the limit: hung, abandon, replace | - | - | - |
+//! | `Probed` failed | - | divert; at the limit: hung, abandon if not answered, replace | - | - | - |
 //! | `Unreachable` | - | hung: -; else as a failed probe | - | - | - |
 //! | `Pinged` | note | note; no longer silent, admit | - | - | - |
 //! | `Described` | note | note | note | note | note |
@@ -23,7 +23,7 @@
 //! | `HookEnded` | - | note; the one it replaces may go | note; stop signal → stopping, if that was all | note | note |
 //! | `Sampled` | hard limit; its curve begins | judge: limits, leak | hard limit | hard limit | - |
 //! | deadline | not ready in time: kill → stopping | silent, or said to be leaving and still there: hung, abandon, replace | stop signal or hang up → stopping | asked: hang up; then kill, again every 5 s | - |
-//! | retire | as one that hangs | divert → draining; one that hangs, evidence or a hook awaited: → draining; else stop signal → stopping | - | - | - |
+//! | retire | evidence or a hook awaited: → draining; else stop signal → stopping | divert → draining, a second at most if it hangs and does not answer | - | - | - |
 //! | kill | → stopping | → stopping | → stopping | again | - |
 //!
 //! A slot without a live worker waits in `backoff` or is `held`; that is the slot's state, not a
@@ -205,6 +205,8 @@ pub struct Worker {
     pub failed_probes: u32,
     /// When the first of them failed.
     pub failing_since: Option<Moment>,
+    /// The last one was answered, well or not.
+    pub answers: bool,
     /// Until then another worker of its slot served.
     pub covered_until: Moment,
     /// How long it may keep silent; it was told when it was started.

@@ -80,6 +80,26 @@ enum Target {
     Lost,
 }
 
+/// What came of a probe that reached the worker.
+enum Answer {
+    /// It accepted the connection, or there is nobody to ask.
+    Accepted,
+    /// It answered the request with this status.
+    Status(u16),
+}
+
+impl Answer {
+    /// A status below 400 is a good one.
+    fn judge(&self, path: Option<&str>) -> Result<(), String> {
+        match self {
+            Answer::Status(status) if *status >= 400 => {
+                Err(format!("GET {} was answered {status}", path.unwrap_or_default()))
+            }
+            Answer::Accepted | Answer::Status(_) => Ok(()),
+        }
+    }
+}
+
 impl Prober {
     /// Probes until the worker is ready, then for its liveness, until aborted.
     pub async fn run(mut self) {
@@ -106,8 +126,10 @@ impl Prober {
                         Target::Lost => Event::Unreachable { worker },
                         target => {
                             let limit = config.health.timeout;
-                            let outcome = self.probe(target, path.as_deref(), limit).await;
-                            Event::Probed { worker, outcome }
+                            let answer = self.probe(target, path.as_deref(), limit).await;
+                            let answered = matches!(answer, Ok(Answer::Status(_)));
+                            let outcome = answer.and_then(|answer| answer.judge(path.as_deref()));
+                            Event::Probed { worker, outcome, answered }
                         }
                     };
                     self.tell(event).await;
@@ -159,7 +181,8 @@ impl Prober {
         let mut obstacle = String::new();
         loop {
             let limit = self.config.settings.ready_timeout;
-            match self.probe(self.target(), path.as_deref(), limit).await {
+            let answer = self.probe(self.target(), path.as_deref(), limit).await;
+            match answer.and_then(|answer| answer.judge(path.as_deref())) {
                 Ok(()) => return true,
                 Err(error) if error != obstacle => {
                     obstacle = error.clone();
@@ -187,13 +210,15 @@ impl Prober {
         target: Target,
         path: Option<&str>,
         limit: Duration,
-    ) -> Result<(), String> {
+    ) -> Result<Answer, String> {
         self.reached |= matches!(target, Target::Steered(_));
         let probe = async {
             match (target, path) {
-                (Target::Nobody, _) => Ok(()),
+                (Target::Nobody, _) => Ok(Answer::Accepted),
                 (Target::Lost, _) => Err("it has no supervised address any more".to_owned()),
-                (Target::Unix(socket), None) => connect_unix(&socket).await.map(drop),
+                (Target::Unix(socket), None) => {
+                    connect_unix(&socket).await.map(|_| Answer::Accepted)
+                }
                 (Target::Unix(socket), Some(path)) => {
                     get(connect_unix(&socket).await?, "localhost", path).await
                 }
@@ -284,22 +309,21 @@ async fn connect_unix(path: &std::path::Path) -> Result<UnixStream, String> {
 
 /// Waits until the server's side of the connection is accepted. The kernel completes the handshake by
 /// itself, so a connection alone says nothing about the worker.
-async fn accepted(stream: TcpStream) -> Result<(), String> {
+async fn accepted(stream: TcpStream) -> Result<Answer, String> {
     let failed = |error: std::io::Error| format!("cannot see whether it accepts: {error}");
     let server = stream.peer_addr().map_err(failed)?;
     let client = stream.local_addr().map_err(failed)?;
     let mut pause = ACCEPT_PAUSE;
     loop {
         if sockdiag::accepted(server, client).map_err(failed)? == Some(true) {
-            return Ok(());
+            return Ok(Answer::Accepted);
         }
         sleep(pause).await;
         pause = (pause * 2).min(ACCEPT_PAUSE_MAX);
     }
 }
 
-/// A GET whose answer has a status below 400.
-async fn get<S>(stream: S, host: &str, path: &str) -> Result<(), String>
+async fn get<S>(stream: S, host: &str, path: &str) -> Result<Answer, String>
 where
     S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
 {
@@ -324,8 +348,5 @@ where
         }
     };
     let answer = answer.map_err(failed)?;
-    match answer.status().as_u16() {
-        status if status < 400 => Ok(()),
-        status => Err(format!("GET {path} was answered {status}")),
-    }
+    Ok(Answer::Status(answer.status().as_u16()))
 }

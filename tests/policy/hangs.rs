@@ -1,8 +1,9 @@
 //! Workers that do not answer: when one is replaced for it, and when a restart is seen not to help.
 
-use crate::paper::{Paper, abandons, record, starts};
+use crate::paper::{Paper, abandons, drains, record, starts, told_to_stop};
 use stanch::core::{
-    Action, Command, Event, IncidentId, IncidentState, Kind, Settings, Severity, Slot, WorkerId,
+    Action, Command, Event, ExitStatus, IncidentId, IncidentState, Kind, Left, Settings, Severity,
+    Slot, WorkerId,
 };
 use std::time::Duration;
 
@@ -33,7 +34,7 @@ fn one_that_answers_again_is_not_replaced() {
     paper.is_replaced();
     paper.hangs();
     let worker = paper.worker();
-    paper.tell(Event::Probed { worker, outcome: Ok(()) });
+    paper.tell(Event::Probed { worker, outcome: Ok(()), answered: true });
     // Long after every pause.
     paper.now = paper.now + Duration::from_secs(100_000);
     assert!(!starts(&paper.settle_now()));
@@ -47,8 +48,44 @@ fn a_hung_worker_does_not_stay_for_its_replacements_slow_start() {
     let new = WorkerId::new(0, 2);
     paper.tell(Event::Spawned { worker: new, pid: 101, start_ticks: 0 });
     let actions = paper.tell(Event::Ready { worker: new });
-    let stops = |a: &Action| matches!(a, Action::Stop { worker, .. } if *worker == old);
-    assert!(actions.iter().any(stops), "{actions:?}");
+    assert!(drains(&actions, old), "{actions:?}");
+}
+
+#[test]
+fn a_hung_worker_that_answers_finishes_what_it_has() {
+    let mut paper = Paper::new();
+    let worker = paper.worker();
+    let unwell = || Event::Probed { worker, outcome: Err("503".into()), answered: true };
+    let actions: Vec<Action> = (0..3).flat_map(|_| paper.tell(unwell())).collect();
+    assert!(starts(&actions), "{actions:?}");
+    assert!(!abandons(&actions), "it accepts what waits: {actions:?}");
+    paper.generation += 1;
+    paper.becomes_ready(paper.worker());
+    assert!(!paper.stops(worker, 0, 2, 5));
+    paper.now = paper.now + Duration::from_secs(5);
+    paper.settle_now();
+    assert!(!paper.stops(worker, 0, 1, 5));
+    assert!(paper.stops(worker, 0, 0, 5));
+}
+
+#[test]
+fn a_hung_worker_that_is_silent_has_a_second_and_what_is_cut_is_counted() {
+    let mut paper = Paper::new();
+    let (worker, actions) = (paper.worker(), paper.hangs());
+    assert!(abandons(&actions), "what waits is for its replacement: {actions:?}");
+    paper.generation += 1;
+    paper.becomes_ready(paper.worker());
+    assert!(!paper.stops(worker, 0, 2, 5));
+    let begun = paper.now;
+    let actions = paper.settle();
+    assert!(told_to_stop(&actions, worker), "{actions:?}");
+    assert_eq!(paper.now.since(begun), Duration::from_secs(1));
+    let mut actions = paper.tell(Event::Exited { worker, status: ExitStatus::Signal(15) });
+    let left = Left { queued: 0, awaiting: 0, connections: 0, orphaned: true };
+    actions.extend(paper.tell(Event::Draining { worker, left }));
+    actions.extend(paper.tell(Event::Gone { worker, stragglers: 0, connections_cut: None }));
+    let cut = record(&actions, Kind::DrainCutConnections).unwrap();
+    assert_eq!(cut.figures["connections_cut"], 2, "{cut:?}");
 }
 
 /// One worker that shall ping at least so often.
@@ -122,13 +159,13 @@ fn who_never_pings_is_hung_too_and_probes_do_not_make_up_for_it() {
         let ready = |a: &Action| matches!(a, Action::Record(r) if r.kind == Kind::WorkerReady);
         actions.iter().any(ready)
     };
-    let probed = paper.tell(Event::Probed { worker, outcome: Ok(()) });
+    let probed = paper.tell(Event::Probed { worker, outcome: Ok(()), answered: true });
     assert!(!recovers(&probed), "{probed:?}");
     assert!(recovers(&paper.tell(Event::Pinged { worker })));
     // And the other way round: pings do not make up for failed probes.
     paper.hangs();
     assert!(!recovers(&paper.tell(Event::Pinged { worker })));
-    assert!(recovers(&paper.tell(Event::Probed { worker, outcome: Ok(()) })));
+    assert!(recovers(&paper.tell(Event::Probed { worker, outcome: Ok(()), answered: true })));
 }
 
 #[test]
@@ -212,7 +249,7 @@ fn one_that_is_well_again_leaves_no_pause_behind() {
     paper.hangs();
     paper.newcomer_fails();
     assert_eq!(paper.view().incidents_open, 2);
-    let well = paper.tell(Event::Probed { worker: first, outcome: Ok(()) });
+    let well = paper.tell(Event::Probed { worker: first, outcome: Ok(()), answered: true });
     let handled = |action: &&Action| match action {
         Action::Record(record) => record.cause.as_deref() == Some("mitigated"),
         _ => false,
@@ -270,7 +307,7 @@ fn a_probe_that_cannot_be_sent_is_none_that_failed() {
     for _ in 0..5 {
         paper.tell(Event::Unreachable { worker });
     }
-    paper.tell(Event::Probed { worker, outcome: Err("500".into()) });
+    paper.tell(Event::Probed { worker, outcome: Err("500".into()), answered: false });
     paper.command(Command::Upgrade { tried: Ok("2".to_owned()) });
     assert_eq!(failed(&paper).as_u64(), before.as_u64().map(|count| count + 1));
 }

@@ -257,7 +257,11 @@ impl Paper {
 
     pub fn fails_probes(&mut self, worker: WorkerId) -> Vec<Action> {
         let failures = Settings::default().health.failures;
-        let probes = (0..failures).map(|_| Event::Probed { worker, outcome: Err("500".into()) });
+        let probes = (0..failures).map(|_| Event::Probed {
+            worker,
+            outcome: Err("500".into()),
+            answered: false,
+        });
         probes.collect::<Vec<_>>().into_iter().flat_map(|probe| self.tell(probe)).collect()
     }
 

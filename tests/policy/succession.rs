@@ -55,7 +55,7 @@ fn who_hangs_does_for_the_next_program_as_well() {
     assert!(record(&hung, Kind::WorkerHung).is_some(), "{hung:?}");
     paper.is_succeeded(Settings::default());
     let worker = paper.worker();
-    let well = paper.tell(Event::Probed { worker, outcome: Ok(()) });
+    let well = paper.tell(Event::Probed { worker, outcome: Ok(()), answered: true });
     let ready = record(&well, Kind::WorkerReady).expect("it was hung until now");
     assert_eq!(ready.reason, "answers its probes again");
 }
@@ -145,7 +145,7 @@ fn who_hung_by_its_silence_is_not_well_by_its_probes() {
     let worker = paper.worker();
     for _ in 0..2 {
         paper.is_reborn(incidents.clone());
-        let probed = paper.tell(Event::Probed { worker, outcome: Ok(()) });
+        let probed = paper.tell(Event::Probed { worker, outcome: Ok(()), answered: true });
         assert!(record(&probed, Kind::WorkerReady).is_none(), "{probed:?}");
         assert!(paper.view().slots[0].hangs());
     }
@@ -162,7 +162,7 @@ fn each_second_below_capacity_counts_once_over_an_upgrade() {
     let (worker, failures) = (paper.worker(), settings.health.failures);
     let fails = |paper: &mut Paper| {
         paper.now = paper.now + Duration::from_millis(1);
-        paper.tell(Event::Probed { worker, outcome: Err("500".into()) });
+        paper.tell(Event::Probed { worker, outcome: Err("500".into()), answered: false });
     };
     fails(&mut paper);
     // Meanwhile the other one is lost, and does not come up again.
@@ -224,14 +224,14 @@ fn a_leak_is_still_known_to_another_program() {
 fn what_was_refused_is_remembered_over_an_upgrade() {
     let mut paper = Paper::new();
     let worker = paper.worker();
-    paper.tell(Event::Probed { worker, outcome: Err("500".into()) });
+    paper.tell(Event::Probed { worker, outcome: Err("500".into()), answered: false });
     paper.tell(Event::ConnectionsDropped { attempts: 45 });
     paper.is_succeeded(Settings::default());
     paper.tell(Event::ConnectionsDropped { attempts: 30 });
     paper.command(Command::Pause);
     let failures = Settings::default().health.failures;
     for _ in 1..failures {
-        paper.tell(Event::Probed { worker, outcome: Err("500".into()) });
+        paper.tell(Event::Probed { worker, outcome: Err("500".into()), answered: false });
     }
     assert_eq!(paper.incidents()[0].impact["connections_dropped"], 75);
 }

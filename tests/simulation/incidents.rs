@@ -42,7 +42,7 @@ fn probes_that_failed_count_from_the_first_one_on() {
     for nth in 0..failures {
         calm.run_until(60.0 + 5.0 * f64::from(nth));
         let worker = WorkerId::new(1, 1);
-        calm.tell(Event::Probed { worker, outcome: Err("no answer".into()) });
+        calm.tell(Event::Probed { worker, outcome: Err("no answer".into()), answered: false });
     }
     let incident = only(&calm);
     assert_eq!(impact(incident, "probes_failed"), Some(failures.into()));
@@ -246,7 +246,7 @@ fn what_was_refused_is_counted_where_the_reason_is() {
     let worker = WorkerId::new(1, 1);
     for _ in 0..Settings::default().health.failures {
         calm.run_until(calm.seconds() + 5.0);
-        calm.tell(Event::Probed { worker, outcome: Err("no answer".into()) });
+        calm.tell(Event::Probed { worker, outcome: Err("no answer".into()), answered: false });
         calm.tell(Event::ConnectionsDropped { attempts: 10 });
     }
     calm.run_until(calm.seconds() + 30.0);

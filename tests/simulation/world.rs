@@ -292,7 +292,8 @@ impl World {
         if ready {
             let outcome = if hung { Err("timed out".to_owned()) } else { Ok(()) };
             self.invariants.probed(worker, outcome.is_ok());
-            self.tell(Event::Probed { worker, outcome });
+            let answered = outcome.is_ok() || self.random.chance(0.3);
+            self.tell(Event::Probed { worker, outcome, answered });
         }
         if crash {
             self.exit(worker, SIGSEGV);

@@ -7,13 +7,20 @@ use super::{About, Supervisor, figures};
 use std::time::Duration;
 
 impl Supervisor {
-    pub(super) fn on_probed(&mut self, now: Now, id: WorkerId, outcome: Result<(), String>) {
+    pub(super) fn on_probed(
+        &mut self,
+        now: Now,
+        id: WorkerId,
+        outcome: Result<(), String>,
+        answered: bool,
+    ) {
         let limit = self.settings.health.failures;
         let Some(worker) = self.workers.get_mut(&id) else { return };
         // One may be under way when probes are switched off.
         if limit == 0 || !matches!(worker.state, State::Ready { .. }) {
             return;
         }
+        worker.answers = answered;
         let error = match outcome {
             Ok(()) => {
                 worker.failed_probes = 0;
@@ -47,7 +54,8 @@ impl Supervisor {
     pub(super) fn on_unreachable(&mut self, now: Now, id: WorkerId) {
         // Who is taken for hung has given its socket up to its replacement: that is no failed probe.
         if !self.workers.get(&id).is_some_and(Worker::is_hung) {
-            self.on_probed(now, id, Err("it has no supervised address any more".to_owned()));
+            let error = "it has no supervised address any more".to_owned();
+            self.on_probed(now, id, Err(error), false);
         }
     }
 

@@ -19,6 +19,9 @@ const DIED_OF_IT: Duration = Duration::from_millis(20);
 /// this long to get it. Never more than a quarter of the drain's time.
 const HANG_UP_AT_MOST: Duration = Duration::from_millis(500);
 
+/// A worker that hangs and gives no answer has this long to finish what it has, beside its replacement.
+const SILENT_GRACE: Duration = Duration::from_secs(1);
+
 /// A tree that outlives its kill (a process in uninterruptible sleep) is killed again after this long.
 const KILL_AGAIN: Duration = Duration::from_secs(5);
 
@@ -152,7 +155,7 @@ impl Supervisor {
             let (asked_at, awaited) = worker.asked.unwrap_or((now.mono, 0));
             let at_once = now.mono.since(asked_at) <= DIED_OF_IT;
             let died = at_once || matches!(status, ExitStatus::Signal(_));
-            if told == Told::Asked && awaited > 0 {
+            if told == Told::Asked && awaited > 0 && !worker.is_hung() {
                 self.finishes = left.awaiting == 0;
             }
             if left.connections > 0 {
@@ -400,7 +403,8 @@ impl Supervisor {
         if !worker.is_current() {
             return;
         }
-        let serves = worker.is_serving();
+        let drains = matches!(worker.state, State::Ready { .. });
+        let silent = worker.is_hung() && !worker.answers;
         let goes_in = incident.clone();
         let figures = figures([
             ("rss_kib", worker.sample.and_then(|(_, sample)| sample.rss_kib).into()),
@@ -418,8 +422,10 @@ impl Supervisor {
         self.workers.entry(id).and_modify(|worker| worker.goes_in = goes_in);
         self.call(id, Hook::Drain);
         let hang_up_at = now.mono + drain_timeout.saturating_sub(self.hang_up_grace());
-        if serves {
-            let stop_at = now.mono + drain_timeout / 2;
+        if drains {
+            // What does not answer is not waited for, but it may have requests that are nearly done.
+            let patience = if silent { SILENT_GRACE } else { drain_timeout };
+            let stop_at = now.mono + patience.min(drain_timeout / 2);
             if let Some(worker) = self.workers.get_mut(&id) {
                 worker.state = State::Draining { intent, stop_at, hang_up_at };
             }

@@ -194,7 +194,9 @@ impl Supervisor {
                 }
             }
             Event::Leaving { worker } => self.on_leaving(now, worker),
-            Event::Probed { worker, outcome } => self.on_probed(now, worker, outcome),
+            Event::Probed { worker, outcome, answered } => {
+                self.on_probed(now, worker, outcome, answered)
+            }
             Event::Unreachable { worker } => self.on_unreachable(now, worker),
             Event::Draining { worker, left } => self.on_draining(now, worker, left),
             Event::Exited { worker, status } => self.on_exited(now, worker, status),
@@ -371,6 +373,7 @@ impl Supervisor {
             ended: None,
             failed_probes: 0,
             failing_since: None,
+            answers: false,
             covered_until: Moment::default(),
             watchdog: self.settings.health.watchdog,
             pinged: None,

@@ -235,7 +235,8 @@ impl Supervisor {
             // Beside the start of its replacement.
             self.look_at(now, old, due.incident.as_ref());
         }
-        if let Some(id) = old.filter(|id| self.workers.get(id).is_some_and(Worker::is_hung)) {
+        let silent = |one: &Worker| one.is_hung() && !one.answers;
+        if let Some(id) = old.filter(|id| self.workers.get(id).is_some_and(silent)) {
             self.actions.push(Action::Abandon { worker: id });
         }
         if overlap {
