@@ -210,6 +210,42 @@ fn a_deploy_whose_supervisor_is_killed_is_finished_by_the_next() {
     }
 }
 
+/// Each release says by a path of its own that it is well, and knows no other.
+const SAYS_SO_ITSELF: &str = r#"
+server.on("request", () => {}).removeAllListeners("request").on("request", (request, response) => {
+    response.statusCode = ["/", "/well" + label].includes(request.url) ? 200 : 404;
+    response.end(label);
+});"#;
+
+#[test]
+fn workers_of_before_are_not_asked_for_what_only_the_next_release_knows() {
+    let (place, address) = (Place::new(), free_address());
+    release(&place, "1", SAYS_SO_ITSELF);
+    let config = |label: &str| {
+        let health =
+            format!("[health]\npath = \"/well{label}\"\nfailures = 2\ninterval = \"100ms\"");
+        let text = config(address, "takeover", "[restart]\nbackoff_max = \"1s\"");
+        text.replace("[health]\ninterval = \"1s\"", &health)
+    };
+    let mut stanch = Stanch::start_in(place, &config("1"), Output::Log);
+    stanch.wait_ready(2);
+    kill(stanch.pid(), Signal::SIGKILL);
+    stanch.wait_end();
+    release(stanch.place(), "2", DOES_NOT_START);
+    stanch.place().write_config(&config("2"));
+    stanch.restart();
+    // Many probes later.
+    stanch.wait_until("it was tried twice", |stanch| {
+        let aborted = |event: &&Value| event["kind"] == "roll_aborted";
+        (stanch.events().iter().filter(aborted).count() >= 2).then_some(())
+    });
+    assert_eq!(stanch.event(&["worker_hung"], |_| true), None);
+    let workers = stanch.workers();
+    let well = |worker: &Value| worker["release"] == "1" && worker["state"] == "ready";
+    assert_eq!(workers.iter().filter(|worker| well(worker)).count(), 2, "{workers:?}");
+    stanch.stop();
+}
+
 #[test]
 fn where_a_link_leads_meanwhile_is_nobodys_business() {
     let mut shop = Shop::open("");

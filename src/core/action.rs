@@ -26,6 +26,8 @@ pub enum Action {
         worker: WorkerId,
         /// Whether it was verified ready.
         verified: bool,
+        /// It was started from another release than the one in force, so it may not know what that is asked for.
+        stale: bool,
     },
     /// Let new connections reach the worker.
     Admit {

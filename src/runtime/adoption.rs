@@ -10,6 +10,7 @@ use super::prober::Prober;
 use super::recovery::{Kept, Remnant};
 use super::roster::Live;
 use super::tail::Tail;
+use crate::config::ReadyWhen;
 use crate::core::{Event, ExitStatus, WorkerId};
 use crate::linux::pidfd::End;
 use crate::linux::plane::Calls;
@@ -23,7 +24,7 @@ use tokio::task::AbortHandle;
 
 impl Executor {
     /// Watches over what lives of a worker that another supervisor has started.
-    pub fn adopt(&mut self, worker: WorkerId, verified: bool) -> Vec<Event> {
+    pub fn adopt(&mut self, worker: WorkerId, verified: bool, stale: bool) -> Vec<Event> {
         let Some(Remnant { leader, tree, age, kept }) = self.finds.remove(&worker) else {
             return Vec::new();
         };
@@ -49,7 +50,7 @@ impl Executor {
         let tail = Tail::new(self.surroundings.config.evidence.log_lines);
         if let Some(leader) = leader {
             self.read_output(worker, leader, pipes, &tail);
-            tasks.push(self.probe_adopted(worker, verified));
+            tasks.push(self.probe_adopted(worker, verified, stale));
             match child {
                 // Whose end the reaper tells.
                 true => self.answer_again(worker),
@@ -106,11 +107,20 @@ impl Executor {
         pipes.into_iter().for_each(|pipe| output.read_on(pipe, tail.writer()));
     }
 
-    fn probe_adopted(&self, worker: WorkerId, verified: bool) -> AbortHandle {
+    fn probe_adopted(&self, worker: WorkerId, verified: bool, stale: bool) -> AbortHandle {
         let Surroundings { config, news, plane, events, notices, .. } = &self.surroundings;
+        let mut config = Arc::clone(config);
+        if stale {
+            // By which path it says that it is well is not known: that it accepts has to do.
+            let config = Arc::make_mut(&mut config);
+            config.health.path = None;
+            if config.ready.when == ReadyWhen::Http {
+                config.ready.when = ReadyWhen::Listen;
+            }
+        }
         let prober = Prober {
             worker,
-            config: Arc::clone(config),
+            config,
             news: news.clone(),
             plane: Arc::clone(plane),
             notices: notices.clone(),

@@ -105,7 +105,9 @@ impl Executor {
                         events.extend(self.dismiss(worker));
                     }
                 }
-                Action::Adopt { worker, verified } => events.extend(self.adopt(worker, verified)),
+                Action::Adopt { worker, verified, stale } => {
+                    events.extend(self.adopt(worker, verified, stale));
+                }
                 Action::Admit { worker, weight } => {
                     self.steer("admit", worker, |plane, worker| plane.admit(worker, weight));
                 }

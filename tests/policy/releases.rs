@@ -92,6 +92,27 @@ fn what_never_served_is_not_gone_back_to() {
 }
 
 #[test]
+fn nothing_is_deployed_where_nothing_shall_run() {
+    let mut paper = served();
+    let worker = paper.worker();
+    paper.command(Command::Drain { slot: worker.slot });
+    paper.ends(worker, ExitStatus::Code(0));
+    let actions = deploy(&mut paper, "2");
+    assert!(reply(&actions).starts_with("no slot shall have a worker"), "{actions:?}");
+    assert_eq!(paper.view().release.as_deref(), Some("1"));
+}
+
+#[test]
+fn who_crashes_while_its_replacement_starts_was_replaced_for_that() {
+    let mut paper = served();
+    let worker = paper.worker();
+    paper.command(Command::Restart { slot: None });
+    crash(&mut paper, worker);
+    let incidents = paper.incidents();
+    assert_eq!(incidents[0].interventions, 1, "{incidents:?}");
+}
+
+#[test]
 fn who_has_just_crashed_has_served() {
     let mut paper = served();
     let worker = paper.worker();

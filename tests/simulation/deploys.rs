@@ -89,6 +89,90 @@ fn a_reload_under_the_same_label_is_the_same_release() {
     assert_eq!(releases(&calm, Kind::WorkerReady), ["1", "1", "2", "2", "1", "1"]);
 }
 
+#[test]
+fn a_roll_that_is_under_way_makes_room_for_the_way_back() {
+    let leaking = || {
+        let mut calm = Calm::new(settings("1"), 5, leaks(is_second));
+        calm.run_until(HOUR);
+        deploy(&mut calm, settings("2"));
+        calm
+    };
+    let mut calm = leaking();
+    calm.run_until(4.0 * HOUR);
+    let confirmed_s = calm.of(Kind::LeakConfirmed)[0].0;
+
+    let mut calm = leaking();
+    calm.run_until(confirmed_s - 1.0);
+    let command = Command::Restart { slot: None };
+    calm.tell(Event::Command { ticket: Ticket(2), by: "me".to_owned(), command });
+    calm.run_until(4.0 * HOUR);
+    assert_eq!(calm.of(Kind::ReleaseRolledBack).len(), 1);
+    assert_eq!(releases(&calm, Kind::WorkerStarted), ["1", "1", "2", "2", "2", "1", "1"]);
+}
+
+/// The worker fails its probes until it is taken for hung.
+fn hang(calm: &mut Calm, worker: WorkerId) {
+    for _ in 0..Settings::default().health.failures {
+        let outcome = Err("no answer".to_owned());
+        calm.tell(Event::Probed { worker, outcome, answered: false });
+    }
+}
+
+fn run_until(calm: &mut Calm, kind: Kind, count: usize) {
+    while calm.of(kind).len() < count {
+        let next = calm.seconds() + 0.1;
+        calm.run_until(next);
+    }
+}
+
+#[test]
+fn a_way_back_that_hangs_as_well_comes_to_an_end() {
+    let mut calm = Calm::new(settings("1"), 5, leaks(|_| false));
+    calm.run_until(HOUR);
+    deploy(&mut calm, settings("2"));
+    run_until(&mut calm, Kind::RollFinished, 1);
+    hang(&mut calm, WorkerId::new(0, 2));
+    run_until(&mut calm, Kind::WorkerReady, 5);
+    hang(&mut calm, WorkerId::new(0, 3));
+    let next = calm.seconds() + 20.0;
+    calm.run_until(next);
+    let finished = calm.of(Kind::DeployFinished);
+    assert_eq!(finished[0].1.cause.as_deref(), Some("failed"), "{finished:?}");
+    assert!(finished[0].1.reason.ends_with("worker 0.3 hangs as well"), "{finished:?}");
+}
+
+/// Be it in the roll or in the proof.
+#[test]
+fn a_rollback_stays_in_the_summary_and_each_crash_counts() {
+    for (kind, count) in [(Kind::WorkerReady, 4), (Kind::RollFinished, 1)] {
+        let mut calm = Calm::new(settings("1"), 5, leaks(|_| false));
+        calm.run_until(HOUR);
+        deploy(&mut calm, settings("2"));
+        run_until(&mut calm, kind, count);
+        calm.crash(WorkerId::new(0, 2), ExitStatus::Code(7));
+        calm.crash(WorkerId::new(1, 2), ExitStatus::Code(7));
+        let next = calm.seconds() + 60.0;
+        calm.run_until(next);
+        assert_eq!(calm.of(Kind::DeployFinished)[0].1.cause.as_deref(), Some("rolled_back"));
+        let incident = calm.incidents.values().next().unwrap();
+        assert!(incident.summary.contains("gone back to release 1"), "{}", incident.summary);
+        assert_eq!(incident.interventions, 2, "{incident:?}");
+    }
+}
+
+#[test]
+fn a_way_back_that_is_stopped_is_interrupted() {
+    let mut calm = Calm::new(settings("1"), 5, leaks(|_| false));
+    calm.run_until(HOUR);
+    deploy(&mut calm, settings("2"));
+    run_until(&mut calm, Kind::RollFinished, 1);
+    calm.crash(WorkerId::new(0, 2), ExitStatus::Code(7));
+    calm.tell(Event::Command { ticket: Ticket(2), by: "me".to_owned(), command: Command::Stop });
+    let next = calm.seconds() + 60.0;
+    calm.run_until(next);
+    assert_eq!(calm.of(Kind::DeployFinished)[0].1.cause.as_deref(), Some("interrupted"));
+}
+
 /// Whether it comes up is known before the last one goes, also where the old one goes first as a rule.
 #[test]
 fn the_first_of_the_way_back_starts_beside_the_last_that_serves() {
@@ -145,10 +229,7 @@ fn without_a_way_back_a_crash_is_a_crash() {
     calm.run_until(HOUR);
     deploy_as(&mut calm, settings("2"), Start::Alike);
     // The next one is being replaced.
-    while calm.of(Kind::WorkerStarted).len() < 4 {
-        let next = calm.seconds() + 0.1;
-        calm.run_until(next);
-    }
+    run_until(&mut calm, Kind::WorkerStarted, 4);
     calm.crash(WorkerId::new(0, 2), ExitStatus::Code(1));
     calm.run_until(2.0 * HOUR);
     assert_eq!(calm.of(Kind::DeployFinished)[0].1.cause.as_deref(), Some("done"));

@@ -315,7 +315,7 @@ impl World {
             self.invariants.check(self.now, &action);
             match action {
                 Action::Start { worker } => self.start_fake(worker),
-                Action::Adopt { worker, verified } => self.adopt_fake(worker, verified),
+                Action::Adopt { worker, verified, .. } => self.adopt_fake(worker, verified),
                 Action::Divert { worker, drain: true } => {
                     let mut left = Left { queued: 2, connections: 3, awaiting: 3, orphaned: false };
                     // Some never get rid of their connections.

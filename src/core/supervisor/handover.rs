@@ -188,10 +188,11 @@ impl Supervisor {
                 ..fresh
             };
             worker.evidence.baseline_at = Some(now.mono);
-            self.has_served |= worker.release == self.settings.release;
+            let stale = worker.release != self.settings.release;
+            self.has_served |= !stale;
             let silent = worker.silent;
             self.workers.insert(id, worker);
-            self.actions.push(Action::Adopt { worker: id, verified: true });
+            self.actions.push(Action::Adopt { worker: id, verified: true, stale });
             match hung {
                 Some(incident) if self.book.get(&incident).is_some() => {
                     self.book.takes(id.slot, &incident);

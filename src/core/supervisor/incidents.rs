@@ -107,7 +107,9 @@ impl Supervisor {
         let worker = self.workers.get(&id);
         let age = worker.map_or(now.mono.0, |worker| worker.age(now.mono));
         let release = worker.map_or(self.settings.release.clone(), |worker| worker.release.clone());
-        let seen = self.book.see(now, sighting, age, release.as_deref());
+        let gives_way = self.gives_way(release.as_deref());
+        let words = &gives_way.map_or(words.to_owned(), |more| format!("{words}; {more}"));
+        let seen = self.book.see(now, &Sighting { words, ..*sighting }, age, release.as_deref());
         match seen.turn {
             Turn::Opened => {
                 let severity = self.book.get(&seen.id).map(|incident| incident.severity.as_str());

@@ -243,14 +243,11 @@ impl Supervisor {
         figures.extend(outlook.iter().flat_map(outlook_figures));
         let mut summary = format!("worker {} leaks {}: {reason}", id.slot, name(quantity));
         // What gives way is not held, and what came after it was started from something else.
-        let gives_way = self.gives_way(worker.release.as_deref());
-        let outlook = outlook.filter(|_| gives_way.is_none());
-        let constancy = match gives_way {
-            Some(_) => String::new(),
-            None => self.constancy.words(),
-        };
-        if let Some(words) = gives_way.or(outlook.as_ref().map(Outlook::words)) {
-            summary += &format!("; {words}");
+        let stays = self.gives_way(worker.release.as_deref()).is_none();
+        let outlook = outlook.filter(|_| stays);
+        let constancy = if stays { self.constancy.words() } else { String::new() };
+        if let Some(outlook) = &outlook {
+            summary += &format!("; {}", outlook.words());
         }
         if !constancy.is_empty() {
             summary += &format!("; {constancy}");

@@ -333,13 +333,17 @@ impl Supervisor {
         let jitter = self.next_jitter();
         let taken = self.in_slot(id.slot).any(|w| w.id != id && w.is_current());
         let restart = self.settings.restart.clone();
+        // A kill over the hard limit has counted already.
+        let killed = self.workers.get(&id).and_then(|worker| worker.due.as_ref());
+        let counted = killed.is_some_and(|due| due.cause == Cause::HardLimit);
+        if taken && !counted && self.step_old() == Some(id) {
+            // Its replacement is on its way.
+            self.book.intervened(now, &incident, id.slot);
+        }
         let Some(entry) = self.slots.get_mut(&id.slot) else { return };
         if taken || entry.desired != Desired::Up || self.phase == Phase::Stopping {
             return;
         }
-        // A kill over the hard limit has counted already.
-        let killed = self.workers.get(&id).and_then(|worker| worker.due.as_ref());
-        let counted = killed.is_some_and(|due| due.cause == Cause::HardLimit);
         match entry.budget.crashed(now.mono, had_been_ready, &restart, jitter) {
             Verdict::After(delay) => {
                 entry.wait = Wait::Backoff { until: now.mono + delay };

@@ -254,7 +254,7 @@ impl Supervisor {
         if let Some(entry) = self.slots.get_mut(&id.slot) {
             entry.been_ready |= verified;
         }
-        self.actions.push(Action::Adopt { worker: id, verified });
+        self.actions.push(Action::Adopt { worker: id, verified, stale });
         let hung = hung.map(|hung| self.hangs_on(now, id, &hung));
         let about = About::Worker(id, Some("recovery"));
         let age_s = survivor.age.as_secs_f64();

@@ -11,6 +11,7 @@
 //! | returning | its last worker was replaced | returned |
 //! | returned | all slots serve | rolled back |
 //! | proving, returned | a slot is held | failed |
+//! | returned | a worker of the old release hangs | failed |
 //! | returning | a worker of the old release does not start | failed |
 //! | any | stanch is told to stop | interrupted |
 //! | any | stanch dies | interrupted: the next one replaces all workers by what the configuration names then |
@@ -264,7 +265,8 @@ impl Supervisor {
             let wait = Wait::Backoff { until: now.mono };
             self.slots.entry(slot).and_modify(|entry| entry.wait = wait);
         }
-        self.end_deploy(now, Ending::Failed, Some(why));
+        let ending = if self.is_stopping() { Ending::Interrupted } else { Ending::Failed };
+        self.end_deploy(now, ending, Some(why));
     }
 
     /// Takes a deploy to its end, and a leaking release out of service.
@@ -279,7 +281,9 @@ impl Supervisor {
         if let Some((incident, why)) = self.leaking_release() {
             if self.may_go_back() {
                 self.give_up(now, &incident, &why);
-            } else if self.deploy.is_none() && self.roll.is_none() {
+            } else if self.deploy.is_none() {
+                // What it would start is of the release that gives way.
+                self.finish_roll(now);
                 self.go_back(now, Some(incident), &why);
             }
         }
@@ -293,16 +297,20 @@ impl Supervisor {
         let is_held = |slot: &&Slot| {
             matches!(self.slots.get(slot).map(|entry| entry.wait), Some(Wait::Held { .. }))
         };
-        let held = down.iter().find(is_held).copied();
+        let held = down.iter().find(is_held);
+        let hangs = self.workers.values().find(|one| self.is_new(one) && one.is_hung());
+        let hangs = hangs.filter(|_| self.has_returned());
+        let hopeless = match (held, hangs) {
+            (Some(slot), _) => Some(format!("slot {slot} is held: it does not come up")),
+            (None, Some(worker)) => Some(format!("worker {} hangs as well", worker.id)),
+            (None, None) => None,
+        };
         let fails = |one: &Worker| self.is_new(one) && one.failing_since().is_some();
         let fails = self.workers.values().any(fails);
         let Some(Deploy { stage, proof, .. }) = &mut self.deploy else { return };
-        let ending = match (stage, held) {
+        let ending = match (stage, hopeless) {
             (Stage::Rolling | Stage::Returning { .. }, _) => return,
-            (_, Some(slot)) => {
-                let why = format!("slot {slot} is held: it does not come up");
-                return self.end_deploy(now, Ending::Failed, Some(&why));
-            }
+            (_, Some(why)) => return self.end_deploy(now, Ending::Failed, Some(&why)),
             (Stage::Returned { .. }, None) if !down.is_empty() => return,
             (Stage::Returned { .. }, None) => Ending::RolledBack,
             (Stage::Proving { until }, None) if !down.is_empty() => {
@@ -355,6 +363,12 @@ impl Supervisor {
     pub(super) fn is_rolling_out(&self) -> bool {
         let stage = self.deploy.as_ref().map(|deploy| &deploy.stage);
         matches!(stage, Some(Stage::Rolling | Stage::Returning { .. }))
+    }
+
+    /// Whether all workers of a release that was given up were replaced.
+    fn has_returned(&self) -> bool {
+        let stage = self.deploy.as_ref().map(|deploy| &deploy.stage);
+        matches!(stage, Some(Stage::Returned { .. }))
     }
 
     /// Whether a new release is on its way into service, and may be given up for the one before.

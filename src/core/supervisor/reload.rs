@@ -26,6 +26,12 @@ impl Supervisor {
             );
             return self.refuse_config(now, ticket, by, Refusal::No(why));
         }
+        let comes = workers.unwrap_or(0) > self.settings.workers;
+        if then == Then::Deploy && self.slots_up().is_empty() && !comes {
+            let why = "no slot shall have a worker, so there would be none to prove it by; `stanch restart \
+                       SLOT` fills one that was drained, `stanch reload` keeps the configuration for it";
+            return self.refuse_config(now, ticket, by, Refusal::No(why.to_owned()));
+        }
         let counts = figures([
             ("by", by.into()),
             ("in_force", difference.count(Holds::Now).into()),

@@ -338,9 +338,12 @@ impl Supervisor {
         }
     }
 
-    fn finish_roll(&mut self, now: Now) {
+    pub(super) fn finish_roll(&mut self, now: Now) {
         let Some(roll) = self.roll.take() else { return };
-        let reason = format!("{} worker(s) replaced", roll.replaced);
+        let mut reason = format!("{} worker(s) replaced", roll.replaced);
+        if roll.step.is_some() || !roll.wanted.is_empty() {
+            reason += ", the others by the release that is gone back to";
+        }
         let figures = figures([("replaced", roll.replaced.into())]);
         let about = About::Supervisor;
         let incident = roll.errand.incident().cloned();

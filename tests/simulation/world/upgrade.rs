@@ -30,7 +30,7 @@ impl World {
         let legacy = Legacy { succession: Some(succession), ..death::legacy() };
         let actions = self.supervisor.recover(self.reading(), legacy);
         let adopted = actions.iter().filter_map(|action| match action {
-            Action::Adopt { worker, verified: true } => Some(*worker),
+            Action::Adopt { worker, verified: true, .. } => Some(*worker),
             _ => None,
         });
         let adopted: Vec<WorkerId> = adopted.collect();
