@@ -209,8 +209,8 @@ fn what_a_deploy_cannot_do_is_warned_of() {
     let (folder, path) = file("");
     let link = folder.path().canonicalize().unwrap().join("current");
     std::os::unix::fs::symlink(folder.path(), &link).expect("a link");
-    let shop = link.join("shop");
-    let text = format!("app.command = [\"/bin/sh\", {shop:?}]\nrelease.file = \"REVISION\"\n");
+    let text = "release.file = \"REVISION\"\n[app]\ndirectory = \".\"\n\
+                command = [\"/bin/sh\", \"-c\", \"exec sh current/shop\"]\n";
     fs::write(&path, text).expect("the file is written");
     let (code, _, stderr) = said(&check(&[&path]));
     assert_eq!(code, Some(0), "{stderr}");
@@ -220,4 +220,14 @@ fn what_a_deploy_cannot_do_is_warned_of() {
     fs::write(folder.path().join("REVISION"), "41").expect("the file is written");
     let (_, stdout, stderr) = said(&check(&[&path]));
     assert!(stdout.contains(", release 41") && !stderr.contains("REVISION"), "{stdout} {stderr}");
+    // These are followed once.
+    let real = folder.path().canonicalize().unwrap().join("shop");
+    let absolute =
+        format!("[\"/bin/sh\", \"-c\", \"exec sh {}/current/shop\"]", folder.path().display());
+    for command in ["[\"/bin/sh\", \"current/shop\"]", &absolute] {
+        fs::write(&path, format!("app.directory = \".\"\napp.command = {command}\n")).unwrap();
+        let (_, stdout, stderr) = said(&check(&[&path]));
+        assert_eq!(stderr, "", "{command}");
+        assert!(stdout.contains(real.to_str().unwrap()), "{stdout}");
+    }
 }

@@ -12,7 +12,7 @@ use std::time::Duration;
 /// Answers with the name of its folder. What a release does besides is put in the place of HABIT.
 const SERVER: &str = r#"
 const http = require("http"), path = require("path");
-const label = path.basename(process.cwd());
+const label = path.basename(__dirname);
 const server = http.createServer((request, response) => response.end(label));
 HABIT
 server.listen(process.env.LISTEN_FDS ? { fd: 3 } : +process.env.WHERE, "127.0.0.1");
@@ -38,9 +38,14 @@ impl Shop {
     }
 
     fn open_in(mode: &str, more: &str) -> Self {
+        Self::open_with(|_, address| config(address, mode, more))
+    }
+
+    fn open_with(text: impl FnOnce(&Place, SocketAddr) -> String) -> Self {
         let (place, address) = (Place::new(), free_address());
         release(&place, "1", GOOD);
-        let mut stanch = Stanch::start_in(place, &config(address, mode, more), Output::Log);
+        let text = text(&place, address);
+        let mut stanch = Stanch::start_in(place, &text, Output::Log);
         stanch.wait_ready(2);
         let load = Load::start(address, Style::Connect, 3);
         load.wait_for(50);
@@ -223,6 +228,31 @@ fn where_a_link_leads_meanwhile_is_nobodys_business() {
     shop.serves("2");
     drop(shop.load.stop());
     shop.stanch.stop_clean();
+}
+
+/// Whatever leads to the files of a release, `restart` brings none of another.
+#[test]
+fn a_link_in_the_command_is_followed_once() {
+    for (directory, command) in [
+        (".", r#"["node", "current/server.js"]"#),
+        ("current", r#"["sh", "-c", "exec node PLACE/current/server.js"]"#),
+    ] {
+        let mut shop = Shop::open_with(|place, address| {
+            let command = command.replace("PLACE", place.path().to_str().unwrap());
+            config(address, "takeover", "")
+                .replace(r#""current""#, &format!("{directory:?}"))
+                .replace(r#"["node", "server.js"]"#, &command)
+        });
+        release(shop.stanch.place(), "2", GOOD);
+        let answer = shop.stanch.command(&["restart"]);
+        assert_eq!(answer.code, Some(0), "{answer:?}");
+        shop.serves("1");
+        let answer = shop.stanch.command(&["deploy"]);
+        assert_eq!(answer.code, Some(0), "{answer:?}");
+        shop.serves("2");
+        assert_eq!(shop.stanch.status()["release_before"], "1");
+        shop.close();
+    }
 }
 
 /// Tidied away by who keeps only the last releases.
