@@ -230,6 +230,39 @@ fn where_a_link_leads_meanwhile_is_nobodys_business() {
     shop.stanch.stop_clean();
 }
 
+/// As it was started, whatever is in force by then.
+#[test]
+fn hooks_of_a_worker_run_in_its_release() {
+    let hook = |name: &str| {
+        format!(
+            "on_{name} = [\"sh\", \"-c\", \"echo {name} $STANCH_RELEASE $(basename $(pwd -P)) >>../../told\"]\n"
+        )
+    };
+    let mut shop = Shop::open(&format!("[hooks]\n{}{}", hook("drain"), hook("retired")));
+    let told = shop.stanch.place().file("told");
+    let answer = shop.deploy("2", GOOD);
+    assert_eq!(answer.code, Some(0), "{answer:?}");
+    let mut lines = shop.stanch.wait_until("both are gone", |_| {
+        let text = std::fs::read_to_string(&told).unwrap_or_default();
+        let lines: Vec<String> = text.lines().map(str::to_owned).collect();
+        (lines.len() == 4).then_some(lines)
+    });
+    lines.sort();
+    assert_eq!(lines, ["drain 1 1", "drain 1 1", "retired 1 1", "retired 1 1"]);
+
+    std::fs::remove_dir_all(shop.stanch.place().file("releases").join("2")).unwrap();
+    let answer = shop.deploy("3", GOOD);
+    assert_eq!(answer.code, Some(0), "{answer:?}");
+    for cause in ["on_drain", "on_retired"] {
+        let failed = |event: &Value| event["cause"] == cause && event["release"] == "2";
+        let event = shop.stanch.wait_until(cause, |stanch| stanch.event(&["hook_failed"], failed));
+        let reason = event["reason"].as_str().unwrap();
+        assert!(reason.contains("could not be started: directory: "), "{reason}");
+        assert!(reason.contains("releases/2"), "{reason}");
+    }
+    shop.close();
+}
+
 /// Whatever leads to the files of a release, `restart` brings none of another.
 #[test]
 fn a_link_in_the_command_is_followed_once() {

@@ -15,6 +15,7 @@ use super::recovery::Finds;
 use super::reload::{self, Releases};
 use super::roster::{Live, Roster};
 use super::sampler::{Holds, Sampler};
+use super::starts::Starts;
 use super::tail::Tail;
 use crate::config::Config;
 use crate::core::evidence::{Inquiry, Part};
@@ -65,6 +66,7 @@ pub(super) struct Executor {
     /// Why the store cannot be written, while it cannot.
     pub store_problem: Option<String>,
     pub roster: Roster,
+    pub starts: Starts,
     /// Those that are no workers.
     pub children: Children,
     /// What lives of a dead supervisor's workers, until the core says what is to become of it.
@@ -283,6 +285,7 @@ impl Executor {
 
     fn start(&mut self, worker: WorkerId) -> Result<(), LaunchFailure> {
         let (life, started) = (Arc::new(self.life(worker)), Instant::now());
+        self.starts.note(worker, &self.surroundings.config, &self.roster);
         let app = &self.surroundings.config.app.name;
         let title = format!("stanch: launching {app} slot {}", worker.slot);
         let leaf = self.leaf(worker);
@@ -439,7 +442,8 @@ impl Executor {
         let mut pids: Vec<i32> = live.tree().last_seen().iter().map(|pid| pid.as_raw()).collect();
         pids.retain(|pid| *pid != live.pid);
         pids.insert(0, live.pid);
-        let (plan, terms) = prepare(&self.surroundings.config, &inquiry, &pids)?;
+        let config = self.starts.config_for(worker, &self.surroundings.config);
+        let (plan, terms) = prepare(&config, &inquiry, &pids)?;
         let command = self.command(&format!("stanch: evidence of worker {worker}"), &plan)?;
         self.evidence.run(inquiry, Errand { command, terms });
         Ok(())
@@ -447,7 +451,8 @@ impl Executor {
 
     /// Begins to run a hook; the error is why not.
     fn run_hook(&self, call: Call) -> Result<(), String> {
-        let plan = hooks::prepare(&self.surroundings, &call)?;
+        let config = self.starts.config_for(call.worker, &self.surroundings.config);
+        let plan = hooks::prepare(&self.surroundings, &config, &call)?;
         let title = format!("stanch: hooks.{} of worker {}", call.hook, call.worker);
         let started = self.command(&title, &plan)?;
         hooks::follow(&self.surroundings, call, started);
