@@ -203,6 +203,25 @@ fn secrets_are_not_shown_and_ill_kept_ones_are_told() {
     }
 }
 
+#[test]
+fn a_rollback_that_never_comes_is_warned_of() {
+    for (action, why) in [
+        ("off", "leaks are not looked for"),
+        ("alert", "a leak is written down, and nothing is touched"),
+        ("restart", ""),
+    ] {
+        let text =
+            "app.command = [\"/bin/sh\"]\napp.release = \"1\"\nrelease.on_leak = \"rollback\"\n";
+        let (_folder, path) = file(format!("{text}leak.action = \"{action}\"\n"));
+        let (code, _, stderr) = said(&check(&[&path]));
+        let warning = format!(
+            "{path}: warning: release.on_leak: \"rollback\" does nothing with leak.action = \"{action}\": {why}\n"
+        );
+        let expected = if why.is_empty() { "" } else { &warning };
+        assert_eq!((code, stderr.as_str()), (Some(0), expected));
+    }
+}
+
 /// `run` would refuse the one, and not go back from the other.
 #[test]
 fn what_a_deploy_cannot_do_is_warned_of() {

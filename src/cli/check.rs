@@ -326,6 +326,20 @@ fn warnings(config: &Config, pins: &Pins) -> Vec<String> {
     warnings.extend(unpinned(config, pins));
     let secrets = config.settings.alert_targets().flat_map(Target::secrets);
     warnings.extend(secrets.filter_map(ill_kept).map(|why| format!("alert.to: {why}")));
+    if config.settings.leaking_release != config.settings.on_leaking_release() {
+        let why = match config.settings.leak.action {
+            LeakAction::Off => "leaks are not looked for",
+            LeakAction::Alert | LeakAction::Restart => {
+                "a leak is written down, and nothing is touched"
+            }
+        };
+        let (on_leak, action) = (config.settings.leaking_release, config.settings.leak.action);
+        warnings.push(format!(
+            "release.on_leak: {:?} does nothing with leak.action = {:?}: {why}",
+            on_leak.as_str(),
+            action.as_str()
+        ));
+    }
     let memory = &config.settings.memory;
     if let (Some(total), Some(soft)) = (memory.total_limit_kib, memory.soft_limit_kib)
         && let Some(sum) = soft.checked_mul(u64::from(config.settings.workers))
