@@ -263,6 +263,24 @@ fn hooks_of_a_worker_run_in_its_release() {
     shop.close();
 }
 
+/// It did happen, and may be forgotten.
+#[test]
+fn that_the_end_of_a_deploy_is_not_on_disk_is_told_whatever_the_end() {
+    let shop = Shop::open_with(|place, address| {
+        std::fs::write(place.store(), b"This is no database.\n".repeat(100)).unwrap();
+        config(address, "takeover", "")
+    });
+    let answer = shop.deploy("2", DOES_NOT_START);
+    assert_eq!(answer.code, Some(1), "{answer:?}");
+    assert!(answer.stderr.contains("and 1 serves again"), "{answer:?}");
+    let not_yet = "; written down, not yet on disk (`stanch status` tells why)";
+    assert!(answer.stderr.contains(not_yet), "{answer:?}");
+    let answer = shop.deploy("3", GOOD);
+    assert_eq!(answer.code, Some(0), "{answer:?}");
+    assert!(answer.stdout.contains("; taken, not yet on disk"), "{answer:?}");
+    shop.close();
+}
+
 /// Whatever leads to the files of a release, `restart` brings none of another.
 #[test]
 fn a_link_in_the_command_is_followed_once() {

@@ -21,7 +21,9 @@ use crate::config::Config;
 use crate::core::evidence::{Inquiry, Part};
 use crate::core::hooks::Call;
 use crate::core::words::chain;
-use crate::core::{Action, Event, Intent, Kind, OomKiller, Record, Reply, Ticket, WorkerId};
+use crate::core::{
+    Action, Event, Intent, Kind, OomKiller, Record, Refusal, Reply, Ticket, WorkerId,
+};
 use crate::linux::bounds::bounds;
 use crate::linux::cgroup::{CgroupError, Leaf, Leaves, Limits, MemoryGroup};
 use crate::linux::launch::Plan;
@@ -270,16 +272,14 @@ impl Executor {
     /// waits for that.
     fn answer(&mut self, sender: oneshot::Sender<Reply>, reply: Reply) {
         // The last record of those that led to the answer; they reach the disk in their order.
-        let last = self.durables.pop_last().filter(|_| reply.is_ok());
+        let last = self.durables.pop_last();
         let degraded = self.store_problem.is_some();
         tokio::spawn(async move {
             let late = match last {
                 Some((_, last)) => degraded || !is_durable(last, REPLY_PATIENCE).await,
                 None => false,
             };
-            let not_yet = "taken, not yet on disk (`stanch status` tells why)";
-            let reply = reply.map(|done| if late { format!("{done}; {not_yet}") } else { done });
-            let _ = sender.send(reply);
+            let _ = sender.send(if late { not_yet_on_disk(reply) } else { reply });
         });
     }
 
@@ -525,6 +525,19 @@ pub(super) fn without_limit(worker: WorkerId, error: &CgroupError) -> Option<Mem
 /// Whether a record is on disk by then.
 async fn is_durable(durable: Durable, patience: Duration) -> bool {
     matches!(timeout(patience, durable).await, Ok(Ok(_)))
+}
+
+/// The same answer, of which the audit log does not know yet.
+fn not_yet_on_disk(reply: Reply) -> Reply {
+    let tell = |what: &str, words: &str| {
+        format!("{what}; {words}not yet on disk (`stanch status` tells why)")
+    };
+    match reply {
+        Ok(done) => Ok(tell(&done, "taken, ")),
+        Err(Refusal::No(why)) => Err(Refusal::No(tell(&why, "written down, "))),
+        // A list of errors, of which nothing came.
+        Err(Refusal::Wrong(why)) => Err(Refusal::Wrong(why)),
+    }
 }
 
 /// The log says what the audit log says.
