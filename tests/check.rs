@@ -203,14 +203,33 @@ fn secrets_are_not_shown_and_ill_kept_ones_are_told() {
     }
 }
 
+#[test]
+fn a_rollback_that_never_comes_is_warned_of() {
+    for (action, why) in [
+        ("off", "leaks are not looked for"),
+        ("alert", "a leak is written down, and nothing is touched"),
+        ("restart", ""),
+    ] {
+        let text =
+            "app.command = [\"/bin/sh\"]\napp.release = \"1\"\nrelease.on_leak = \"rollback\"\n";
+        let (_folder, path) = file(format!("{text}leak.action = \"{action}\"\n"));
+        let (code, _, stderr) = said(&check(&[&path]));
+        let warning = format!(
+            "{path}: warning: release.on_leak: \"rollback\" does nothing with leak.action = \"{action}\": {why}\n"
+        );
+        let expected = if why.is_empty() { "" } else { &warning };
+        assert_eq!((code, stderr.as_str()), (Some(0), expected));
+    }
+}
+
 /// `run` would refuse the one, and not go back from the other.
 #[test]
 fn what_a_deploy_cannot_do_is_warned_of() {
     let (folder, path) = file("");
     let link = folder.path().canonicalize().unwrap().join("current");
     std::os::unix::fs::symlink(folder.path(), &link).expect("a link");
-    let shop = link.join("shop");
-    let text = format!("app.command = [\"/bin/sh\", {shop:?}]\nrelease.file = \"REVISION\"\n");
+    let text = "release.file = \"REVISION\"\n[app]\ndirectory = \".\"\n\
+                command = [\"/bin/sh\", \"-c\", \"exec sh current/shop\"]\n";
     fs::write(&path, text).expect("the file is written");
     let (code, _, stderr) = said(&check(&[&path]));
     assert_eq!(code, Some(0), "{stderr}");
@@ -220,4 +239,14 @@ fn what_a_deploy_cannot_do_is_warned_of() {
     fs::write(folder.path().join("REVISION"), "41").expect("the file is written");
     let (_, stdout, stderr) = said(&check(&[&path]));
     assert!(stdout.contains(", release 41") && !stderr.contains("REVISION"), "{stdout} {stderr}");
+    // These are followed once.
+    let real = folder.path().canonicalize().unwrap().join("shop");
+    let absolute =
+        format!("[\"/bin/sh\", \"-c\", \"exec sh {}/current/shop\"]", folder.path().display());
+    for command in ["[\"/bin/sh\", \"current/shop\"]", &absolute] {
+        fs::write(&path, format!("app.directory = \".\"\napp.command = {command}\n")).unwrap();
+        let (_, stdout, stderr) = said(&check(&[&path]));
+        assert_eq!(stderr, "", "{command}");
+        assert!(stdout.contains(real.to_str().unwrap()), "{stdout}");
+    }
 }

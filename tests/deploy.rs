@@ -12,7 +12,7 @@ use std::time::Duration;
 /// Answers with the name of its folder. What a release does besides is put in the place of HABIT.
 const SERVER: &str = r#"
 const http = require("http"), path = require("path");
-const label = path.basename(process.cwd());
+const label = path.basename(__dirname);
 const server = http.createServer((request, response) => response.end(label));
 HABIT
 server.listen(process.env.LISTEN_FDS ? { fd: 3 } : +process.env.WHERE, "127.0.0.1");
@@ -38,9 +38,14 @@ impl Shop {
     }
 
     fn open_in(mode: &str, more: &str) -> Self {
+        Self::open_with(|_, address| config(address, mode, more))
+    }
+
+    fn open_with(text: impl FnOnce(&Place, SocketAddr) -> String) -> Self {
         let (place, address) = (Place::new(), free_address());
         release(&place, "1", GOOD);
-        let mut stanch = Stanch::start_in(place, &config(address, mode, more), Output::Log);
+        let text = text(&place, address);
+        let mut stanch = Stanch::start_in(place, &text, Output::Log);
         stanch.wait_ready(2);
         let load = Load::start(address, Style::Connect, 3);
         load.wait_for(50);
@@ -259,6 +264,82 @@ fn where_a_link_leads_meanwhile_is_nobodys_business() {
     shop.serves("2");
     drop(shop.load.stop());
     shop.stanch.stop_clean();
+}
+
+/// As it was started, whatever is in force by then.
+#[test]
+fn hooks_of_a_worker_run_in_its_release() {
+    let hook = |name: &str| {
+        format!(
+            "on_{name} = [\"sh\", \"-c\", \"echo {name} $STANCH_RELEASE $(basename $(pwd -P)) >>../../told\"]\n"
+        )
+    };
+    let mut shop = Shop::open(&format!("[hooks]\n{}{}", hook("drain"), hook("retired")));
+    let told = shop.stanch.place().file("told");
+    let answer = shop.deploy("2", GOOD);
+    assert_eq!(answer.code, Some(0), "{answer:?}");
+    let mut lines = shop.stanch.wait_until("both are gone", |_| {
+        let text = std::fs::read_to_string(&told).unwrap_or_default();
+        let lines: Vec<String> = text.lines().map(str::to_owned).collect();
+        (lines.len() == 4).then_some(lines)
+    });
+    lines.sort();
+    assert_eq!(lines, ["drain 1 1", "drain 1 1", "retired 1 1", "retired 1 1"]);
+
+    std::fs::remove_dir_all(shop.stanch.place().file("releases").join("2")).unwrap();
+    let answer = shop.deploy("3", GOOD);
+    assert_eq!(answer.code, Some(0), "{answer:?}");
+    for cause in ["on_drain", "on_retired"] {
+        let failed = |event: &Value| event["cause"] == cause && event["release"] == "2";
+        let event = shop.stanch.wait_until(cause, |stanch| stanch.event(&["hook_failed"], failed));
+        let reason = event["reason"].as_str().unwrap();
+        assert!(reason.contains("could not be started: directory: "), "{reason}");
+        assert!(reason.contains("releases/2"), "{reason}");
+    }
+    shop.close();
+}
+
+/// It did happen, and may be forgotten.
+#[test]
+fn that_the_end_of_a_deploy_is_not_on_disk_is_told_whatever_the_end() {
+    let shop = Shop::open_with(|place, address| {
+        std::fs::write(place.store(), b"This is no database.\n".repeat(100)).unwrap();
+        config(address, "takeover", "")
+    });
+    let answer = shop.deploy("2", DOES_NOT_START);
+    assert_eq!(answer.code, Some(1), "{answer:?}");
+    assert!(answer.stderr.contains("and 1 serves again"), "{answer:?}");
+    let not_yet = "; written down, not yet on disk (`stanch status` tells why)";
+    assert!(answer.stderr.contains(not_yet), "{answer:?}");
+    let answer = shop.deploy("3", GOOD);
+    assert_eq!(answer.code, Some(0), "{answer:?}");
+    assert!(answer.stdout.contains("; taken, not yet on disk"), "{answer:?}");
+    shop.close();
+}
+
+/// Whatever leads to the files of a release, `restart` brings none of another.
+#[test]
+fn a_link_in_the_command_is_followed_once() {
+    for (directory, command) in [
+        (".", r#"["node", "current/server.js"]"#),
+        ("current", r#"["sh", "-c", "exec node PLACE/current/server.js"]"#),
+    ] {
+        let mut shop = Shop::open_with(|place, address| {
+            let command = command.replace("PLACE", place.path().to_str().unwrap());
+            config(address, "takeover", "")
+                .replace(r#""current""#, &format!("{directory:?}"))
+                .replace(r#"["node", "server.js"]"#, &command)
+        });
+        release(shop.stanch.place(), "2", GOOD);
+        let answer = shop.stanch.command(&["restart"]);
+        assert_eq!(answer.code, Some(0), "{answer:?}");
+        shop.serves("1");
+        let answer = shop.stanch.command(&["deploy"]);
+        assert_eq!(answer.code, Some(0), "{answer:?}");
+        shop.serves("2");
+        assert_eq!(shop.stanch.status()["release_before"], "1");
+        shop.close();
+    }
 }
 
 /// Tidied away by who keeps only the last releases.

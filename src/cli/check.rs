@@ -1,9 +1,9 @@
 //! `stanch check`.
 
-use super::{Failure, place};
+use super::{Failure, links, place};
 use crate::alert::read_secret;
 use crate::config::{
-    self, Config, ConfigError, ListenAddress, ListenMode, Place, ReadyWhen, masked,
+    self, Config, ConfigError, ListenAddress, ListenMode, Pins, Place, ReadyWhen, masked,
 };
 use crate::core::units::{Bytes, Period};
 use crate::core::words::chain;
@@ -48,15 +48,18 @@ pub fn run(args: Args) -> Result<(), Failure> {
     })?;
     match config::parse(&text, &args.file) {
         Ok(config) => {
-            let (config, unlabelled) = match place::with_release(config.clone()) {
-                Ok(released) => (released, None),
-                Err(failure) => (config, failure.message().map(str::to_owned)),
+            let pins = links::pins(&config);
+            let (label, unlabelled) = match place::label(&config, &pins) {
+                Ok(label) => (label, None),
+                Err(failure) => (None, failure.message().map(str::to_owned)),
             };
+            let mut config = config.pinned(&pins);
+            config.settings.release = label.or(config.settings.release);
             match args.json {
                 true => Answer { ok: true, errors: Vec::new() }.print()?,
                 false => print(format!("{name}: ok\n{}", summary(&config)).trim_end())?,
             }
-            for warning in unlabelled.into_iter().chain(warnings(&config)) {
+            for warning in unlabelled.into_iter().chain(warnings(&config, &pins)) {
                 eprintln!("{name}: warning: {warning}");
             }
             Ok(())
@@ -287,7 +290,7 @@ fn leak(config: &Config) -> String {
 }
 
 /// What would make `run` fail on this host, or surprise.
-fn warnings(config: &Config) -> Vec<String> {
+fn warnings(config: &Config, pins: &Pins) -> Vec<String> {
     let app = &config.app;
     let mut warnings = Vec::new();
     if let Some(directory) = app.directory.as_ref().filter(|directory| !directory.is_dir()) {
@@ -320,9 +323,23 @@ fn warnings(config: &Config) -> Vec<String> {
         warnings.push(format!("app.group: no group {group} here"));
     }
     warnings.extend(missing_command(config));
-    warnings.extend(unpinned(config));
+    warnings.extend(unpinned(config, pins));
     let secrets = config.settings.alert_targets().flat_map(Target::secrets);
     warnings.extend(secrets.filter_map(ill_kept).map(|why| format!("alert.to: {why}")));
+    if config.settings.leaking_release != config.settings.on_leaking_release() {
+        let why = match config.settings.leak.action {
+            LeakAction::Off => "leaks are not looked for",
+            LeakAction::Alert | LeakAction::Restart => {
+                "a leak is written down, and nothing is touched"
+            }
+        };
+        let (on_leak, action) = (config.settings.leaking_release, config.settings.leak.action);
+        warnings.push(format!(
+            "release.on_leak: {:?} does nothing with leak.action = {:?}: {why}",
+            on_leak.as_str(),
+            action.as_str()
+        ));
+    }
     let memory = &config.settings.memory;
     if let (Some(total), Some(soft)) = (memory.total_limit_kib, memory.soft_limit_kib)
         && let Some(sum) = soft.checked_mul(u64::from(config.settings.workers))
@@ -354,15 +371,13 @@ fn ill_kept(secret: &Secret) -> Option<String> {
     })
 }
 
-/// What is started through a link that is not on the way to the directory: where it leads is found out by each
-/// worker anew.
-fn unpinned(config: &Config) -> impl Iterator<Item = String> {
-    let paths = config.app.command.iter().map(Path::new).filter(|path| path.is_absolute());
-    paths.filter_map(place::link_to).map(|link| {
+/// What is started through a link that is not followed once: where it leads is found out by each worker anew.
+fn unpinned(config: &Config, pins: &Pins) -> impl Iterator<Item = String> {
+    links::unpinned(config, pins).into_iter().map(|link| {
         let link = link.display();
         format!(
             "app.command: each start of a worker follows the link {link}, and a deploy cannot be gone back from; \
-             only links on the way to app.directory are followed once"
+             only links to folders are followed once, in a word that is a path with a slash, or in an absolute path"
         )
     })
 }

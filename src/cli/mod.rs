@@ -8,6 +8,7 @@ mod drill;
 mod failure;
 mod fill;
 mod incidents;
+mod links;
 mod logs;
 mod output;
 mod place;

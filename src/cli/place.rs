@@ -1,6 +1,6 @@
 //! Where things are: what a config file says of them, and the defaults.
 
-use super::{Failure, check};
+use super::{Failure, check, links};
 use crate::config::{self, Config, Pins};
 use crate::core::words::chain;
 use crate::http::Places;
@@ -36,55 +36,34 @@ const LABEL_MAX: u64 = 4096;
 /// # Errors
 /// The file of the label is none, or what is in it.
 pub fn with_release(config: Config) -> Result<Config, Failure> {
-    let pins = config.app.directory.as_deref().and_then(pins).unwrap_or_default();
+    let pins = links::pins(&config);
+    let label = label(&config, &pins)?;
     let mut config = config.pinned(&pins);
-    if let Some(path) = &config.release.file {
-        let wrong = |why: &dyn Display| {
-            let path = path.display();
-            Failure::Usage(format!("release.file: the label of the release in {path}: {why}"))
-        };
-        // A pipe would be waited for.
-        let there = pins.moved(path).unwrap_or_else(|| path.clone());
-        let about = std::fs::metadata(&there).map_err(|error| wrong(&error))?;
-        if !about.is_file() {
-            return Err(wrong(&"is not a file"));
-        }
-        let mut text = Vec::new();
-        File::open(&there)
-            .and_then(|file| file.take(LABEL_MAX).read_to_end(&mut text))
-            .map_err(|error| wrong(&error))?;
-        config.settings.release = Some(config::label(&text).map_err(|error| wrong(&error))?);
-    }
+    config.settings.release = label.or(config.settings.release);
     Ok(config)
 }
 
-/// Where the links on the way to a directory lead; each is followed once, so that all are of one moment. `None`
-/// if there is no such directory.
-fn pins(directory: &Path) -> Option<Pins> {
-    let (mut named, mut real) = (PathBuf::new(), PathBuf::new());
-    let mut pins = Vec::new();
-    // Without the dots and slashes that say nothing.
-    for part in std::path::absolute(directory).ok()?.components() {
-        named.push(part);
-        real = real.join(part).canonicalize().ok()?;
-        if named != real {
-            pins.push((named.clone(), real.clone()));
-        }
-    }
-    pins.reverse();
-    Some(Pins(pins))
-}
-
-/// The first link on the way to a file or folder. Those of the system (`/bin`, `/usr/bin/python3`) are no
-/// release's.
-pub fn link_to(path: &Path) -> Option<&Path> {
-    let mut ways: Vec<&Path> = path.ancestors().collect();
-    ways.reverse();
-    let of_system = |way: &Path| {
-        let folder = way.parent().and_then(|folder| folder.canonicalize().ok());
-        folder.is_none_or(|folder| folder == Path::new("/") || folder.starts_with("/usr"))
+/// The label that a file has, if one is named.
+///
+/// # Errors
+/// The file is none, or what is in it.
+pub fn label(config: &Config, pins: &Pins) -> Result<Option<String>, Failure> {
+    let Some(path) = &config.release.file else { return Ok(None) };
+    let wrong = |why: &dyn Display| {
+        let path = path.display();
+        Failure::Usage(format!("release.file: the label of the release in {path}: {why}"))
     };
-    ways.into_iter().find(|way| way.is_symlink() && !of_system(way))
+    // A pipe would be waited for.
+    let there = pins.moved(path).unwrap_or_else(|| path.clone());
+    let about = std::fs::metadata(&there).map_err(|error| wrong(&error))?;
+    if !about.is_file() {
+        return Err(wrong(&"is not a file"));
+    }
+    let mut text = Vec::new();
+    File::open(&there)
+        .and_then(|file| file.take(LABEL_MAX).read_to_end(&mut text))
+        .map_err(|error| wrong(&error))?;
+    config::label(&text).map(Some).map_err(|error| wrong(&error))
 }
 
 /// Where control sockets stand on this host, for this user.
@@ -112,40 +91,6 @@ pub fn lasting(path: &Path) -> Result<PathBuf, Failure> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    /// Whatever the spelling, and with every link on the way: that to the release, and those in it.
-    #[test]
-    fn a_release_is_where_links_led_when_it_was_read() {
-        use std::os::unix::fs::symlink;
-        let folder = tempfile::tempdir().unwrap();
-        let root = folder.path().canonicalize().unwrap();
-        for label in ["1", "2"] {
-            let release = root.join("releases").join(label);
-            std::fs::create_dir_all(&release).unwrap();
-            std::fs::write(release.join("REVISION"), label).unwrap();
-            std::fs::create_dir_all(root.join("shared")).unwrap();
-            symlink(root.join("shared"), release.join("work")).unwrap();
-        }
-        symlink("releases/1", root.join("current")).unwrap();
-        let read = |directory: &str| {
-            let mut config = Config::default();
-            config.app.directory = Some(root.join(directory));
-            config.app.command = vec![root.join("current/bin/shop").display().to_string()];
-            config.release.file = Some(root.join("current/REVISION"));
-            let Ok(config) = with_release(config) else { panic!("{directory}") };
-            assert_eq!(config.settings.release.as_deref(), Some("1"), "{directory}");
-            let program = root.join("releases/1/bin/shop").display().to_string();
-            assert_eq!(config.app.command, [program], "{directory}");
-            config.app.directory.unwrap()
-        };
-        for spelling in ["current", "current/", "current/.", "./current//", "current/../../current"]
-        {
-            assert_eq!(read(spelling), root.join("releases/1"), "{spelling}");
-        }
-        assert_eq!(read("current/work"), root.join("shared"));
-        assert_eq!(link_to(&root.join("current/work")), Some(root.join("current").as_path()));
-        assert_eq!(link_to(&root.join("releases/1")), None);
-    }
 
     #[test]
     fn a_path_is_the_same_from_wherever_it_is_named() {

@@ -39,7 +39,7 @@ pub use checked::{
 pub use difference::difference;
 pub use error::{ConfigError, ConfigErrors, Place};
 pub use overrides::Overrides;
-pub use release::{Pins, label};
+pub use release::{Pins, label, parts};
 pub use secrets::masked;
 pub use variables::variables;
 

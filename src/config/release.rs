@@ -64,26 +64,21 @@ impl Config {
     }
 
     /// The same with where links led in the place of the links: in the directory, and in paths of the command
-    /// and the environment (`/srv/shop/current/bin/shop`, `--root=/srv/shop/current`, entries of a search path).
+    /// and the environment (`current/bin/shop`, `--root=/srv/shop/current`, entries of a search path).
     /// So workers are started from the same files until a configuration is read again, wherever the links of
     /// deploys (`current` → `releases/42`) lead meanwhile.
     pub fn pinned(mut self, pins: &Pins) -> Self {
-        let moved = |path: &Path| pins.moved(path);
-        let part = |part: &str| {
-            let path = moved(Path::new(part)).and_then(|path| path.to_str().map(str::to_owned));
-            path.unwrap_or_else(|| part.to_owned())
-        };
-        let word = |word: &mut String| {
-            let parts = word.split_inclusive(['=', ':']).map(|text| {
-                let end = text.find(['=', ':']).unwrap_or(text.len());
-                part(&text[..end]) + &text[end..]
-            });
-            *word = parts.collect();
-        };
-        self.app.command.iter_mut().chain(self.app.environment.0.values_mut()).for_each(word);
+        for word in &mut self.app.command {
+            *word = pins.whole(word).unwrap_or_else(|| pins.text(word));
+        }
+        for value in self.app.environment.0.values_mut() {
+            // What it is relative to is known to who reads it.
+            let whole = Some(&*value).filter(|value| Path::new(value).is_absolute());
+            *value = whole.and_then(|path| pins.whole(path)).unwrap_or_else(|| pins.text(value));
+        }
         for path in [&mut self.app.directory, &mut self.app.environment_file].into_iter().flatten()
         {
-            if let Some(there) = moved(path) {
+            if let Some(there) = pins.moved(path) {
                 *path = there;
             }
         }
@@ -91,21 +86,71 @@ impl Config {
     }
 }
 
-/// Where the links on the way to a directory led at one moment.
+/// What a shell does not take for a part of a path.
+const SHELL_MARKS: &str = "'\";&|()<>`";
+
+/// Whether a word is several, and so for a shell (`sh -c "exec node app.js"`).
+fn is_script(word: &str) -> bool {
+    word.contains(char::is_whitespace)
+}
+
+/// What ends a path in a word: `--root=PATH`, `PATH:PATH`, and what a shell reads.
+fn is_mark(in_script: bool, c: char) -> bool {
+    "=:".contains(c) || in_script && (c.is_whitespace() || SHELL_MARKS.contains(c))
+}
+
+/// The parts of a word that may be paths, if it is none as a whole.
+pub fn parts(word: &str) -> impl Iterator<Item = &str> {
+    let in_script = is_script(word);
+    word.split(move |c| is_mark(in_script, c)).filter(|part| !part.is_empty())
+}
+
+/// Where links led at one moment.
 #[derive(Debug, Default)]
-pub struct Pins(
+pub struct Pins {
+    /// Where relative words of the command begin, without a link: the workers' directory.
+    pub home: PathBuf,
     /// A path, and the same without a link; the longest first.
-    pub Vec<(PathBuf, PathBuf)>,
-);
+    pub links: Vec<(PathBuf, PathBuf)>,
+}
 
 impl Pins {
     /// Where a path leads that begins with one of them.
     pub fn moved(&self, path: &Path) -> Option<PathBuf> {
-        self.0.iter().find_map(|(link, real)| {
+        self.links.iter().find_map(|(link, real)| {
             let rest = path.strip_prefix(link).ok()?;
             // Joined to nothing it would end with a slash.
             Some(if rest.as_os_str().is_empty() { real.clone() } else { real.join(rest) })
         })
+    }
+
+    /// The path that a word may be as a whole: a name without a slash may be anything.
+    pub fn path(&self, word: &str) -> Option<PathBuf> {
+        word.contains('/').then(|| self.home.join(word))
+    }
+
+    fn whole(&self, word: &str) -> Option<String> {
+        let several =
+            is_script(word) && parts(word).any(|part| self.moved(Path::new(part)).is_some());
+        let path = self.path(word).filter(|_| !several)?;
+        self.moved(&path)?.into_os_string().into_string().ok()
+    }
+
+    /// Its absolute paths are moved: what others are relative to is not known in a script. Nor is one there that a
+    /// shell would read otherwise.
+    fn text(&self, word: &str) -> String {
+        let in_script = is_script(word);
+        let is_plain = |c: char| c.is_alphanumeric() || "/._-+@,%".contains(c);
+        let part = |part: &str| {
+            let path = self.moved(Path::new(part))?.into_os_string().into_string().ok()?;
+            (!in_script || path.chars().all(is_plain)).then_some(path)
+        };
+        let ends = |c| is_mark(in_script, c);
+        let parts = word.split_inclusive(ends).map(|text| {
+            let path = text.trim_end_matches(ends);
+            part(path).unwrap_or_else(|| path.to_owned()) + &text[path.len()..]
+        });
+        parts.collect()
     }
 }
 
@@ -145,15 +190,22 @@ mod tests {
             "a:b=c",
             "/usr/bin:/srv/shop/current/bin:",
             "/srv/shop/current/work/pid",
+            "../bin/shop",
+            "current",
+            "cd /srv/shop/current; exec '/srv/shop/current/my app' ../bin/shop",
         ];
         config.app.command = words.map(String::from).to_vec();
         config.app.environment.0.insert("LIB".into(), "/srv/shop/current/lib".into());
         config.app.environment_file = Some(PathBuf::from("/srv/shop/current/.env"));
         let pin = |link: &str, real: &str| (PathBuf::from(link), PathBuf::from(real));
-        let pins = Pins(vec![
-            pin("/srv/shop/current/work", "/srv/shop/shared/work"),
-            pin("/srv/shop/current", "/srv/shop/releases/41"),
-        ]);
+        let pins = Pins {
+            home: PathBuf::from("/srv/shop/releases/41/app"),
+            links: vec![
+                pin("/srv/shop/releases/41/app/../bin", "/srv/shop/shared/bin"),
+                pin("/srv/shop/current/work", "/srv/shop/shared/work"),
+                pin("/srv/shop/current", "/srv/shop/releases/41"),
+            ],
+        };
         let App { command, directory, environment, environment_file, .. } =
             config.pinned(&pins).app;
         assert_eq!(
@@ -165,11 +217,25 @@ mod tests {
                 words[3],
                 "/usr/bin:/srv/shop/releases/41/bin:",
                 "/srv/shop/shared/work/pid",
+                "/srv/shop/shared/bin/shop",
+                "current",
+                "cd /srv/shop/releases/41; exec '/srv/shop/releases/41/my app' ../bin/shop",
             ]
         );
         assert_eq!(directory, Some(PathBuf::from("/srv/shop/releases/41/app")));
         assert_eq!(environment.0["LIB"], "/srv/shop/releases/41/lib");
         assert_eq!(environment_file, Some(PathBuf::from("/srv/shop/releases/41/.env")));
+    }
+
+    #[test]
+    fn what_a_shell_would_read_otherwise_stays_in_its_text() {
+        let (link, real) = (PathBuf::from("/srv/current"), PathBuf::from("/srv/it; is $1"));
+        let pins = Pins { home: PathBuf::from("/"), links: vec![(link, real)] };
+        let mut config = Config::default();
+        config.app.command =
+            ["/srv/current/a", "-r=/srv/current", "/srv/current/a b"].map(String::from).to_vec();
+        let words = config.pinned(&pins).app.command;
+        assert_eq!(words, ["/srv/it; is $1/a", "-r=/srv/it; is $1", "/srv/current/a b"]);
     }
 
     #[test]

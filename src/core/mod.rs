@@ -4,6 +4,7 @@
 mod action;
 mod alert;
 mod alerting;
+mod departed;
 mod deploy;
 mod event;
 pub mod evidence;

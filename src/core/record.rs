@@ -39,7 +39,7 @@ pub struct Record {
     pub pid: Option<i32>,
     /// In which life of the slot.
     pub generation: Option<Generation>,
-    /// The release that the worker was started with.
+    /// The release that the worker was started with, or that the incident is of; else the one in force.
     pub release: Option<String>,
     /// One word for machines, where the kind has several causes.
     pub cause: Option<String>,

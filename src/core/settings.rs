@@ -19,7 +19,7 @@ pub struct Settings {
     pub memory: MemorySettings,
     /// What to do about a leak.
     pub leak: LeakSettings,
-    /// What to do about the release that leaks.
+    /// What to do about the release that leaks, if its leak is acted on.
     pub leaking_release: LeakingRelease,
     /// How workers are replaced.
     pub rolling: RollingSettings,
@@ -156,6 +156,14 @@ pub struct EvidenceSettings {
 impl Settings {
     /// The most slots there can be: more is a slip of the finger.
     pub const WORKERS_MAX: u32 = 1024;
+
+    /// What is done about a release that leaks: nothing where leaks are told only, or not looked for.
+    pub fn on_leaking_release(&self) -> LeakingRelease {
+        match self.leak.action {
+            LeakAction::Restart => self.leaking_release,
+            LeakAction::Alert | LeakAction::Off => LeakingRelease::Alert,
+        }
+    }
 
     /// Everybody who can be told of an incident.
     pub fn alert_targets(&self) -> impl Iterator<Item = &Target> {

@@ -15,12 +15,15 @@ use super::recovery::Finds;
 use super::reload::{self, Releases};
 use super::roster::{Live, Roster};
 use super::sampler::{Holds, Sampler};
+use super::starts::Starts;
 use super::tail::Tail;
 use crate::config::Config;
 use crate::core::evidence::{Inquiry, Part};
 use crate::core::hooks::Call;
 use crate::core::words::chain;
-use crate::core::{Action, Event, Intent, Kind, OomKiller, Record, Reply, Ticket, WorkerId};
+use crate::core::{
+    Action, Event, Intent, Kind, OomKiller, Record, Refusal, Reply, Ticket, WorkerId,
+};
 use crate::linux::bounds::bounds;
 use crate::linux::cgroup::{CgroupError, Leaf, Leaves, Limits, MemoryGroup};
 use crate::linux::launch::Plan;
@@ -65,6 +68,7 @@ pub(super) struct Executor {
     /// Why the store cannot be written, while it cannot.
     pub store_problem: Option<String>,
     pub roster: Roster,
+    pub starts: Starts,
     /// Those that are no workers.
     pub children: Children,
     /// What lives of a dead supervisor's workers, until the core says what is to become of it.
@@ -270,21 +274,20 @@ impl Executor {
     /// waits for that.
     fn answer(&mut self, sender: oneshot::Sender<Reply>, reply: Reply) {
         // The last record of those that led to the answer; they reach the disk in their order.
-        let last = self.durables.pop_last().filter(|_| reply.is_ok());
+        let last = self.durables.pop_last();
         let degraded = self.store_problem.is_some();
         tokio::spawn(async move {
             let late = match last {
                 Some((_, last)) => degraded || !is_durable(last, REPLY_PATIENCE).await,
                 None => false,
             };
-            let not_yet = "taken, not yet on disk (`stanch status` tells why)";
-            let reply = reply.map(|done| if late { format!("{done}; {not_yet}") } else { done });
-            let _ = sender.send(reply);
+            let _ = sender.send(if late { not_yet_on_disk(reply) } else { reply });
         });
     }
 
     fn start(&mut self, worker: WorkerId) -> Result<(), LaunchFailure> {
         let (life, started) = (Arc::new(self.life(worker)), Instant::now());
+        self.starts.note(worker, &self.surroundings.config, &self.roster);
         let app = &self.surroundings.config.app.name;
         let title = format!("stanch: launching {app} slot {}", worker.slot);
         let leaf = self.leaf(worker);
@@ -441,7 +444,8 @@ impl Executor {
         let mut pids: Vec<i32> = live.tree().last_seen().iter().map(|pid| pid.as_raw()).collect();
         pids.retain(|pid| *pid != live.pid);
         pids.insert(0, live.pid);
-        let (plan, terms) = prepare(&self.surroundings.config, &inquiry, &pids)?;
+        let config = self.starts.config_for(worker, &self.surroundings.config);
+        let (plan, terms) = prepare(&config, &inquiry, &pids)?;
         let command = self.command(&format!("stanch: evidence of worker {worker}"), &plan)?;
         self.evidence.run(inquiry, Errand { command, terms });
         Ok(())
@@ -449,7 +453,8 @@ impl Executor {
 
     /// Begins to run a hook; the error is why not.
     fn run_hook(&self, call: Call) -> Result<(), String> {
-        let plan = hooks::prepare(&self.surroundings, &call)?;
+        let config = self.starts.config_for(call.worker, &self.surroundings.config);
+        let plan = hooks::prepare(&self.surroundings, &config, &call)?;
         let title = format!("stanch: hooks.{} of worker {}", call.hook, call.worker);
         let started = self.command(&title, &plan)?;
         hooks::follow(&self.surroundings, call, started);
@@ -522,6 +527,19 @@ pub(super) fn without_limit(worker: WorkerId, error: &CgroupError) -> Option<Mem
 /// Whether a record is on disk by then.
 async fn is_durable(durable: Durable, patience: Duration) -> bool {
     matches!(timeout(patience, durable).await, Ok(Ok(_)))
+}
+
+/// The same answer, of which the audit log does not know yet.
+fn not_yet_on_disk(reply: Reply) -> Reply {
+    let tell = |what: &str, words: &str| {
+        format!("{what}; {words}not yet on disk (`stanch status` tells why)")
+    };
+    match reply {
+        Ok(done) => Ok(tell(&done, "taken, ")),
+        Err(Refusal::No(why)) => Err(Refusal::No(tell(&why, "written down, "))),
+        // A list of errors, of which nothing came.
+        Err(Refusal::Wrong(why)) => Err(Refusal::Wrong(why)),
+    }
 }
 
 /// The log says what the audit log says.

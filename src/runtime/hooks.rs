@@ -5,6 +5,7 @@ use super::command::{self, Started};
 use super::launch::Surroundings;
 use super::output::Stream;
 use super::tail::Tail;
+use crate::config::Config;
 use crate::core::hooks::Call;
 use crate::core::words::chain;
 use crate::core::{Event, ExitStatus};
@@ -12,9 +13,12 @@ use crate::linux::launch::Plan;
 use std::net::SocketAddr;
 use tokio::time::{Instant, timeout_at};
 
-/// What the command shall be.
-pub(super) fn prepare(surroundings: &Surroundings, call: &Call) -> Result<Plan, String> {
-    let config = &surroundings.config;
+/// What the command shall be, by the configuration of its worker.
+pub(super) fn prepare(
+    surroundings: &Surroundings,
+    config: &Config,
+    call: &Call,
+) -> Result<Plan, String> {
     let app = &config.app;
     let account = command::account(config).map_err(|error| chain(&error))?;
     let pid = call.pid.map(|pid| pid.to_string()).unwrap_or_default();

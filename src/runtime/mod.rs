@@ -33,6 +33,7 @@ mod repeats;
 mod roster;
 mod sampler;
 mod service;
+mod starts;
 mod status;
 mod tail;
 mod upgrade;
@@ -245,6 +246,7 @@ pub async fn run(begin: Begin) -> Result<End, RunError> {
         store: writer,
         store_problem: None,
         roster: roster::Roster::new(children.clone()),
+        starts: starts::Starts::default(),
         children,
         finds,
         replies: reply.into_iter().collect(),

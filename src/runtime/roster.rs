@@ -95,6 +95,11 @@ impl Roster {
         self.live.get_mut(&worker)
     }
 
+    /// Whether it lives.
+    pub fn has(&self, worker: WorkerId) -> bool {
+        self.live.contains_key(&worker)
+    }
+
     pub fn iter(&self) -> impl Iterator<Item = (WorkerId, &Live)> {
         self.live.iter().map(|(worker, live)| (*worker, live))
     }

@@ -3,6 +3,7 @@
 use crate::paper::{Paper, drains, record, told_to_stop};
 use jiff::Timestamp;
 use stanch::core::hooks::{Call, Hook};
+use stanch::core::reload::{Start, Then};
 use stanch::core::{
     Action, Command, Event, ExitStatus, Kind, Moment, Now, Settings, Slot, Supervisor, WorkerId,
 };
@@ -70,6 +71,24 @@ fn a_hook_without_an_end_keeps_nobody() {
     assert_eq!(paper.now.since(before), timeout + Duration::from_secs(1));
     let failed = failed.expect("it is written down");
     assert_eq!((failed.slot, failed.cause.as_deref()), (Some(old.slot), Some("on_drain")));
+}
+
+#[test]
+fn what_fails_is_of_the_release_of_the_worker_that_is_gone() {
+    let release = |label: &str| {
+        let mut settings = Settings { release: Some(label.to_owned()), ..Settings::default() };
+        settings.hooks.set = vec![Hook::Retired];
+        settings.rolling.slow_start = Duration::ZERO;
+        settings
+    };
+    let mut paper = Paper::with(release("1"));
+    let worker = paper.worker();
+    paper.is_reconfigured(release("2"), Then::Deploy, Start::Otherwise);
+    paper.is_replaced();
+    let outcome = Err("ended with exit code 1".to_owned());
+    let actions = paper.tell(Event::HookEnded { worker, hook: Hook::Retired, outcome });
+    let failed = record(&actions, Kind::HookFailed).unwrap();
+    assert_eq!((failed.release.as_deref(), failed.pid), (Some("1"), Some(100)), "{failed:?}");
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! Where the way back from a release leads, and what is done where it leads nowhere.
 
-use crate::paper::{Paper, reading, record, starts};
+use crate::paper::{Paper, inquiries, reading, record, starts};
 use stanch::core::reload::{Start, Then};
 use stanch::core::{Action, Command, Event, ExitStatus, Kind, Record, Settings, Ticket, WorkerId};
 use std::time::Duration;
@@ -298,4 +298,21 @@ fn the_way_back_begins_where_nobody_serves() {
     let actions = paper.tell(Event::SpawnFailed { worker, stage, error });
     assert!(actions.contains(&Action::RollForward), "{actions:?}");
     assert!(!actions.iter().any(|action| matches!(action, Action::Divert { .. })), "{actions:?}");
+}
+
+/// Also when it is gone, and another one is in force: what is left of it, and its incident.
+#[test]
+fn what_is_told_of_a_worker_is_of_its_release() {
+    let mut paper = served();
+    paper.answers = false;
+    deploy(&mut paper, "2");
+    let old = paper.worker();
+    let actions = crash(&mut paper, old);
+    let inquiry = inquiries(&actions).pop().expect("what is left is looked at");
+    paper.becomes_ready(WorkerId::new(0, 2));
+    paper.captured(inquiry);
+    for kind in [Kind::WorkerCrashed, Kind::IncidentOpened, Kind::EvidenceCaptured] {
+        let told = paper.log.iter().find(|record| record.kind == kind).unwrap();
+        assert_eq!(told.release.as_deref(), Some("1"), "{told:?}");
+    }
 }

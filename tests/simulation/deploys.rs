@@ -2,7 +2,9 @@
 
 use crate::calm::{Calm, Curve, uses};
 use stanch::core::reload::{Change, Difference, Holds, Reconfiguration, Reload, Start, Then};
-use stanch::core::{Command, Event, ExitStatus, Kind, LeakingRelease, Settings, Ticket, WorkerId};
+use stanch::core::{
+    Command, Event, ExitStatus, Kind, LeakAction, LeakingRelease, Settings, Ticket, WorkerId,
+};
 use std::time::Duration;
 
 const MIB: f64 = 1024.0;
@@ -207,7 +209,10 @@ fn nothing_is_gone_back_to_that_leaks_itself() {
 fn an_alert_is_all_where_nothing_else_is_wanted_and_a_pause_holds() {
     let mut told = settings("2");
     told.leaking_release = LeakingRelease::Alert;
-    for (new, paused) in [(told, false), (settings("2"), true)] {
+    // Nothing is touched, the release neither.
+    let mut untouched = settings("2");
+    untouched.leak.action = LeakAction::Alert;
+    for (new, paused) in [(told, false), (untouched, false), (settings("2"), true)] {
         let mut calm = Calm::new(settings("1"), 5, leaks(is_second));
         calm.run_until(HOUR);
         deploy(&mut calm, new);

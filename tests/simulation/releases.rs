@@ -65,6 +65,15 @@ impl Releases {
             _ => {}
         }
         assert!((0..=1).contains(&self.deploys), "seed {seed}: {} deploys at once", self.deploys);
+        if record.kind == Kind::UnrecordedAction {
+            // Nobody has written down with what.
+            record.worker().map(|worker| self.of.remove(&worker));
+        }
+        let of_worker = record.worker().and_then(|worker| self.of.get(&worker));
+        let of_incident = record.state.as_ref().map(|incident| &incident.release);
+        if let Some(release) = of_worker.or(of_incident) {
+            assert_eq!(record.release, *release, "seed {seed}: whose is it? {record:?}");
+        }
     }
 
     pub fn check_end(&self, seed: u64) {

@@ -219,7 +219,7 @@ impl Supervisor {
             self.record(now, Kind::DrainCutConnections, about, incident, &reason, figures);
         }
         self.call(id, Hook::Retired);
-        self.workers.remove(&id);
+        self.workers.remove(&id).into_iter().for_each(|worker| self.departed.add(worker));
     }
 
     /// A worker that had been ready ended unasked.

@@ -28,6 +28,7 @@ mod withheld;
 pub use view::{DueView, LeakView, SlotView, View};
 
 use super::alerting::Alerting;
+use super::departed::Departed;
 use super::deploy::{Aside, Deploy};
 use super::evidence::Evidence;
 use super::holding::{Costs, Holding};
@@ -69,6 +70,7 @@ pub struct Supervisor {
     phase: Phase,
     slots: BTreeMap<Slot, SlotEntry>,
     workers: BTreeMap<WorkerId, Worker>,
+    departed: Departed,
     roll: Option<Roll>,
     deploy: Option<Deploy>,
     /// What can be gone back to from the present release: it has served.
@@ -122,6 +124,7 @@ impl Supervisor {
             phase: Phase::Running,
             slots: BTreeMap::new(),
             workers: BTreeMap::new(),
+            departed: Departed::default(),
             roll: None,
             deploy: None,
             before: None,
@@ -459,20 +462,23 @@ impl Supervisor {
             About::Slot(slot, cause) => (None, Some(slot), cause),
             About::Worker(id, cause) => (Some(id), Some(id.slot), cause),
         };
-        // It may be gone by now.
         let worker = id.and_then(|id| self.workers.get(&id));
+        let gone = id.and_then(|id| self.departed.get(id));
+        let (pid, release) = match (worker, gone, &state) {
+            (Some(worker), ..) => (worker.pid, &worker.release),
+            (None, Some(gone), _) => (gone.pid, &gone.release),
+            (None, None, Some(incident)) => (None, &incident.release),
+            (None, None, None) => (None, &self.settings.release),
+        };
         self.actions.push(Action::Record(Record {
             number: self.records,
             at: now.wall,
             kind,
             incident,
             slot,
-            pid: worker.and_then(|worker| worker.pid),
+            pid,
             generation: id.map(|id| id.generation),
-            release: match worker {
-                Some(worker) => worker.release.clone(),
-                None => self.settings.release.clone(),
-            },
+            release: release.clone(),
             cause: cause.map(str::to_owned),
             reason: reason.to_owned(),
             figures,

@@ -337,7 +337,7 @@ impl Supervisor {
 
     /// The leak of the present release that is to be gone back from, and why.
     fn leaking_release(&self) -> Option<(IncidentId, String)> {
-        let rolls_back = self.settings.leaking_release == LeakingRelease::RollBack;
+        let rolls_back = self.settings.on_leaking_release() == LeakingRelease::RollBack;
         let before = self.before.as_ref()?;
         // Who leaks is told by the label.
         if !rolls_back || self.phase != Phase::Running || before.release == self.settings.release {
