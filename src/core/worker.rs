@@ -1,6 +1,6 @@
 //! The life of one worker: one generation of one slot.
 //!
-//! State × event. Every pair is written out here and in `supervisor/lifecycle.rs`; `-` is "nothing to
+//! State × event. Every pair is written out here and in `supervisor/lifecycle.rs` and `leaving.rs`; `-` is "nothing to
 //! do: it came late". A worker leaves the table with `Gone`, which comes exactly once for each start.
 //!
 //! | | starting | ready | draining | stopping | exited |

@@ -14,6 +14,7 @@ mod hooks;
 mod host;
 mod incidents;
 mod leaks;
+mod leaving;
 mod lifecycle;
 mod memory;
 mod recovery;
