@@ -17,6 +17,7 @@ mod forecast;
 mod properties;
 mod shapes;
 
+use corpus::quarter::Quarters;
 use corpus::score::Score;
 use corpus::{Label, Series, baselines, generated, real, run};
 use stanch::core::leak::Dial;
@@ -58,13 +59,16 @@ fn score(all: impl Iterator<Item = Series>, mut beside: impl FnMut(&Series)) -> 
 
 fn table(title: &str, all: impl Iterator<Item = Series>) {
     let mut others: Vec<Score> = vec![Score::default(); baselines::ALL.len()];
+    let mut quarters = Quarters::default();
     let ours = score(all, |series| {
+        quarters.count(series);
         for (baseline, score) in baselines::ALL.iter().zip(&mut others) {
             score.count(series, (baseline.detect)(series));
         }
     });
     let (leaks, healthy) = (ours.hits + ours.misses, ours.series() - ours.hits - ours.misses);
     println!("\n{title}: {leaks} leaks, {healthy} healthy, {} ambiguous", ours.ambiguous.0);
+    println!("{}", quarters.line());
     println!("{:28}{}", "", Score::HEAD);
     let rows = baselines::ALL.iter().map(|baseline| baseline.name).zip(&others);
     for (name, score) in std::iter::once(("stanch", &ours)).chain(rows) {

@@ -166,7 +166,7 @@ fn levels_with_work(series: &Series) -> impl Iterator<Item = (f64, f64, Option<f
 }
 
 /// The lowest level of each window with its time, and the rate of work in it.
-fn floors(past: &[(f64, f64, Option<f64>)], windows: usize) -> Vec<(f64, f64, Option<f64>)> {
+pub fn floors(past: &[(f64, f64, Option<f64>)], windows: usize) -> Vec<(f64, f64, Option<f64>)> {
     past.chunks(past.len().div_ceil(windows))
         .filter(|window| window.len() > 1 || past.len() <= windows)
         .map(|window| {
@@ -209,7 +209,7 @@ fn climbs(floors: &[(f64, f64, Option<f64>)], limit_kib: u64) -> bool {
 }
 
 /// The median slope of all pairs along an axis.
-fn theil_sen(points: &Points, axis: impl Fn(usize) -> f64) -> f64 {
+pub fn theil_sen(points: &Points, axis: impl Fn(usize) -> f64) -> f64 {
     let mut slopes: Vec<f64> = (0..points.len())
         .flat_map(|j| (0..j).map(move |i| (i, j)))
         .filter(|(i, j)| (axis(*j) - axis(*i)).abs() > 1e-9)

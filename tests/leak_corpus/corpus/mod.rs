@@ -2,6 +2,7 @@
 
 pub mod baselines;
 pub mod generated;
+pub mod quarter;
 pub mod real;
 pub mod score;
 
