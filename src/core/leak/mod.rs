@@ -62,7 +62,9 @@
 //! 71; a test asks for nine in ten. Of 56 recordings that others made, of which only the totals are known, all 28
 //! leaks were found, and 8 of 28 healthy servers called a leak. Of 138 series of up to a week that another's
 //! program made, likewise, 59 of 69 leaks were found, and 27 of 69 healthy ones called a leak (a simple detector:
-//! 64, and 46): large caches and lazy heaps that fill in a straight line for hours. The verdict depends on
+//! 64, and 46): large caches and lazy heaps that fill in a straight line for hours. Of 107 healthy servers that
+//! others recorded 44 climb in a straight line until they have used a quarter of the way, as do 71 of their 109 leaks:
+//! within that quarter the shape does not tell. The verdict depends on
 //! neither the origin of time,
 //! nor on a constant added to memory and limit, nor on their scale; gaps and steps of the clock cost no
 //! leak of the test's 34. All figures: `tests/leak_corpus`.
