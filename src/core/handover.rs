@@ -65,6 +65,9 @@ pub(super) struct Resident {
     pub failed_probes: u32,
     #[serde(default)]
     pub failing_since: Option<Moment>,
+    /// The last one was answered.
+    #[serde(default)]
+    pub answers: bool,
     #[serde(default)]
     pub silent: bool,
     /// When its memory was confirmed to leak, while it does.

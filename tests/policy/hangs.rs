@@ -55,8 +55,7 @@ fn a_hung_worker_does_not_stay_for_its_replacements_slow_start() {
 fn a_hung_worker_that_answers_finishes_what_it_has() {
     let mut paper = Paper::new();
     let worker = paper.worker();
-    let unwell = || Event::Probed { worker, outcome: Err("503".into()), answered: true };
-    let actions: Vec<Action> = (0..3).flat_map(|_| paper.tell(unwell())).collect();
+    let actions = says_that_it_is_unwell(&mut paper);
     assert!(starts(&actions), "{actions:?}");
     assert!(!abandons(&actions), "it accepts what waits: {actions:?}");
     paper.generation += 1;
@@ -66,6 +65,64 @@ fn a_hung_worker_that_answers_finishes_what_it_has() {
     paper.settle_now();
     assert!(!paper.stops(worker, 0, 1, 5));
     assert!(paper.stops(worker, 0, 0, 5));
+}
+
+/// Says at every probe that it is unwell, until it is taken for hung.
+fn says_that_it_is_unwell(paper: &mut Paper) -> Vec<Action> {
+    let worker = paper.worker();
+    let unwell = || Event::Probed { worker, outcome: Err("503".into()), answered: true };
+    (0..3).flat_map(|_| paper.tell(unwell())).collect()
+}
+
+#[test]
+fn a_replacement_that_hangs_while_the_old_one_leaves_is_replaced_in_its_turn() {
+    let mut paper = Paper::new();
+    let old = paper.worker();
+    says_that_it_is_unwell(&mut paper);
+    paper.generation += 1;
+    paper.becomes_ready(paper.worker());
+    assert!(!paper.stops(old, 0, 2, 5));
+    let actions = says_that_it_is_unwell(&mut paper);
+    assert!(record(&actions, Kind::WorkerHung).is_some(), "{actions:?}");
+    assert_eq!(record(&actions, Kind::RollAborted), None);
+    assert!(paper.stops(old, 0, 0, 5));
+    paper.ends(old, ExitStatus::Code(0));
+    paper.settle_until_a_start();
+}
+
+#[test]
+fn what_waits_for_one_that_falls_silent_is_its_replacements() {
+    let mut paper = Paper::new();
+    let worker = paper.worker();
+    assert!(!abandons(&says_that_it_is_unwell(&mut paper)));
+    let silent = Event::Probed { worker, outcome: Err("no answer".into()), answered: false };
+    assert!(abandons(&paper.tell(silent)));
+
+    // An answer to the last probe says nothing of one that does not ping.
+    let mut paper = watched();
+    let worker = paper.worker();
+    paper.tell(Event::Probed { worker, outcome: Ok(()), answered: true });
+    let actions = loop {
+        let actions = paper.settle();
+        if record(&actions, Kind::WorkerHung).is_some() {
+            break actions;
+        }
+    };
+    assert!(abandons(&actions), "{actions:?}");
+}
+
+#[test]
+fn where_nobody_else_serves_a_hung_worker_has_a_second_whatever_it_answers() {
+    let mut settings = Settings::default();
+    settings.rolling.surge = false;
+    let mut paper = Paper::with(settings);
+    let worker = paper.worker();
+    let actions = says_that_it_is_unwell(&mut paper);
+    assert!(drains(&actions, worker), "{actions:?}");
+    let begun = paper.now;
+    assert!(!paper.stops(worker, 0, 2, 5));
+    assert!(told_to_stop(&paper.settle(), worker));
+    assert_eq!(paper.now.since(begun), Duration::from_secs(1));
 }
 
 #[test]

@@ -69,9 +69,11 @@ impl Releases {
             // Nobody has written down with what.
             record.worker().map(|worker| self.of.remove(&worker));
         }
-        let of_worker = record.worker().and_then(|worker| self.of.get(&worker));
-        let of_incident = record.state.as_ref().map(|incident| &incident.release);
-        if let Some(release) = of_worker.or(of_incident) {
+        let release = match record.worker() {
+            Some(worker) => self.of.get(&worker),
+            None => record.state.as_ref().map(|incident| &incident.release),
+        };
+        if let Some(release) = release {
             assert_eq!(record.release, *release, "seed {seed}: whose is it? {record:?}");
         }
     }

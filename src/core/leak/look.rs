@@ -289,7 +289,7 @@ fn look_by(history: &History, span: Span, frame: &Frame) -> Option<Finding> {
     } else if gain < SUSPECT_PART * needed {
         finding.still_rises = true;
         Outcome::Quiet(Shape::Slow)
-    } else if let Some(end) = end_in_the_long_run(history, span, first.t, far, frame) {
+    } else if let Some(end) = end_in_the_long_run(history, span, first.t, far, slack, frame) {
         match end {
             End::Work => Outcome::Quiet(Shape::FollowsWork),
             End::Plateau(more) => {
@@ -327,6 +327,7 @@ fn end_in_the_long_run(
     span: Span,
     since_s: f64,
     far: f64,
+    slack: f64,
     frame: &Frame,
 ) -> Option<End> {
     [0, 1, 2].into_iter().find_map(|coarser| {
@@ -335,7 +336,7 @@ fn end_in_the_long_run(
         if wider.len < ENOUGH_TO_DOUBT || !begins_before {
             return None;
         }
-        let long = LongRun::of(wider.points(), frame.idle_work, slack(span_s(history, span)))?;
+        let long = LongRun::of(wider.points(), frame.idle_work, slack)?;
         if long.comparable < COMPARABLE {
             return Some(End::Work);
         }

@@ -62,6 +62,7 @@ impl Supervisor {
                 hung: worker.due.clone().filter(|_| worker.is_hung()),
                 failed_probes: worker.failed_probes,
                 failing_since: worker.failing_since,
+                answers: worker.answers,
                 silent: worker.silent,
                 leaks_since: worker
                     .trend(Quantity::Memory)
@@ -182,17 +183,17 @@ impl Supervisor {
                 due: resident.hung,
                 failed_probes: resident.failed_probes,
                 failing_since: resident.failing_since,
+                answers: resident.answers,
                 silent: resident.silent,
                 introduced: true,
                 trends: vec![trend],
                 ..fresh
             };
             worker.evidence.baseline_at = Some(now.mono);
-            let stale = worker.release != self.settings.release;
-            self.has_served |= !stale;
+            self.has_served |= worker.release == self.settings.release;
             let silent = worker.silent;
             self.workers.insert(id, worker);
-            self.actions.push(Action::Adopt { worker: id, verified: true, stale });
+            self.actions.push(Action::Adopt { worker: id, verified: true, stale: false });
             match hung {
                 Some(incident) if self.book.get(&incident).is_some() => {
                     self.book.takes(id.slot, &incident);

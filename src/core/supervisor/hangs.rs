@@ -20,7 +20,11 @@ impl Supervisor {
         if limit == 0 || !matches!(worker.state, State::Ready { .. }) {
             return;
         }
-        worker.answers = answered;
+        let falls_silent = std::mem::replace(&mut worker.answers, answered) && !answered;
+        if worker.is_hung() && falls_silent {
+            // What waits is for its replacement, if that has not come yet.
+            self.actions.push(Action::Abandon { worker: id });
+        }
         let error = match outcome {
             Ok(()) => {
                 worker.failed_probes = 0;
@@ -95,7 +99,7 @@ impl Supervisor {
         self.record(now, Kind::WorkerHung, about, Some(incident.clone()), &reason, figures);
         let due = Due { cause: Cause::Hang, incident: Some(incident.clone()), reason };
         self.make_due(id, due);
-        if self.step().is_none_or(|step| step.new != Some(id)) {
+        if self.on_trial() != Some(id) {
             self.release_lost(now, id, &incident, what);
         }
         if self.nobody_serves() {

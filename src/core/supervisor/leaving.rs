@@ -10,8 +10,8 @@ use std::time::Duration;
 /// this long to get it. Never more than a quarter of the drain's time.
 const HANG_UP_AT_MOST: Duration = Duration::from_millis(500);
 
-/// A worker that hangs and gives no answer has this long to finish what it has, beside its replacement.
-const SILENT_GRACE: Duration = Duration::from_secs(1);
+/// A worker that hangs has this long to finish what it has.
+const HUNG_GRACE: Duration = Duration::from_secs(1);
 
 /// A tree that outlives its kill (a process in uninterruptible sleep) is killed again after this long.
 const KILL_AGAIN: Duration = Duration::from_secs(5);
@@ -33,7 +33,9 @@ impl Supervisor {
             return;
         }
         let drains = matches!(worker.state, State::Ready { .. });
-        let silent = worker.is_hung() && !worker.answers;
+        // What does not answer is not waited for, nor is any that hangs while nobody else serves its slot; but there
+        // may be requests that are nearly done.
+        let hurries = worker.is_hung() && (!worker.answers || self.serving_in(id.slot).is_none());
         let goes_in = incident.clone();
         let figures = figures([
             ("rss_kib", worker.sample.and_then(|(_, sample)| sample.rss_kib).into()),
@@ -52,8 +54,7 @@ impl Supervisor {
         self.call(id, Hook::Drain);
         let hang_up_at = now.mono + drain_timeout.saturating_sub(self.hang_up_grace());
         if drains {
-            // What does not answer is not waited for, but it may have requests that are nearly done.
-            let patience = if silent { SILENT_GRACE } else { drain_timeout };
+            let patience = if hurries { HUNG_GRACE } else { drain_timeout };
             let stop_at = now.mono + patience.min(drain_timeout / 2);
             if let Some(worker) = self.workers.get_mut(&id) {
                 worker.state = State::Draining { intent, stop_at, hang_up_at };

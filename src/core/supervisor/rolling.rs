@@ -115,6 +115,14 @@ impl Supervisor {
         self.roll.as_ref()?.step.as_ref()
     }
 
+    /// The newcomer of the step, while the one that it is to replace has not begun to leave: that one could serve on.
+    /// Later a newcomer that hangs is replaced in its turn, as any other.
+    pub(super) fn on_trial(&self) -> Option<WorkerId> {
+        let step = self.step()?;
+        let old = self.workers.get(&step.old?)?;
+        step.new.filter(|_| old.is_current())
+    }
+
     /// When a worker that is due may be replaced.
     pub(super) fn roll_deadline(&self) -> Option<Moment> {
         let ready = |worker: &&Worker| matches!(worker.state, State::Ready { .. });
@@ -137,7 +145,10 @@ impl Supervisor {
                 self.set_newcomer(new);
                 false
             }
-            Some(new) if old_lives && self.workers.get(&new).is_some_and(Worker::is_hung) => {
+            Some(new)
+                if self.on_trial() == Some(new)
+                    && self.workers.get(&new).is_some_and(Worker::is_hung) =>
+            {
                 let incident = step.due.as_ref().and_then(|due| due.incident.clone());
                 let hang =
                     self.workers.get(&new).and_then(|new| new.due.as_ref()?.incident.clone());

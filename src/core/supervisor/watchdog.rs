@@ -59,6 +59,8 @@ impl Supervisor {
         for id in silent {
             let Some(worker) = self.workers.get_mut(&id) else { continue };
             worker.silent = true;
+            // What it answered to the last probe is older than that.
+            worker.answers = false;
             let pinged = worker.pinged;
             let (what, reason) = match (worker.leaving_since, pinged) {
                 (Some(since), _) => {
