@@ -21,6 +21,8 @@ process.on("SIGTERM", () => server.close(() => process.exit(0)));
 const GOOD: &str = "";
 const DOES_NOT_START: &str = "process.exit(3);";
 const CRASHES: &str = "setTimeout(() => process.exit(4), 3000);";
+const CRASHES_WHEN_TOLD: &str =
+    "setInterval(() => require('fs').existsSync('crash') && process.exit(4), 20);";
 const LEAKS: &str = "const kept = []; setInterval(() => kept.push('x'.repeat(64 << 10) + kept.length, \
                      Buffer.alloc(256 << 10, 1)), 50);";
 
@@ -346,13 +348,15 @@ fn a_link_in_the_command_is_followed_once() {
 #[test]
 fn what_serves_stays_where_there_is_nothing_to_go_back_to() {
     let mut shop = Shop::open("");
-    let folder = shop.stanch.place().file("releases").join("1");
-    release(shop.stanch.place(), "2", CRASHES);
+    let [before, folder] = ["1", "2"].map(|label| shop.stanch.place().file("releases").join(label));
+    release(shop.stanch.place(), "2", CRASHES_WHEN_TOLD);
     let answer = shop.stanch.command(&["deploy", "--no-wait"]);
     assert_eq!(answer.code, Some(0), "{answer:?}");
     shop.stanch.wait_until("all are replaced", |stanch| stanch.event(&["roll_finished"], |_| true));
-    std::fs::remove_dir_all(folder).unwrap();
+    std::fs::remove_dir_all(before).unwrap();
+    std::fs::write(folder.join("crash"), "").unwrap();
     let ended = shop.event("deploy_finished");
+    std::fs::remove_file(folder.join("crash")).unwrap();
     assert_eq!(ended["cause"], "failed", "{ended}");
     let reason = ended["reason"].as_str().unwrap();
     assert!(reason.contains("; on the way back: the new worker of slot"), "{reason}");
