@@ -270,32 +270,23 @@ fn one_of_two_that_hangs_comes_back() {
     comes_back(2);
 }
 
-/// Unwell by name, and says so at once; it dies of SIGTERM, as most do.
+/// Python's server, which says that it is unwell when told so by pid, and dies of SIGTERM.
 const FRANK: &str = r#"
-import os, pathlib, sys, time
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+import os, pathlib, sys
+host, port, folder, servers = sys.argv[1], int(sys.argv[2]), pathlib.Path(sys.argv[3]), sys.argv[4]
+sys.path.insert(0, servers)
+import server
 
-host, port, folder = sys.argv[1], int(sys.argv[2]), pathlib.Path(sys.argv[3])
-
-class Handler(BaseHTTPRequestHandler):
+class Handler(server.Handler):
     def do_GET(self):
-        unwell = (folder / f"unwell-{os.getpid()}").exists()
-        if self.path == "/slow":
+        if self.path == "/" and (folder / f"unwell-{os.getpid()}").exists():
+            return self.send_error(503)
+        if self.path.startswith("/slow"):
             with open(folder / "begun", "a") as begun:
                 begun.write(".")
-            time.sleep(2)
-        self.send_response(503 if unwell and self.path == "/healthz" else 200)
-        body = b"%d\n" % os.getpid()
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-    def log_message(self, *_):
-        pass
+        super().do_GET()
 
-class Server(ThreadingHTTPServer):
-    request_queue_size = 128
-
-Server((host, port), Handler).serve_forever()
+server.Server((host, port), Handler).serve_forever()
 "#;
 
 #[test]
@@ -304,16 +295,17 @@ fn requests_of_a_worker_that_says_that_it_is_unwell_are_finished() {
     let script = place.file("frank.py");
     std::fs::write(&script, FRANK).expect("can be written");
     let folder = script.parent().expect("it is in a folder").to_owned();
-    let [script, folder_name] = [&script, &folder].map(|path| path.display().to_string());
+    let paths = [&script, &folder, &servers().join("python-http")];
+    let [script, folder_name, python] = paths.map(|path| path.display().to_string());
     let (host, port) = (address.ip().to_string(), address.port().to_string());
-    let app = App::new(["python3", &script, &host, &port, &folder_name]).toml("scene", 2);
+    let app = App::new(["python3", &script, &host, &port, &folder_name, &python]).toml("scene", 2);
     let config = format!(
         r#"{app}
         [listen]
         address = ["{address}"]
         mode = "takeover"
         [health]
-        path = "/healthz"
+        path = "/"
         interval = "100ms"
         timeout = "5s"
         failures = 2
@@ -321,8 +313,9 @@ fn requests_of_a_worker_that_says_that_it_is_unwell_are_finished() {
     );
     let mut stanch = Stanch::start_in(place, &config, Output::Log);
     stanch.wait_ready(2);
-    let slow: Vec<_> =
-        (0..12).map(|_| std::thread::spawn(move || get(address, "/slow", REQUEST))).collect();
+    let slow: Vec<_> = (0..12)
+        .map(|_| std::thread::spawn(move || get(address, "/slow?ms=2000", REQUEST)))
+        .collect();
     stanch.wait_until("all are being answered", |_| {
         let begun = std::fs::read(folder.join("begun")).ok()?;
         (begun.len() == slow.len()).then_some(())

@@ -53,8 +53,7 @@ pub fn run(args: Args) -> Result<(), Failure> {
                 Ok(label) => (label, None),
                 Err(failure) => (None, failure.message().map(str::to_owned)),
             };
-            let mut config = config.pinned(&pins);
-            config.settings.release = label.or(config.settings.release);
+            let config = place::released(config, &pins, label);
             match args.json {
                 true => Answer { ok: true, errors: Vec::new() }.print()?,
                 false => print(format!("{name}: ok\n{}", summary(&config)).trim_end())?,

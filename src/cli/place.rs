@@ -38,9 +38,14 @@ const LABEL_MAX: u64 = 4096;
 pub fn with_release(config: Config) -> Result<Config, Failure> {
     let pins = links::pins(&config);
     let label = label(&config, &pins)?;
-    let mut config = config.pinned(&pins);
+    Ok(released(config, &pins, label))
+}
+
+/// The same by what was found out of its links and its label.
+pub fn released(config: Config, pins: &Pins, label: Option<String>) -> Config {
+    let mut config = config.pinned(pins);
     config.settings.release = label.or(config.settings.release);
-    Ok(config)
+    config
 }
 
 /// The label that a file has, if one is named.

@@ -23,7 +23,7 @@
 //! | `HookEnded` | - | note; the one it replaces may go | note; stop signal → stopping, if that was all | note | note |
 //! | `Sampled` | hard limit; its curve begins | judge: limits, leak | hard limit | hard limit | - |
 //! | deadline | not ready in time: kill → stopping | silent, or said to be leaving and still there: hung, abandon, replace | stop signal or hang up → stopping | asked: hang up; then kill, again every 5 s | - |
-//! | retire | evidence or a hook awaited: → draining; else stop signal → stopping | divert → draining, a second at most if it hangs and does not answer | - | - | - |
+//! | retire | evidence or a hook awaited: → draining; else stop signal → stopping | divert → draining, a second at most if it hangs and does not answer or nobody else serves its slot | - | - | - |
 //! | kill | → stopping | → stopping | → stopping | again | - |
 //!
 //! A slot without a live worker waits in `backoff` or is `held`; that is the slot's state, not a
@@ -368,8 +368,13 @@ impl Worker {
         self.trends.iter().find(|trend| trend.quantity == quantity)
     }
 
+    /// So much it has of a quantity, by the newest reading.
+    pub fn level(&self, quantity: Quantity) -> Option<u64> {
+        self.sample.and_then(|(_, sample)| quantity.of(&sample))
+    }
+
     /// What limits are compared with, by the newest reading.
     pub fn growth_kib(&self) -> Option<u64> {
-        self.sample.and_then(|(_, sample)| sample.growth_kib())
+        self.level(Quantity::Memory)
     }
 }

@@ -31,6 +31,14 @@ fn deploy(calm: &mut Calm, settings: Settings) {
     deploy_as(calm, settings, Start::Otherwise);
 }
 
+/// Release 1 has served for an hour, and 2 is to take its place.
+fn deploying(leaking: fn(WorkerId) -> bool) -> Calm {
+    let mut calm = Calm::new(settings("1"), 5, leaks(leaking));
+    calm.run_until(HOUR);
+    deploy(&mut calm, settings("2"));
+    calm
+}
+
 fn deploy_as(calm: &mut Calm, settings: Settings, start: Start) {
     reload_as(calm, settings, start, Then::Deploy);
 }
@@ -56,9 +64,7 @@ fn is_second(worker: WorkerId) -> bool {
 
 #[test]
 fn a_leaking_release_gives_way_to_the_one_before() {
-    let mut calm = Calm::new(settings("1"), 5, leaks(is_second));
-    calm.run_until(HOUR);
-    deploy(&mut calm, settings("2"));
+    let mut calm = deploying(is_second);
     calm.run_until(4.0 * HOUR);
     assert_eq!(calm.of(Kind::DeployFinished)[0].1.cause.as_deref(), Some("done"));
     let back = calm.of(Kind::ReleaseRolledBack);
@@ -81,9 +87,7 @@ fn a_leaking_release_gives_way_to_the_one_before() {
 /// Its workers serve on as they are, and are those of a release that leaks.
 #[test]
 fn a_reload_under_the_same_label_is_the_same_release() {
-    let mut calm = Calm::new(settings("1"), 5, leaks(is_second));
-    calm.run_until(HOUR);
-    deploy(&mut calm, settings("2"));
+    let mut calm = deploying(is_second);
     calm.run_until(1.1 * HOUR);
     reload_as(&mut calm, settings("2"), Start::Otherwise, Then::Keep);
     calm.run_until(4.0 * HOUR);
@@ -93,17 +97,11 @@ fn a_reload_under_the_same_label_is_the_same_release() {
 
 #[test]
 fn a_roll_that_is_under_way_makes_room_for_the_way_back() {
-    let leaking = || {
-        let mut calm = Calm::new(settings("1"), 5, leaks(is_second));
-        calm.run_until(HOUR);
-        deploy(&mut calm, settings("2"));
-        calm
-    };
-    let mut calm = leaking();
+    let mut calm = deploying(is_second);
     calm.run_until(4.0 * HOUR);
     let confirmed_s = calm.of(Kind::LeakConfirmed)[0].0;
 
-    let mut calm = leaking();
+    let mut calm = deploying(is_second);
     calm.run_until(confirmed_s - 1.0);
     let command = Command::Restart { slot: None };
     calm.tell(Event::Command { ticket: Ticket(2), by: "me".to_owned(), command });
@@ -122,22 +120,18 @@ fn hang(calm: &mut Calm, worker: WorkerId) {
 
 fn run_until(calm: &mut Calm, kind: Kind, count: usize) {
     while calm.of(kind).len() < count {
-        let next = calm.seconds() + 0.1;
-        calm.run_until(next);
+        calm.run_until(calm.seconds() + 0.1);
     }
 }
 
 #[test]
 fn a_way_back_that_hangs_as_well_comes_to_an_end() {
-    let mut calm = Calm::new(settings("1"), 5, leaks(|_| false));
-    calm.run_until(HOUR);
-    deploy(&mut calm, settings("2"));
+    let mut calm = deploying(|_| false);
     run_until(&mut calm, Kind::RollFinished, 1);
     hang(&mut calm, WorkerId::new(0, 2));
     run_until(&mut calm, Kind::WorkerReady, 5);
     hang(&mut calm, WorkerId::new(0, 3));
-    let next = calm.seconds() + 20.0;
-    calm.run_until(next);
+    calm.run_until(calm.seconds() + 20.0);
     let finished = calm.of(Kind::DeployFinished);
     assert_eq!(finished[0].1.cause.as_deref(), Some("failed"), "{finished:?}");
     assert!(finished[0].1.reason.ends_with("worker 0.3 hangs as well"), "{finished:?}");
@@ -147,14 +141,11 @@ fn a_way_back_that_hangs_as_well_comes_to_an_end() {
 #[test]
 fn a_rollback_stays_in_the_summary_and_each_crash_counts() {
     for (kind, count) in [(Kind::WorkerReady, 4), (Kind::RollFinished, 1)] {
-        let mut calm = Calm::new(settings("1"), 5, leaks(|_| false));
-        calm.run_until(HOUR);
-        deploy(&mut calm, settings("2"));
+        let mut calm = deploying(|_| false);
         run_until(&mut calm, kind, count);
         calm.crash(WorkerId::new(0, 2), ExitStatus::Code(7));
         calm.crash(WorkerId::new(1, 2), ExitStatus::Code(7));
-        let next = calm.seconds() + 60.0;
-        calm.run_until(next);
+        calm.run_until(calm.seconds() + 60.0);
         assert_eq!(calm.of(Kind::DeployFinished)[0].1.cause.as_deref(), Some("rolled_back"));
         let incident = calm.incidents.values().next().unwrap();
         assert!(incident.summary.contains("gone back to release 1"), "{}", incident.summary);
@@ -164,14 +155,11 @@ fn a_rollback_stays_in_the_summary_and_each_crash_counts() {
 
 #[test]
 fn a_way_back_that_is_stopped_is_interrupted() {
-    let mut calm = Calm::new(settings("1"), 5, leaks(|_| false));
-    calm.run_until(HOUR);
-    deploy(&mut calm, settings("2"));
+    let mut calm = deploying(|_| false);
     run_until(&mut calm, Kind::RollFinished, 1);
     calm.crash(WorkerId::new(0, 2), ExitStatus::Code(7));
     calm.tell(Event::Command { ticket: Ticket(2), by: "me".to_owned(), command: Command::Stop });
-    let next = calm.seconds() + 60.0;
-    calm.run_until(next);
+    calm.run_until(calm.seconds() + 60.0);
     assert_eq!(calm.of(Kind::DeployFinished)[0].1.cause.as_deref(), Some("interrupted"));
 }
 

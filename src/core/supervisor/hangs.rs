@@ -56,7 +56,7 @@ impl Supervisor {
     }
 
     pub(super) fn on_unreachable(&mut self, now: Now, id: WorkerId) {
-        // Who is taken for hung has given its socket up to its replacement: that is no failed probe.
+        // Who is taken for hung may have given its socket up to its replacement: that is no failed probe.
         if !self.workers.get(&id).is_some_and(Worker::is_hung) {
             let error = "it has no supervised address any more".to_owned();
             self.on_probed(now, id, Err(error), false);

@@ -100,10 +100,10 @@ impl Supervisor {
             if trend.handed_over {
                 continue;
             }
-            let of = (worker.release.clone(), trend.quantity);
+            let quantity = trend.quantity;
             let vouched = match judgement.verdict {
                 Verdict::Suspect if before != Verdict::Leak => {
-                    self.siblings.vouch(id, &of, &judgement)
+                    self.siblings.vouch(id, &(worker.release.clone(), quantity), &judgement)
                 }
                 _ => Vec::new(),
             };
@@ -135,7 +135,7 @@ impl Supervisor {
     }
 
     fn ends_like(&self, worker: &Worker, trend: &Trend) -> Option<WorkerId> {
-        let level = trend.quantity.of(&worker.sample?.1)?;
+        let level = worker.level(trend.quantity)?;
         self.siblings.may_end_like(worker.id, &(worker.release.clone(), trend.quantity), level)
     }
 
@@ -147,10 +147,9 @@ impl Supervisor {
         let Some(worker) = self.workers.get_mut(&id) else { return };
         let of = (worker.release.clone(), change.judgement.quantity());
         let age_s = worker.age(now.mono).as_secs_f64();
-        let sample = worker.sample.map(|(_, sample)| sample);
+        let level = worker.level(of.1);
         let trend = &mut worker.trends[at];
         trend.verdict = change.after;
-        let level = sample.and_then(|sample| trend.quantity.of(&sample));
         let mut reason = reason(trend, now);
         let mut figures = evidence(trend, level, age_s);
         let about = About::Worker(id, Some(name(trend.quantity)));
@@ -190,16 +189,10 @@ impl Supervisor {
             }
             (Verdict::Healthy | Verdict::Unjudged, Verdict::Healthy | Verdict::Unjudged) => {}
         }
-        self.climb_ended(id, at, of);
-    }
-
-    /// A leak was confirmed that is at rest now.
-    fn climb_ended(&mut self, id: WorkerId, at: usize, of: (Option<String>, Quantity)) {
-        let Some(worker) = self.workers.get_mut(&id) else { return };
-        let (trend, sample) = (&mut worker.trends[at], worker.sample);
-        let level = sample.and_then(|(_, sample)| trend.quantity.of(&sample));
-        if trend.verdict == Verdict::Healthy
-            && let (Some(_), Some(level)) = (trend.confirmed.take(), level)
+        // What was confirmed as a leak may be at rest now.
+        let trend = self.workers.get_mut(&id).map(|worker| &mut worker.trends[at]);
+        if change.after == Verdict::Healthy
+            && let (Some(_), Some(level)) = (trend.and_then(|trend| trend.confirmed.take()), level)
         {
             self.siblings.ended(id, of, level);
         }
@@ -219,7 +212,7 @@ impl Supervisor {
         let (trend, judgement) = (&worker.trends[at], &change.judgement);
         let quantity = trend.quantity;
         if change.vouched.is_empty() {
-            let level = worker.sample.and_then(|(_, sample)| quantity.of(&sample)).unwrap_or(0);
+            let level = worker.level(quantity).unwrap_or(0);
             self.siblings.confirmed(id, (worker.release.clone(), quantity), level, judgement);
         } else {
             let names: Vec<String> = change.vouched.iter().map(ToString::to_string).collect();

@@ -298,8 +298,9 @@ impl Supervisor {
             matches!(self.slots.get(slot).map(|entry| entry.wait), Some(Wait::Held { .. }))
         };
         let held = down.iter().find(is_held);
-        let hangs = self.workers.values().find(|one| self.is_new(one) && one.is_hung());
-        let hangs = hangs.filter(|_| self.has_returned());
+        let has_returned = matches!(self.stage(), Some(Stage::Returned { .. }));
+        let hangs = |one: &&Worker| has_returned && self.is_new(one) && one.is_hung();
+        let hangs = self.workers.values().find(hangs);
         let hopeless = match (held, hangs) {
             (Some(slot), _) => Some(format!("slot {slot} is held: it does not come up")),
             (None, Some(worker)) => Some(format!("worker {} hangs as well", worker.id)),
@@ -353,22 +354,18 @@ impl Supervisor {
         Some((incident, format!("worker {} leaks", worker.id)))
     }
 
+    fn stage(&self) -> Option<&Stage> {
+        self.deploy.as_ref().map(|deploy| &deploy.stage)
+    }
+
     /// Whether a new release is on its way into service.
     fn is_deploying(&self) -> bool {
-        let stage = self.deploy.as_ref().map(|deploy| &deploy.stage);
-        matches!(stage, Some(Stage::Rolling | Stage::Proving { .. }))
+        matches!(self.stage(), Some(Stage::Rolling | Stage::Proving { .. }))
     }
 
     /// Whether nothing but a release has workers replaced.
     pub(super) fn is_rolling_out(&self) -> bool {
-        let stage = self.deploy.as_ref().map(|deploy| &deploy.stage);
-        matches!(stage, Some(Stage::Rolling | Stage::Returning { .. }))
-    }
-
-    /// Whether all workers of a release that was given up were replaced.
-    fn has_returned(&self) -> bool {
-        let stage = self.deploy.as_ref().map(|deploy| &deploy.stage);
-        matches!(stage, Some(Stage::Returned { .. }))
+        matches!(self.stage(), Some(Stage::Rolling | Stage::Returning { .. }))
     }
 
     /// Whether a new release is on its way into service, and may be given up for the one before.
