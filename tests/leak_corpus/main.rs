@@ -82,7 +82,7 @@ fn the_table() {
     let seed = number("STANCH_CORPUS_SEED").unwrap_or(SEED);
     let count = number("STANCH_CORPUS_COUNT").unwrap_or(COUNT);
     if let Some(folder) = std::env::var_os("STANCH_CORPUS_LONG") {
-        return table("Long, by long.py", real::long(folder.into()));
+        return table("Long, of STANCH_CORPUS_LONG", real::long(folder.into()));
     }
     table("Recorded, outpost split", real::series("outpost").into_iter());
     table("Recorded, reserve split", real::series("reserve").into_iter());

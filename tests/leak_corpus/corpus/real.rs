@@ -30,7 +30,7 @@ fn listed(line: &dyn Fn(&str) -> Option<&'static str>, about: &str, folder: &Pat
         name,
         about: text(about).to_owned(),
         label: Label::Healthy,
-        limit_kib: text("limit_mib").parse::<u64>().unwrap() * 1024,
+        limit_kib: (text("limit_mib").parse::<f64>().unwrap() * 1024.0) as u64,
         warm_up_s: 60.0,
         samples,
     };
