@@ -219,4 +219,7 @@ pub struct Leak {
     pub eta_s: Option<f64>,
     /// 0 to 1.
     pub confidence: Option<f64>,
+    /// The verdict's reason, for people; of an unjudged one, what it waits for.
+    #[serde(default)]
+    pub reason: String,
 }

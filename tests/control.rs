@@ -36,7 +36,13 @@ fn status() -> Status {
         cpu_percent: None,
         connections: None,
         restarts: 0,
-        leak: Leak { verdict: "unjudged".into(), slope_kib_s: None, eta_s: None, confidence: None },
+        leak: Leak {
+            verdict: "unjudged".into(),
+            slope_kib_s: None,
+            eta_s: None,
+            confidence: None,
+            reason: "warms up".into(),
+        },
         status_text: None,
         due: None,
     };

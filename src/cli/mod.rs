@@ -15,7 +15,10 @@ mod place;
 mod release_cgroup;
 mod replay;
 mod run;
+mod soak;
+mod stage;
 mod succession;
+mod trace;
 mod trial;
 
 pub use failure::Failure;
@@ -49,6 +52,7 @@ enum Command {
     Logs(logs::Args),
     Incidents(incidents::Args),
     Replay(replay::Args),
+    Soak(soak::Args),
     Drill(drill::Args),
     /// For whoever makes a package.
     #[command(name = "__assets", hide = true)]
@@ -93,6 +97,7 @@ pub fn main() -> ExitCode {
         Command::Logs(args) => logs::run(args),
         Command::Incidents(args) => incidents::run(args),
         Command::Replay(args) => replay::run(args),
+        Command::Soak(args) => soak::run(args),
         Command::Drill(args) => drill::run(args),
         Command::Assets(args) => assets::run(args, Cli::command()),
         Command::ReleaseCgroup => release_cgroup::run(),

@@ -186,6 +186,32 @@ pub fn wrap(text: &str, width: usize) -> Vec<String> {
     lines
 }
 
+/// Columns of the names of figures.
+const NAMES: usize = 18;
+
+/// A line in bold.
+pub fn heading(out: &mut dyn Write, paint: Paint, text: &str) -> Result<(), Stop> {
+    Ok(writeln!(out, "{}", paint.text(Colour::Bold, text))?)
+}
+
+/// A text in lines of a terminal, set in.
+pub fn paragraph(out: &mut dyn Write, text: &str) -> Result<(), Stop> {
+    for line in wrap(text, 78) {
+        writeln!(out, "  {line}")?;
+    }
+    Ok(())
+}
+
+/// A figure with its name; one that is not known was not seen.
+pub fn row(out: &mut dyn Write, name: &str, value: Option<String>) -> Result<(), Stop> {
+    let value = value.unwrap_or_else(|| "not seen".to_owned());
+    for (index, line) in wrap(&value, 78 - NAMES).into_iter().enumerate() {
+        let name = if index == 0 { name } else { "" };
+        writeln!(out, "  {name:<NAMES$}{line}")?;
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

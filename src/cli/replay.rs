@@ -2,10 +2,10 @@
 //! the live supervisor would feed it.
 
 mod plot;
-mod trace;
 
 use super::Failure;
 use super::output::{Stop, print};
+use super::trace::{Row, Trace, TraceError};
 use crate::core::Moment;
 use crate::core::leak::{Detector, DetectorSettings, Dial, Judgement, Verdict};
 use crate::core::units::{Bytes, Period};
@@ -14,7 +14,6 @@ use serde::Serialize;
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
-use trace::{Row, Trace, TraceError};
 
 /// Times beyond this (2001, in Unix time) are dates, not ages.
 const DATES_S: f64 = 1e9;
@@ -297,14 +296,14 @@ fn watch(file: &str, source: impl BufRead, wishes: Wishes) -> Result<Seen, Trace
     Ok(seen)
 }
 
-fn size_kib(text: &str) -> Result<u64, String> {
+pub(super) fn size_kib(text: &str) -> Result<u64, String> {
     match text.parse::<Bytes>().map(Bytes::kib) {
         Ok(0) => Err(format!("{text} is less than 1KiB")),
         parsed => parsed.map_err(|error| error.to_string()),
     }
 }
 
-fn duration(text: &str) -> Result<Duration, String> {
+pub(super) fn duration(text: &str) -> Result<Duration, String> {
     text.parse::<Period>().map(|period| period.0).map_err(|error| error.to_string())
 }
 

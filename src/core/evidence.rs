@@ -120,6 +120,16 @@ pub struct Growth {
     pub by: u64,
 }
 
+impl Growth {
+    /// For people.
+    pub fn words(&self) -> String {
+        match self.grown {
+            Grown::Memory => format!("{} by {:.1} MiB", self.what, self.by as f64 / 1024.0),
+            Grown::Descriptors => format!("descriptors ({}) by {}", self.what, self.by),
+        }
+    }
+}
+
 /// What is counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]

@@ -178,7 +178,12 @@ impl Prober {
 
     /// Probes until one succeeds.
     async fn until_answering(&mut self, path: Option<String>) -> bool {
-        let mut obstacle = String::new();
+        let mut obstacle = match &path {
+            Some(path) => format!("it has not answered GET {path}"),
+            None => "it listens, and has accepted no connection".to_owned(),
+        };
+        let (worker, error) = (self.worker, obstacle.clone());
+        self.tell(Event::Obstacle { worker, error }).await;
         loop {
             let limit = self.config.settings.ready_timeout;
             let answer = self.probe(self.target(), path.as_deref(), limit).await;

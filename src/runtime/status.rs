@@ -76,6 +76,7 @@ fn worker(view: SlotView) -> wire::Worker {
             slope_kib_s: view.leak.slope_kib_s.map(milli),
             eta_s: view.leak.eta_s.map(milli),
             confidence: view.leak.confidence.map(milli),
+            reason: view.leak.reason,
         },
         status_text: view.status_text,
         due: view.due.map(|due| wire::Due {

@@ -4,7 +4,10 @@ use crate::paper::{
     DRAIN_TIMEOUT, Paper, drains, inquiries, limited, reading, record, starts, told_to_stop,
 };
 use stanch::core::evidence::Part;
-use stanch::core::{Action, Captured, Event, ExitStatus, Inquiry, Kind, Left, Settings, WorkerId};
+use stanch::core::{
+    Action, Captured, Event, ExitStatus, Inquiry, Kind, LeakAction, Left, Moment, Settings,
+    WorkerId,
+};
 use std::time::Duration;
 
 /// One that is over its soft limit, with a replacement that is ready and warm. Nothing is answered.
@@ -138,4 +141,22 @@ fn a_worker_is_seen_in_good_order_when_ready_and_when_warm() {
     }
     // The first came with the readiness.
     assert_eq!(taken, [warm_up]);
+}
+
+#[test]
+fn a_leak_that_is_only_told_is_looked_at_when_it_is_told() {
+    let mut settings = Settings::default();
+    settings.memory.soft_limit_kib = Some(2_000_000);
+    settings.leak.action = LeakAction::Alert;
+    let mut paper = Paper::with(settings);
+    let confirmed = (0..3600).find_map(|second| {
+        paper.now = Moment(Duration::from_secs(second));
+        let actions = reading(&mut paper, 100_000 + second * 500);
+        record(&actions, Kind::LeakConfirmed).is_some().then_some(actions)
+    });
+    let actions = confirmed.expect("a straight line is a leak");
+    let asked = inquiries(&actions);
+    let [look] = &asked[..] else { panic!("{actions:?}") };
+    assert_eq!((look.worker, look.part), (paper.worker(), Part::Look));
+    assert!(!starts(&actions), "{actions:?}");
 }

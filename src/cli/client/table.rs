@@ -78,7 +78,8 @@ fn row(worker: &Worker) -> [String; HEADINGS.len()] {
     ]
 }
 
-/// Which workers are to be replaced and what they say that they do, below the table: it may be long.
+/// Which workers are to be replaced, which leak and why, and what they say that they do, below the table: it may
+/// be long.
 fn notes(workers: &[&Worker]) -> String {
     let mut text = String::new();
     for worker in workers {
@@ -87,6 +88,12 @@ fn notes(workers: &[&Worker]) -> String {
             let when = in_s.map(|in_s| format!(", in {} at the earliest", span(in_s)));
             let when = when.unwrap_or_default();
             text += &format!("\n{name} is to be replaced{when}: {reason}");
+        } else {
+            match worker.leak.verdict.as_str() {
+                "leak" => text += &format!("\n{name} leaks: {}", worker.leak.reason),
+                "suspect" => text += &format!("\n{name} may leak: {}", worker.leak.reason),
+                _ => {}
+            }
         }
         if let Some(said) = &worker.status_text {
             text += &format!("\n{name} says: {said}");

@@ -6,7 +6,8 @@ use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
 
 fn leak(verdict: &str) -> Leak {
-    Leak { verdict: verdict.into(), slope_kib_s: None, eta_s: None, confidence: None }
+    let reason = String::new();
+    Leak { verdict: verdict.into(), slope_kib_s: None, eta_s: None, confidence: None, reason }
 }
 
 fn worker(slot: u32, generation: u64, state: &str) -> Worker {
@@ -39,9 +40,11 @@ fn full_status() -> Status {
         slope_kib_s: Some(12.5),
         eta_s: Some(7_800.0),
         confidence: Some(0.98),
+        reason: "grows 750.0 KiB/min since 09:13Z".into(),
     };
     let mut suspect = worker(0, 12, "draining");
-    suspect.leak = Leak { slope_kib_s: Some(0.4), ..leak("suspect") };
+    let reason = "rises by 2.1 MiB, of 9.0 MiB that would do".into();
+    suspect.leak = Leak { slope_kib_s: Some(0.4), reason, ..leak("suspect") };
     let held = Worker {
         pid: None,
         release: None,
@@ -96,6 +99,9 @@ SLOT   PID  GEN  STATE     RELEASE     AGE      RSS     ANON  CPU  CONNS  RESTAR
    0  4000   13  ready     1.4.2    3h 12m  126 MiB   96 MiB  12%     17         2  healthy
    1  4001    3  ready     1.4.2    3h 12m  1.5 GiB  1.4 GiB  12%     17         2  leak +750 KiB/min, limit in 2h 10m
    2     -    7  held      -             -        -        -    -      -         6  unjudged
+
+worker 0.12 may leak: rises by 2.1 MiB, of 9.0 MiB that would do
+worker 1.3 leaks: grows 750.0 KiB/min since 09:13Z
 ";
     assert_eq!(table::render(&full_status()), expected);
 }

@@ -6,21 +6,19 @@
 //! seconds, so a leak is confirmed before the half, and a roll of all workers takes seconds.
 
 use super::Wishes;
-use super::load::{Load, Plan, Tally};
 use super::report::Report;
-use super::screen::{Moment, Screen, mib};
-use super::stage::{Folder, StageError, Supervisor, free_address, program, quoted};
 use super::story::Story;
-use super::watch::{Look, Watcher};
+use crate::cli::stage::load::{Load, Plan, Tally};
+use crate::cli::stage::play::{Play, ready, turns};
+use crate::cli::stage::screen::{Moment, Screen, mib};
+use crate::cli::stage::watch::{Look, Watcher};
+use crate::cli::stage::{Folder, StageError, Supervisor, free_address, program, quoted_path};
 use crate::cli::{Failure, incidents};
 use crate::core::units::Bytes;
 use crate::store::Reader;
 use crate::wire::Status;
-use futures_util::StreamExt;
+use hyper::Uri;
 use jiff::Timestamp;
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
-use signal_hook_tokio::Signals;
-use std::io;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
@@ -37,23 +35,15 @@ const START_PATIENCE: Duration = Duration::from_secs(60);
 const LONGEST: Duration = Duration::from_secs(180);
 /// And so much more for each replacement that is asked for.
 const LONGER: Duration = Duration::from_secs(15);
-/// From one look at the supervisor to the next.
-const LOOK_EVERY: Duration = Duration::from_millis(250);
+/// From one line of figures to the next, where the output is no terminal.
+const LINE_EVERY: Duration = Duration::from_secs(5);
 
 /// Plays it.
 pub(super) fn play(wishes: Wishes) -> Result<(), Failure> {
-    let folder = Folder::make(wishes.keep)?;
+    let folder = Folder::make("drill", wishes.keep)?;
     let address = free_address()?;
-    let mut screen = Screen::new(wishes.json);
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
-        .map_err(|error| Failure::Fault(format!("cannot start the drill's load: {error}")))?;
-    // From before there is anything that a signal would leave behind.
-    let inside = runtime.enter();
-    let signals = Signals::new([SIGINT, SIGTERM, SIGHUP])
-        .map_err(|error| Failure::Fault(format!("cannot wait for Ctrl-C: {error}")))?;
-    drop(inside);
+    let mut screen = Screen::new(wishes.json, LINE_EVERY);
+    let play = Play::prepare()?;
     let mut supervisor = Supervisor::start(&folder, &config(&folder, address)?)?;
     let mut scene = Scene {
         folder: &folder,
@@ -61,9 +51,7 @@ pub(super) fn play(wishes: Wishes) -> Result<(), Failure> {
         screen: &mut screen,
         replacements: wishes.replacements,
     };
-    let report = runtime.block_on(scene.play(address, signals))?;
-    // Its threads would go on looking.
-    drop(runtime);
+    let report = play.perform("the drill", scene.act(address))?;
 
     let incident = report.story.incident.clone();
     if wishes.json {
@@ -125,9 +113,9 @@ path = {store}
 [control]
 socket = {socket}
 "#,
-        program = quoted(&program()?)?,
-        store = quoted(&folder.store())?,
-        socket = quoted(&folder.socket())?,
+        program = quoted_path(&program()?)?,
+        store = quoted_path(&folder.store())?,
+        socket = quoted_path(&folder.socket())?,
     ))
 }
 
@@ -140,84 +128,47 @@ struct Scene<'a> {
 }
 
 impl Scene<'_> {
-    async fn play(&mut self, address: SocketAddr, mut signals: Signals) -> Result<Report, Failure> {
-        let begun = Instant::now();
-        tokio::select! {
-            report = self.act(address) => report,
-            signal = signals.next() => Err(Failure::Refused(format!(
-                "the drill was ended by {} after {} s; what it had started is stopped",
-                signal.map_or("a signal", name),
-                begun.elapsed().as_secs()
-            ))),
-        }
-    }
-
     async fn act(&mut self, address: SocketAddr) -> Result<Report, Failure> {
-        self.say(&format!(
+        self.screen.say(&format!(
             "A web shop on {address} with {WORKERS} workers under `stanch run`; each may use {}.\n\
              Every visit leaves a session of {} KiB behind, and {RATE_RPS} visitors come a second.\n",
             mib(SOFT_LIMIT.kib() as f64),
             SESSION.kib()
         ))?;
         let mut watcher = Watcher::new(self.folder);
-        let mut status = self.ready(&mut watcher).await?;
+        let (supervisor, folder) = (&mut *self.supervisor, self.folder);
+        let mut status = ready(supervisor, &mut watcher, folder, WORKERS, START_PATIENCE).await?;
 
         let began = Timestamp::now();
         let clock = Instant::now();
         let (fresh_clients, kept_clients) = (CLIENTS, CLIENTS);
-        let load = Load::start(Plan { address, fresh_clients, kept_clients, rate_rps: RATE_RPS });
+        let paths = vec![Uri::from_static("/")];
+        let plan = Plan { address, paths, fresh_clients, kept_clients, rate_rps: RATE_RPS };
+        let load = Load::start(plan);
         let mut story = Story::new(began, WORKERS, SOFT_LIMIT.kib());
-        let mut turns = tokio::time::interval(LOOK_EVERY);
-        turns.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut turns = turns();
         let wanted = u64::from(self.replacements);
         let longest = LONGEST + LONGER * self.replacements;
         let done = |story: &Story| story.complete() && story.workers_replaced >= wanted;
         while !done(&story) && clock.elapsed() < longest {
             turns.tick().await;
             self.supervisor.check(self.folder)?;
-            let look = look(&mut watcher);
+            let look = watcher.look();
             self.take(&mut story, &look)?;
             status = look.status.unwrap_or(status);
             self.show(clock.elapsed(), &status, &load.tally())?;
         }
         let lasted = clock.elapsed();
         let tally = load.stop().await;
-        self.take(&mut story, &look(&mut watcher))?;
+        self.take(&mut story, &watcher.look())?;
         self.show(lasted, &status, &tally)?;
         Ok(Report { story, tally, lasted, workers: WORKERS })
-    }
-
-    /// Waits until every worker is ready.
-    async fn ready(&mut self, watcher: &mut Watcher) -> Result<Status, Failure> {
-        let deadline = Instant::now() + START_PATIENCE;
-        let mut turns = tokio::time::interval(LOOK_EVERY);
-        loop {
-            turns.tick().await;
-            self.supervisor.check(self.folder)?;
-            let look = look(watcher);
-            let ready = |status: &Status| {
-                status.workers.iter().filter(|worker| worker.state == "ready").count()
-                    >= WORKERS as usize
-            };
-            if let Some(status) = look.status.filter(ready) {
-                return Ok(status);
-            }
-            if Instant::now() >= deadline {
-                let trouble = look.trouble.map_or(String::new(), |text| format!(" ({text})"));
-                return Err(Failure::Fault(format!(
-                    "the workers were not ready within {} s{trouble}; the end of the supervisor's \
-                     log:\n{}",
-                    START_PATIENCE.as_secs(),
-                    self.folder.log_end()
-                )));
-            }
-        }
     }
 
     fn take(&mut self, story: &mut Story, look: &Look) -> Result<(), Failure> {
         for record in &look.events {
             story.note(record);
-            self.screen.event(story.after_s(record.at), record).map_err(unread)?;
+            self.screen.event(story.after_s(record.at), record)?;
         }
         if let Some(status) = &look.status {
             story.look(status);
@@ -226,32 +177,6 @@ impl Scene<'_> {
     }
 
     fn show(&mut self, elapsed: Duration, status: &Status, tally: &Tally) -> Result<(), Failure> {
-        let limit_kib = SOFT_LIMIT.kib();
-        self.screen.show(&Moment { elapsed, status, tally, limit_kib }).map_err(unread)
-    }
-
-    fn say(&mut self, text: &str) -> Result<(), Failure> {
-        self.screen.say(text).map_err(unread)
-    }
-}
-
-/// One look, away from the threads that carry the load.
-fn look(watcher: &mut Watcher) -> Look {
-    tokio::task::block_in_place(|| watcher.look())
-}
-
-/// Nobody reads the drill any more, or nobody can: it ends.
-fn unread(error: io::Error) -> Failure {
-    match error.kind() {
-        io::ErrorKind::BrokenPipe => Failure::No,
-        _ => Failure::Fault(format!("cannot write to standard output: {error}")),
-    }
-}
-
-fn name(signal: i32) -> &'static str {
-    match signal {
-        SIGINT => "Ctrl-C",
-        SIGTERM => "SIGTERM",
-        _ => "a hang-up",
+        self.screen.show(&Moment { elapsed, status, tally, limit_kib: Some(SOFT_LIMIT.kib()) })
     }
 }

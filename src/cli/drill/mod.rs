@@ -1,19 +1,14 @@
 //! `stanch drill`: incidents to watch. A drill runs a real supervisor over a built-in server that
 //! has a real fault, under real requests, in a folder of its own.
 //!
-//! A scenario is a file here and a line in [`SCENARIOS`]. They share the stage (folder and
-//! supervisor), the visitors ([`load`]), and the screen.
+//! A scenario is a file here and a line in [`SCENARIOS`]. They share the [`stage`](super::stage).
 
 mod leak;
-mod load;
 mod report;
-mod screen;
 pub mod server;
-mod stage;
 mod story;
 #[cfg(test)]
 mod tests;
-mod watch;
 
 use super::Failure;
 use super::output::{Cell, Paint, Table, print};

@@ -1,19 +1,16 @@
 //! How a drill ended: what was seen and done, what it cost, and where it would have ended otherwise.
 
-use super::load::Tally;
-use super::screen::mib;
-use super::stage::Folder;
 use super::story::{Sighting, Story};
 use crate::cli::Failure;
-use crate::cli::output::{Colour, Paint, Stop, print, wrap};
+use crate::cli::output::{Colour, Paint, Stop, heading, paragraph, print, row};
+use crate::cli::stage::Folder;
+use crate::cli::stage::load::Tally;
+use crate::cli::stage::screen::mib;
 use crate::core::IncidentId;
 use crate::store::Reader;
 use serde_json::{Value, json};
 use std::io::Write;
 use std::time::Duration;
-
-/// Columns of the names of the figures.
-const NAMES: usize = 18;
 
 /// Everything that a drill has found.
 pub(super) struct Report {
@@ -208,40 +205,8 @@ impl Report {
             "limit_reached_s": story.limit_reached_s,
             "peak_kib": story.peak_kib,
             "troubles": story.troubles,
-            "requests": {
-                "ok": tally.ok,
-                "failed": tally.failed(),
-                "refused": tally.refused,
-                "reset": tally.reset,
-                "timed_out": tally.timed_out,
-                "bad_status": tally.bad_status,
-                "other": tally.other,
-                "reconnected": tally.reconnected,
-                "p50_ms": tally.latency_ms(0.5),
-                "p99_ms": tally.latency_ms(0.99),
-                "errors": tally.errors,
-            },
+            "requests": tally.json(),
             "without_stanch": { "first_full_s": ends.first(), "last_full_s": ends.last() },
         })
     }
-}
-
-fn heading(out: &mut dyn Write, paint: Paint, text: &str) -> Result<(), Stop> {
-    Ok(writeln!(out, "{}", paint.text(Colour::Bold, text))?)
-}
-
-fn paragraph(out: &mut dyn Write, text: &str) -> Result<(), Stop> {
-    for line in wrap(text, 78) {
-        writeln!(out, "  {line}")?;
-    }
-    Ok(())
-}
-
-fn row(out: &mut dyn Write, name: &str, value: Option<String>) -> Result<(), Stop> {
-    let value = value.unwrap_or_else(|| "not seen".to_owned());
-    for (index, line) in wrap(&value, 78 - NAMES).into_iter().enumerate() {
-        let name = if index == 0 { name } else { "" };
-        writeln!(out, "  {name:<NAMES$}{line}")?;
-    }
-    Ok(())
 }

@@ -2,6 +2,7 @@
 
 use super::super::Failure;
 use super::super::output::Stop;
+use super::super::trace;
 use super::name;
 use crate::core::{Generation, Kind, Slot, WorkerId};
 use crate::store::{EventFilter, Life, Reader, StoreError, StoredSample};
@@ -90,35 +91,11 @@ fn of_incident(reader: &Reader, lives: &[Life], id: &str, of: &Of) -> Result<Arc
 /// Writes the trace; `t_s` is the age of the worker, as the detector counts it. What the verdict was
 /// given by stands in the first row, so that `stanch replay` needs no options.
 pub(super) fn samples(out: &mut dyn Write, reader: &Reader, life: Arc<Life>) -> Result<(), Stop> {
-    writeln!(
-        out,
-        "t_s,rss_kib,rss_anon_kib,rss_file_kib,rss_shmem_kib,vm_swap_kib,threads,fds,cpu_ticks,load_rps,\
-         processes,limit_kib,warm_up_s"
-    )?;
+    trace::write_header(out)?;
     let mut first = Some(&*life);
     reader.samples(&life, |StoredSample { at, sample, .. }| {
-        let text = |figure: Option<u64>| figure.map(|f| f.to_string()).unwrap_or_default();
-        write!(out, "{}", at.duration_since(life.started).as_secs_f64().max(0.0))?;
-        for figure in [
-            sample.rss_kib,
-            sample.rss_anon_kib,
-            sample.rss_file_kib,
-            sample.rss_shmem_kib,
-            sample.vm_swap_kib,
-            sample.threads,
-            sample.fds,
-            sample.cpu_ticks,
-        ] {
-            write!(out, ",{}", text(figure))?;
-        }
-        let load_rps = sample.load_rps.map(|load| load.to_string()).unwrap_or_default();
-        write!(out, ",{load_rps},{}", text(sample.processes))?;
-        match first.take() {
-            Some(Life { limit_kib, warm_up, .. }) => {
-                writeln!(out, ",{},{}", text(*limit_kib), warm_up.as_secs_f64())?
-            }
-            None => writeln!(out, ",,")?,
-        }
-        Ok(())
+        let t_s = at.duration_since(life.started).as_secs_f64().max(0.0);
+        let judged_by = first.take().map(|life| (life.limit_kib, life.warm_up));
+        Ok(trace::write_row(out, t_s, &sample, judged_by)?)
     })
 }

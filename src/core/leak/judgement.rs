@@ -101,17 +101,19 @@ impl Dial {
     }
 }
 
-/// What is judged, and so its unit.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Quantity {
-    /// Anonymous + shared + swapped memory, in KiB.
-    Memory,
-    /// Open file descriptors.
-    Fds,
-    /// Threads.
-    Threads,
-    /// Processes of the tree.
-    Processes,
+words! {
+    /// What is judged, and so its unit.
+    #[derive(PartialOrd, Ord)]
+    Quantity {
+        /// Anonymous + shared + swapped memory, in KiB.
+        Memory => "memory",
+        /// Open file descriptors.
+        Fds => "fds",
+        /// Threads.
+        Threads => "threads",
+        /// Processes of the tree.
+        Processes => "processes",
+    }
 }
 
 impl Quantity {

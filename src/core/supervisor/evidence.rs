@@ -4,7 +4,6 @@
 use super::super::evidence::{Captured, Grown, Growth, Inquiry, Part, Scene};
 use super::super::worker::{State, Worker};
 use super::super::{Action, Figures, IncidentId, Kind, Moment, Now, WorkerId};
-use super::memory::mib;
 use super::{About, Phase, Supervisor, figures};
 use std::time::Duration;
 
@@ -154,7 +153,7 @@ fn sentence(part: Part, captured: &Captured) -> String {
             said.push(format!("nothing grew {since}"));
         }
         (Part::Look, Some(since)) => {
-            let grew: Vec<String> = captured.grew.iter().take(4).map(in_words).collect();
+            let grew: Vec<String> = captured.grew.iter().take(4).map(Growth::words).collect();
             said.push(format!("grew {since}: {}", grew.join(", ")));
         }
         (Part::Look, None) => {
@@ -164,7 +163,7 @@ fn sentence(part: Part, captured: &Captured) -> String {
         (Part::Remains, _) => {
             said.push("its last output, readings and counters are saved".to_owned());
             if let Some(age) = captured.look_age.filter(|_| !captured.grew.is_empty()) {
-                let grew: Vec<String> = captured.grew.iter().take(4).map(in_words).collect();
+                let grew: Vec<String> = captured.grew.iter().take(4).map(Growth::words).collect();
                 said.push(format!("grew until {} s before: {}", age.as_secs(), grew.join(", ")));
             }
         }
@@ -174,13 +173,6 @@ fn sentence(part: Part, captured: &Captured) -> String {
         said.push(format!("{} older part(s) of evidence made room for it", captured.removed.0));
     }
     said.join("; ")
-}
-
-fn in_words(growth: &Growth) -> String {
-    match growth.grown {
-        Grown::Memory => format!("{} by {}", growth.what, mib(growth.by)),
-        Grown::Descriptors => format!("descriptors ({}) by {}", growth.what, growth.by),
-    }
 }
 
 fn told(captured: &Captured) -> Figures {

@@ -152,7 +152,7 @@ impl Supervisor {
         trend.verdict = change.after;
         let mut reason = reason(trend, now);
         let mut figures = evidence(trend, level, age_s);
-        let about = About::Worker(id, Some(name(trend.quantity)));
+        let about = About::Worker(id, Some(trend.quantity.as_str()));
         match (change.before, change.after) {
             (_, Verdict::Leak) => {
                 trend.confirmed = Some(now.mono);
@@ -174,7 +174,7 @@ impl Supervisor {
                 self.siblings.cleared(&of);
                 self.spare(id);
                 if let Some(open) = &open {
-                    let what = name(change.judgement.quantity());
+                    let what = change.judgement.quantity().as_str();
                     let words =
                         format!("worker {} leaked {what}, which has ended: {reason}", id.slot);
                     self.book.saw(now, open, &words);
@@ -234,7 +234,7 @@ impl Supervisor {
         let takes = self.costs.expected().unwrap_or(start) + self.settings.rolling.cooldown;
         let outlook = fills_in.map(|every| holding.outlook(every, takes));
         figures.extend(outlook.iter().flat_map(outlook_figures));
-        let mut summary = format!("worker {} leaks {}: {reason}", id.slot, name(quantity));
+        let mut summary = format!("worker {} leaks {}: {reason}", id.slot, quantity.as_str());
         // What gives way is not held, and what came after it was started from something else.
         let stays = self.gives_way(worker.release.as_deref()).is_none();
         let outlook = outlook.filter(|_| stays);
@@ -252,12 +252,16 @@ impl Supervisor {
         if !constancy.is_empty() {
             figures.extend(self.constancy.figures());
         }
-        let (topic, form) = (Topic::Leak, name(quantity));
+        let (topic, form) = (Topic::Leak, quantity.as_str());
         let sighting = Sighting { topic, form, worker: id, after: None, words: &summary };
         let incident = self.see(now, &sighting);
-        let about = About::Worker(id, Some(name(quantity)));
+        let about = About::Worker(id, Some(quantity.as_str()));
         let some = Some(incident.clone());
         self.record(now, Kind::LeakConfirmed, about, some, &reason, figures);
+        // One that is replaced is looked at before it goes.
+        if self.settings.leak.action == LeakAction::Alert {
+            self.look_at(now, id, Some(&incident));
+        }
         if let Some(outlook) = outlook.filter(Outlook::is_alarming) {
             self.unsustainable(now, id, quantity, &outlook, incident);
         }
@@ -280,7 +284,7 @@ impl Supervisor {
         }
         self.escalate(now, &incident, "replacing workers will not do for long");
         let figures: Figures = outlook_figures(outlook).collect();
-        let about = About::Worker(id, Some(name(quantity)));
+        let about = About::Worker(id, Some(quantity.as_str()));
         let some = Some(incident);
         self.record(now, Kind::LeakUnsustainable, about, some, &outlook.words(), figures);
     }
@@ -402,16 +406,6 @@ fn waiting(worker: &Worker, lead_time: Duration) -> Option<Waiting> {
     Some(Waiting { id: worker.id, deadline, confirmed })
 }
 
-/// The word for what is judged.
-pub(super) fn name(quantity: Quantity) -> &'static str {
-    match quantity {
-        Quantity::Memory => "memory",
-        Quantity::Fds => "fds",
-        Quantity::Threads => "threads",
-        Quantity::Processes => "processes",
-    }
-}
-
 /// The key of a figure, in the unit of what is judged.
 fn figure_of(quantity: Quantity, what: &str) -> String {
     match quantity {
@@ -424,7 +418,7 @@ pub(super) fn reason(trend: &Trend, now: Now) -> String {
     let reason = trend.detector.judgement().reason(Dial::Utc(now));
     match (trend.quantity, trend.limit) {
         (Quantity::Memory, _) | (_, None) => reason,
-        (quantity, Some(limit)) => format!("{}: {reason}, of {limit}", name(quantity)),
+        (quantity, Some(limit)) => format!("{}: {reason}, of {limit}", quantity.as_str()),
     }
 }
 

@@ -4,7 +4,7 @@
 use super::super::incidents::{Sighting, Topic};
 use super::super::worker::{Cause, Due, State, Told};
 use super::super::{Figures, IncidentId, Kind, Now, OomKiller, Sample, WorkerId};
-use super::leaks::{name, reason};
+use super::leaks::reason;
 use super::{About, Phase, Supervisor, figures};
 
 impl Supervisor {
@@ -152,7 +152,7 @@ impl Supervisor {
             Some(trend) => {
                 let form = match limit {
                     Cause::HardLimit => limit.as_str(),
-                    _ => name(trend.quantity),
+                    _ => trend.quantity.as_str(),
                 };
                 (Topic::Leak, form, format!("{words}; {}", reason(trend, now)))
             }

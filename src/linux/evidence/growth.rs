@@ -6,6 +6,8 @@ use std::collections::BTreeMap;
 
 /// Of each, memory and descriptors, the most that is told.
 const TOLD: usize = 5;
+/// Less memory is told as 0.0 MiB, which nobody needs to read.
+const LEAST_KIB: u64 = 52;
 
 /// Memory first, then descriptors, that which grew most first.
 pub fn growth(then: &Look, now: &Look) -> Vec<Growth> {
@@ -23,10 +25,14 @@ pub fn growth(then: &Look, now: &Look) -> Vec<Growth> {
 
 fn grew(then: &BTreeMap<String, u64>, now: &BTreeMap<String, u64>, grown: Grown) -> Vec<Growth> {
     let by = |what: &String, now: u64| now.saturating_sub(then.get(what).copied().unwrap_or(0));
+    let least = match grown {
+        Grown::Memory => LEAST_KIB,
+        Grown::Descriptors => 1,
+    };
     let mut all: Vec<Growth> = now
         .iter()
         .map(|(what, now)| Growth { what: what.clone(), grown, by: by(what, *now) })
-        .filter(|growth| growth.by > 0)
+        .filter(|growth| growth.by >= least)
         .collect();
     all.sort_by_key(|growth| std::cmp::Reverse(growth.by));
     all.truncate(TOLD);

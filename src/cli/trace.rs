@@ -1,13 +1,13 @@
-//! The trace CSV: a header line, then a sample a line. Columns in any order, those of others passed
-//! over; a byte order mark, CRLF and quoted fields as spreadsheets write them.
+//! The trace CSV: a header line, then a sample a line. It is read with columns in any order, those of
+//! others passed over; a byte order mark, CRLF and quoted fields as spreadsheets write them.
 
 use crate::core::Sample;
-use std::io::BufRead;
+use std::io::{self, BufRead, Write};
 use std::time::Duration;
 
 /// Why a trace cannot be read.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum TraceError {
+pub enum TraceError {
     #[error("{file}: cannot be opened")]
     Open { file: String, source: std::io::Error },
     #[error("{file}, line {line}: cannot be read")]
@@ -49,16 +49,53 @@ columns! {
     Swap => "vm_swap_kib",
     Threads => "threads",
     Fds => "fds",
-    Processes => "processes",
     Cpu => "cpu_ticks",
     Load => "load_rps",
+    Processes => "processes",
     Limit => "limit_kib",
     WarmUp => "warm_up_s",
 }
 
+/// Writes the names of the columns.
+pub fn write_header(out: &mut dyn Write) -> io::Result<()> {
+    writeln!(out, "{}", COLUMNS.join(","))
+}
+
+/// Writes a sample; what the verdict was given by stands in the first row, so that `stanch replay` needs no
+/// options.
+pub fn write_row(
+    out: &mut dyn Write,
+    t_s: f64,
+    sample: &Sample,
+    judged_by: Option<(Option<u64>, Duration)>,
+) -> io::Result<()> {
+    let text = |figure: Option<u64>| figure.map(|f| f.to_string()).unwrap_or_default();
+    write!(out, "{t_s}")?;
+    for figure in [
+        sample.rss_kib,
+        sample.rss_anon_kib,
+        sample.rss_file_kib,
+        sample.rss_shmem_kib,
+        sample.vm_swap_kib,
+        sample.threads,
+        sample.fds,
+        sample.cpu_ticks,
+    ] {
+        write!(out, ",{}", text(figure))?;
+    }
+    let load_rps = sample.load_rps.map(|load| load.to_string()).unwrap_or_default();
+    write!(out, ",{load_rps},{}", text(sample.processes))?;
+    match judged_by {
+        Some((limit_kib, warm_up)) => {
+            writeln!(out, ",{},{}", text(limit_kib), warm_up.as_secs_f64())
+        }
+        None => writeln!(out, ",,"),
+    }
+}
+
 /// A line.
 #[derive(Debug)]
-pub(super) struct Row {
+pub struct Row {
     /// Seconds; never goes back.
     pub t_s: f64,
     pub sample: Sample,
@@ -68,7 +105,7 @@ pub(super) struct Row {
 }
 
 /// A trace being read.
-pub(super) struct Trace<R> {
+pub struct Trace<R> {
     file: String,
     source: R,
     line: u64,

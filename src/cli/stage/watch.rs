@@ -1,6 +1,6 @@
 //! Looks at a running supervisor as anybody could: its control socket and its audit store.
 
-use super::stage::Folder;
+use super::Folder;
 use crate::cli::client::call;
 use crate::core::Record;
 use crate::core::words::chain;
@@ -9,7 +9,7 @@ use crate::wire::Status;
 use std::path::PathBuf;
 
 /// Remembers what it has seen.
-pub(super) struct Watcher {
+pub struct Watcher {
     socket: PathBuf,
     store: PathBuf,
     reader: Option<Reader>,
@@ -18,7 +18,7 @@ pub(super) struct Watcher {
 
 /// What one look found; `None` where the supervisor is not there yet, or too busy to answer.
 #[derive(Default)]
-pub(super) struct Look {
+pub struct Look {
     /// The state of everything.
     pub status: Option<Status>,
     /// Events that came since the last look, oldest first.
@@ -33,8 +33,13 @@ impl Watcher {
         Self { socket: folder.socket(), store: folder.store(), reader: None, last_seq: 0 }
     }
 
-    /// One look. Blocks on the disk and on the supervisor's answer, so not for the runtime's threads.
+    /// One look. It waits for the disk and for the supervisor's answer, away from the threads that carry the
+    /// load.
     pub fn look(&mut self) -> Look {
+        tokio::task::block_in_place(|| self.see())
+    }
+
+    fn see(&mut self) -> Look {
         let mut look = Look::default();
         match call::status(&self.socket) {
             Ok(status) => look.status = Some(status),
@@ -51,7 +56,7 @@ impl Watcher {
             Some(reader) => reader,
             None => self.reader.insert(Reader::open(&self.store)?),
         };
-        // A drill has a few hundred; reading them all needs no clock and misses none.
+        // There are a few hundred; reading them all needs no clock and misses none.
         reader.events(&EventFilter::default(), |entry| {
             if entry.seq > self.last_seq {
                 self.last_seq = entry.seq;

@@ -1,4 +1,12 @@
-//! The stage of a drill: a folder of its own, and a real `stanch run` in it.
+//! A stage for drills and soaks: a folder of its own with a real `stanch run` in it, visitors
+//! ([`load`]), a look at what the supervisor says ([`watch`]), and a screen that shows it ([`screen`]).
+
+pub mod load;
+pub mod play;
+pub mod screen;
+#[cfg(test)]
+mod tests;
+pub mod watch;
 
 use crate::cli::Failure;
 use crate::core::words::chain;
@@ -22,8 +30,8 @@ const LOG_LINES: usize = 15;
 
 /// Why the stage could not be set up or cleared.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum StageError {
-    #[error("cannot make the drill's folder {} (TMPDIR chooses another place)", path.display())]
+pub enum StageError {
+    #[error("cannot make the folder {} (TMPDIR chooses another place)", path.display())]
     Folder { path: PathBuf, source: io::Error },
     #[error("cannot write {}", path.display())]
     Write { path: PathBuf, source: io::Error },
@@ -37,6 +45,12 @@ pub(super) enum StageError {
     Start { program: PathBuf, source: io::Error },
     #[error("cannot wait for the supervisor, process {pid}")]
     Wait { pid: u32, source: io::Error },
+    #[error("cannot start the threads of the load")]
+    Threads { source: io::Error },
+    #[error("cannot wait for Ctrl-C")]
+    Signals { source: io::Error },
+    #[error("the workers were not ready: {why}; the end of the supervisor's log:\n{log}")]
+    NotReady { why: String, log: String },
     #[error(
         "the supervisor ended early with {status}{}; the end of its log:\n{log}",
         orphans(status)
@@ -47,7 +61,7 @@ pub(super) enum StageError {
          still run", (STOP_PATIENCE + HURRY_PATIENCE).as_secs()
     )]
     NotEnding { pid: u32 },
-    #[error("cannot remove the drill's folder {}", path.display())]
+    #[error("cannot remove the folder {}", path.display())]
     Remove { path: PathBuf, source: io::Error },
 }
 
@@ -55,7 +69,7 @@ pub(super) enum StageError {
 fn orphans(status: &ExitStatus) -> &'static str {
     match status.code() {
         Some(_) => "",
-        None => " and left its workers behind (`pgrep -f __leaky-server` finds them)",
+        None => " and left its workers behind",
     }
 }
 
@@ -65,17 +79,18 @@ impl From<StageError> for Failure {
     }
 }
 
-/// A folder for one drill, removed when dropped, unless kept.
+/// A folder for one supervisor, removed when dropped, unless kept.
 #[derive(Debug)]
-pub(super) struct Folder {
+pub struct Folder {
     path: PathBuf,
     keep: bool,
 }
 
 impl Folder {
-    /// Makes one that nobody else can look into.
-    pub fn make(keep: bool) -> Result<Self, StageError> {
-        let path = std::env::temp_dir().join(format!("stanch-drill-{}", std::process::id()));
+    /// Makes one for this purpose (a word of its name) that nobody else can look into.
+    pub fn make(purpose: &str, keep: bool) -> Result<Self, StageError> {
+        let name = format!("stanch-{purpose}-{}", std::process::id());
+        let path = std::env::temp_dir().join(name);
         match DirBuilder::new().mode(0o700).create(&path) {
             Ok(()) => Ok(Self { path, keep }),
             Err(source) => Err(StageError::Folder { path, source }),
@@ -124,25 +139,29 @@ impl Folder {
 impl Drop for Folder {
     fn drop(&mut self) {
         if !self.keep {
-            // The drill failed already; what is left is in the temporary folder.
+            // What it was for has failed already; what is left is in the temporary folder.
             let _ = fs::remove_dir_all(&self.path);
         }
     }
 }
 
-/// A text of this path for a configuration, in quotes: JSON's strings are TOML's as well.
-pub(super) fn quoted(path: &Path) -> Result<String, StageError> {
-    let text = path.to_str().ok_or_else(|| StageError::NotText { path: path.to_owned() })?;
-    Ok(serde_json::Value::from(text).to_string())
+/// A text for a configuration, in quotes: JSON's strings are TOML's as well.
+pub fn quoted(text: &str) -> String {
+    serde_json::Value::from(text).to_string()
+}
+
+/// The same of a path.
+pub fn quoted_path(path: &Path) -> Result<String, StageError> {
+    path.to_str().map(quoted).ok_or_else(|| StageError::NotText { path: path.to_owned() })
 }
 
 /// This very program.
-pub(super) fn program() -> Result<PathBuf, StageError> {
+pub fn program() -> Result<PathBuf, StageError> {
     std::env::current_exe().map_err(|source| StageError::Program { source })
 }
 
 /// A loopback address that nobody listens on at the moment.
-pub(super) fn free_address() -> Result<SocketAddr, StageError> {
+pub fn free_address() -> Result<SocketAddr, StageError> {
     TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
         .and_then(|listener| listener.local_addr())
         .map_err(|source| StageError::Port { source })
@@ -150,7 +169,7 @@ pub(super) fn free_address() -> Result<SocketAddr, StageError> {
 
 /// A running `stanch run`; stopped when dropped.
 #[derive(Debug)]
-pub(super) struct Supervisor {
+pub struct Supervisor {
     child: Child,
 }
 
@@ -170,11 +189,16 @@ impl Supervisor {
             .stdin(Stdio::null())
             .stdout(out)
             .stderr(err)
-            // Ctrl-C is for the drill, which then stops it in order.
+            // Ctrl-C is for this process, which then stops it in order.
             .process_group(0)
             .spawn()
             .map_err(|source| StageError::Start { program, source })?;
         Ok(Self { child })
+    }
+
+    /// Its pid.
+    pub fn pid(&self) -> i32 {
+        self.child.id().cast_signed()
     }
 
     /// An error if it runs no more.
@@ -192,7 +216,7 @@ impl Supervisor {
                 return Ok(());
             }
             // A pid has one owner until it was waited for, and only this waits.
-            let _ = kill(Pid::from_raw(self.child.id().cast_signed()), Signal::SIGTERM);
+            let _ = kill(Pid::from_raw(self.pid()), Signal::SIGTERM);
             let deadline = Instant::now() + patience;
             while Instant::now() < deadline {
                 if self.ended()?.is_some() {

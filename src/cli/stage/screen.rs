@@ -1,6 +1,7 @@
-//! What a drill shows while it runs: a picture that changes in place on a terminal, else lines.
+//! What is shown while it goes on: a picture that changes in place on a terminal, else lines.
 
 use super::load::Tally;
+use crate::cli::Failure;
 use crate::cli::output::{Colour, Paint, clean};
 use crate::core::Record;
 use crate::wire::{Leak, Status, Worker};
@@ -14,14 +15,12 @@ const COLUMNS: usize = 80;
 const BAR: usize = 12;
 /// How many events stand under the picture.
 const EVENTS: usize = 6;
-/// From one line of figures to the next, where the output is no terminal.
-const LINE_EVERY: Duration = Duration::from_secs(5);
 /// Terminals break what is longer than a line, and then the way back up is longer too.
 const NO_WRAP: &str = "\x1b[?7l";
 const WRAP: &str = "\x1b[?7h";
 
-/// One moment of a drill.
-pub(super) struct Moment<'a> {
+/// One moment.
+pub struct Moment<'a> {
     /// Since the load began.
     pub elapsed: Duration,
     /// What the supervisor says.
@@ -29,15 +28,17 @@ pub(super) struct Moment<'a> {
     /// What the visitors say.
     pub tally: &'a Tally,
     /// Of a worker.
-    pub limit_kib: u64,
+    pub limit_kib: Option<u64>,
 }
 
 /// Where the live read-out goes.
-pub(super) enum Screen {
+pub enum Screen {
     /// Nowhere: the figures come at the end, as JSON.
     Silent,
-    /// A line for each event and every few seconds.
+    /// A line for each event, and one of figures now and then.
     Lines {
+        /// From one line of figures to the next.
+        every: Duration,
         /// When figures were printed last.
         printed: Option<Duration>,
     },
@@ -53,20 +54,20 @@ pub(super) enum Screen {
 }
 
 impl Screen {
-    /// The one that fits standard output.
-    pub fn new(silent: bool) -> Self {
+    /// The one that fits standard output; where it is no terminal, with figures `every` so often.
+    pub fn new(silent: bool, every: Duration) -> Self {
         let dumb = std::env::var_os("TERM").is_none_or(|term| term == "dumb");
         if silent {
             Screen::Silent
         } else if io::stdout().is_terminal() && !dumb {
             Screen::Picture { height: 0, events: VecDeque::new(), paint: Paint::of_stdout() }
         } else {
-            Screen::Lines { printed: None }
+            Screen::Lines { every, printed: None }
         }
     }
 
     /// Says something that stays.
-    pub fn say(&mut self, text: &str) -> io::Result<()> {
+    pub fn say(&mut self, text: &str) -> Result<(), Failure> {
         match self {
             Screen::Silent => Ok(()),
             Screen::Lines { .. } | Screen::Picture { .. } => put(&format!("{text}\n")),
@@ -74,7 +75,7 @@ impl Screen {
     }
 
     /// Shows an event, `elapsed_s` after the load began.
-    pub fn event(&mut self, elapsed_s: f64, record: &Record) -> io::Result<()> {
+    pub fn event(&mut self, elapsed_s: f64, record: &Record) -> Result<(), Failure> {
         let line = event_line(elapsed_s, record);
         match self {
             Screen::Silent => Ok(()),
@@ -90,11 +91,11 @@ impl Screen {
     }
 
     /// Shows how things stand.
-    pub fn show(&mut self, moment: &Moment<'_>) -> io::Result<()> {
+    pub fn show(&mut self, moment: &Moment<'_>) -> Result<(), Failure> {
         match self {
             Screen::Silent => Ok(()),
-            Screen::Lines { printed } => {
-                if printed.is_some_and(|last| moment.elapsed < last + LINE_EVERY) {
+            Screen::Lines { every, printed } => {
+                if printed.is_some_and(|last| moment.elapsed < last + *every) {
                     return Ok(());
                 }
                 *printed = Some(moment.elapsed);
@@ -120,24 +121,24 @@ impl Screen {
     }
 }
 
-fn put(text: &str) -> io::Result<()> {
+/// When nobody reads any more, or nobody can, it ends.
+fn put(text: &str) -> Result<(), Failure> {
     let mut out = io::stdout().lock();
-    out.write_all(text.as_bytes())?;
-    out.flush()
+    out.write_all(text.as_bytes()).and_then(|()| out.flush()).map_err(|error| match error.kind() {
+        io::ErrorKind::BrokenPipe => Failure::No,
+        _ => Failure::Fault(format!("cannot write to standard output: {error}")),
+    })
 }
 
 /// The picture, line by line.
-pub(super) fn picture(moment: &Moment<'_>, events: &VecDeque<String>, paint: Paint) -> Vec<String> {
-    let limit = mib(moment.limit_kib as f64);
+pub fn picture(moment: &Moment<'_>, events: &VecDeque<String>, paint: Paint) -> Vec<String> {
+    let memory = match moment.limit_kib {
+        Some(limit_kib) => format!("MEMORY, of {}", mib(limit_kib as f64)),
+        None => "MEMORY".to_owned(),
+    };
     let heading = format!(
         "{:>4} {:>3}  {:<8} {:>4}  {:<20}  {:>5}  {}",
-        "SLOT",
-        "GEN",
-        "STATE",
-        "AGE",
-        format!("MEMORY, of {limit}"),
-        "CONNS",
-        "LEAK"
+        "SLOT", "GEN", "STATE", "AGE", memory, "CONNS", "LEAK"
     );
     let mut lines = vec![paint.text(Colour::Bold, &heading)];
     let mut workers: Vec<&Worker> = moment.status.workers.iter().collect();
@@ -162,15 +163,17 @@ pub(super) fn picture(moment: &Moment<'_>, events: &VecDeque<String>, paint: Pai
     lines
 }
 
-fn worker_line(worker: &Worker, limit_kib: u64, paint: Paint) -> String {
-    let part = worker.anon_kib.map(|kib| kib as f64 / limit_kib.max(1) as f64);
+fn worker_line(worker: &Worker, limit_kib: Option<u64>, paint: Paint) -> String {
+    let used = worker.anon_kib.zip(limit_kib);
+    let part = used.map(|(kib, limit_kib)| kib as f64 / limit_kib.max(1) as f64);
     let filled = part.map_or(0, |part| ((part * BAR as f64).round() as usize).min(BAR));
     let colour = match part {
         Some(part) if part >= 0.8 => Colour::Red,
         Some(part) if part >= 0.5 => Colour::Yellow,
         Some(_) | None => Colour::Green,
     };
-    let bar = paint.text(colour, &"█".repeat(filled)) + &"░".repeat(BAR - filled);
+    let rest = if limit_kib.is_some() { "░" } else { " " };
+    let bar = paint.text(colour, &"█".repeat(filled)) + &rest.repeat(BAR - filled);
     let state = format!("{:<8}", cut(&clean(&worker.state), 8));
     let state = match worker.state.as_str() {
         "ready" => state,
@@ -195,12 +198,21 @@ fn worker_line(worker: &Worker, limit_kib: u64, paint: Paint) -> String {
 fn leak(leak: &Leak) -> String {
     let mut text = clean(&leak.verdict);
     if let ("leak" | "suspect", Some(slope)) = (leak.verdict.as_str(), leak.slope_kib_s) {
-        text += &format!(" +{:.1} MiB/s", slope / 1024.0);
+        text += &rate(slope / 1024.0);
         if let Some(eta) = leak.eta_s {
             text += &format!(", {eta:.0}s left");
         }
     }
     text
+}
+
+/// ` +2.1 MiB/s`, or what is slower by the minute.
+fn rate(mib_s: f64) -> String {
+    if mib_s >= 1.0 {
+        format!(" +{mib_s:.1} MiB/s")
+    } else {
+        format!(" +{:.1} MiB/min", 60.0 * mib_s)
+    }
 }
 
 /// The same in one line, for logs.
@@ -211,11 +223,11 @@ fn figures_line(moment: &Moment<'_>) -> String {
         .into_iter()
         .map(|worker| known(worker.anon_kib.map(|kib| format!("{:.0}", kib as f64 / 1024.0))))
         .collect();
+    let limit = moment.limit_kib.map_or(String::new(), |kib| format!(" of {}", mib(kib as f64)));
     format!(
-        "{}  memory {} of {}; {} answered, {} failed, {} reconnected{}",
+        "{}  memory {} MiB{limit}; {} answered, {} failed, {} reconnected{}",
         clock(moment.elapsed.as_secs_f64()),
         memory.join(" "),
-        mib(moment.limit_kib as f64),
         moment.tally.ok,
         moment.tally.failed(),
         moment.tally.reconnected,
@@ -243,7 +255,7 @@ fn known(value: Option<impl ToString>) -> String {
 }
 
 /// `61 MiB`.
-pub(super) fn mib(kib: f64) -> String {
+pub fn mib(kib: f64) -> String {
     format!("{:.0} MiB", kib / 1024.0)
 }
 

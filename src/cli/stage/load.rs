@@ -8,15 +8,17 @@
 //! is on its way. A client cannot know whether that one was seen, but GET may be sent twice, so it
 //! asks again on a new connection (RFC 9110, section 9.2.2; RFC 9112, section 9.3.1). That is counted
 //! apart, as `reconnected`: the visitor sees nothing of it. Everything else that is not a whole
-//! answer with status 200 has failed; on a connection of its own nothing is ever asked twice.
+//! answer with a status of 2xx or 3xx has failed; on a connection of its own nothing is ever asked twice.
 
 use crate::core::words::chain;
 use http_body_util::{BodyExt, Empty};
 use hyper::body::Bytes;
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper::header::{HOST, HeaderValue};
-use hyper::{Request, StatusCode};
+use hyper::{Request, StatusCode, Uri};
 use hyper_util::rt::TokioIo;
+use serde_json::{Value, json};
+use std::collections::VecDeque;
 use std::error::Error;
 use std::fmt;
 use std::io;
@@ -35,12 +37,16 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const REQUESTS_A_CONNECTION: u32 = 6;
 /// How many failures are kept word for word.
 const ERRORS_KEPT: usize = 5;
+/// How many of the newest latencies are kept: all of a drill, and no memory for each request of a week.
+const LATENCIES_KEPT: usize = 100_000;
 
 /// How hard to ask.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Plan {
+#[derive(Clone, Debug)]
+pub struct Plan {
     /// The server.
     pub address: SocketAddr,
+    /// What is asked for, in turn; at least one.
+    pub paths: Vec<Uri>,
     /// Clients with a connection for each request.
     pub fresh_clients: u32,
     /// Clients that keep theirs.
@@ -51,14 +57,14 @@ pub(super) struct Plan {
 
 /// Why a request was lost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Fault {
+pub enum Fault {
     /// Nobody listened.
     Refused,
     /// The connection ended before the whole answer had come.
     Reset,
     /// No answer in time.
     TimedOut,
-    /// Not 200.
+    /// Neither 2xx nor 3xx.
     BadStatus(StatusCode),
     /// Something else, on this side.
     Other,
@@ -66,8 +72,8 @@ pub(super) enum Fault {
 
 /// What came of the requests so far.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub(super) struct Tally {
-    /// Whole answers with status 200.
+pub struct Tally {
+    /// Whole answers with a status of 2xx or 3xx.
     pub ok: u64,
     /// Nobody listened.
     pub refused: u64,
@@ -83,8 +89,8 @@ pub(super) struct Tally {
     pub reconnected: u64,
     /// The first failures in words.
     pub errors: Vec<String>,
-    /// Of the answers; a drill is short, so all are kept.
-    latencies_us: Vec<u32>,
+    /// Of the newest answers.
+    latencies_us: VecDeque<u32>,
 }
 
 impl Tally {
@@ -98,20 +104,40 @@ impl Tally {
         self.ok + self.failed()
     }
 
-    /// The latency, in ms, that this part (0 to 1) of the answers did not exceed; nearest rank.
+    /// The latency, in ms, that this part (0 to 1) of the newest answers did not exceed; nearest rank.
     pub fn latency_ms(&self, part: f64) -> Option<f64> {
-        let mut latencies = self.latencies_us.clone();
+        let mut latencies: Vec<u32> = self.latencies_us.iter().copied().collect();
         let rank = (part * latencies.len() as f64).ceil() as usize;
         let index = rank.max(1).min(latencies.len()).checked_sub(1)?;
         let (_, latency, _) = latencies.select_nth_unstable(index);
         Some(f64::from(*latency) / 1000.0)
     }
 
+    /// The figures of a report.
+    pub fn json(&self) -> Value {
+        json!({
+            "ok": self.ok,
+            "failed": self.failed(),
+            "refused": self.refused,
+            "reset": self.reset,
+            "timed_out": self.timed_out,
+            "bad_status": self.bad_status,
+            "other": self.other,
+            "reconnected": self.reconnected,
+            "p50_ms": self.latency_ms(0.5),
+            "p99_ms": self.latency_ms(0.99),
+            "errors": self.errors,
+        })
+    }
+
     fn add(&mut self, outcome: Result<Duration, Lost>) {
         let lost = match outcome {
             Ok(latency) => {
                 self.ok += 1;
-                self.latencies_us.push(u32::try_from(latency.as_micros()).unwrap_or(u32::MAX));
+                if self.latencies_us.len() == LATENCIES_KEPT {
+                    self.latencies_us.pop_front();
+                }
+                self.latencies_us.push_back(u32::try_from(latency.as_micros()).unwrap_or(u32::MAX));
                 return;
             }
             Err(lost) => lost,
@@ -178,7 +204,7 @@ impl Lost {
 }
 
 /// Running clients.
-pub(super) struct Load {
+pub struct Load {
     tally: Arc<Mutex<Tally>>,
     /// The clients go on as long as it lives.
     going: watch::Sender<()>,
@@ -193,9 +219,12 @@ impl Load {
         let mut clients = JoinSet::new();
         let count = plan.fresh_clients + plan.kept_clients;
         let step = Duration::from_secs(1) / plan.rate_rps.max(1);
+        let paths: Arc<[Uri]> = plan.paths.into();
         for number in 0..count {
             let client = Client {
                 address: plan.address,
+                paths: Arc::clone(&paths),
+                turn: number as usize,
                 keeps: number >= plan.fresh_clients,
                 kept: None,
                 tally: Arc::clone(&tally),
@@ -227,6 +256,9 @@ fn lock(tally: &Mutex<Tally>) -> MutexGuard<'_, Tally> {
 
 struct Client {
     address: SocketAddr,
+    paths: Arc<[Uri]>,
+    /// Which of the paths is next.
+    turn: usize,
     keeps: bool,
     kept: Option<Kept>,
     tally: Arc<Mutex<Tally>>,
@@ -247,6 +279,7 @@ impl Client {
                 _ = end.changed() => return,
                 _ = turns.tick() => {}
             }
+            self.turn = (self.turn + 1) % self.paths.len().max(1);
             let begun = Instant::now();
             let outcome = match tokio::time::timeout(PATIENCE, self.request()).await {
                 Ok(outcome) => outcome.map(|()| begun.elapsed()),
@@ -291,12 +324,15 @@ impl Client {
         response: hyper::Response<hyper::body::Incoming>,
     ) -> Result<(), Lost> {
         let status = response.status();
-        response.into_body().collect().await.map_err(|error| Lost::new(step, &error))?;
+        let mut body = response.into_body();
+        while let Some(frame) = body.frame().await {
+            frame.map_err(|error| Lost::new(step, &error))?;
+        }
         kept.requests += 1;
         if self.keeps && kept.requests < REQUESTS_A_CONNECTION {
             self.kept = Some(kept);
         }
-        if status == StatusCode::OK {
+        if status.is_success() || status.is_redirection() {
             return Ok(());
         }
         Err(Lost { fault: Fault::BadStatus(status), step, what: status.to_string() })
@@ -304,6 +340,9 @@ impl Client {
 
     fn get(&self) -> Request<Empty<Bytes>> {
         let mut request = Request::new(Empty::new());
+        if let Some(path) = self.paths.get(self.turn) {
+            *request.uri_mut() = path.clone();
+        }
         if let Ok(host) = HeaderValue::from_str(&self.address.to_string()) {
             request.headers_mut().insert(HOST, host);
         }

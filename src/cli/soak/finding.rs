@@ -1,0 +1,171 @@
+//! What a soak has found.
+
+use super::super::Failure;
+use super::super::output::{Colour, Paint, Stop, heading, paragraph, print, row};
+use super::super::stage::load::Tally;
+use super::super::stage::screen::mib;
+use super::course::{Outcome, Sizes};
+use crate::core::leak::{Dial, Judgement, Quantity, Verdict};
+use serde_json::{Value, json};
+use std::io::Write;
+use std::time::Duration;
+
+/// Everything that is known at the end.
+pub struct Finding {
+    pub course: Outcome,
+    /// What grew since the warm-up, in words.
+    pub grew: Option<String>,
+    /// What came of the requests, unless others asked.
+    pub tally: Option<Tally>,
+    pub lasted: Duration,
+    /// How long it was to last.
+    pub length: Duration,
+    /// Why it ended early.
+    pub broken: Option<String>,
+}
+
+impl Finding {
+    /// Whether nothing speaks against the server.
+    pub fn is_well(&self) -> bool {
+        self.course.judgement.verdict != Verdict::Leak && self.failure().is_none()
+    }
+
+    /// What it failed by, other than a leak.
+    fn failure(&self) -> Option<String> {
+        if let Some(why) = &self.broken {
+            let after = self.lasted.as_secs();
+            return Some(format!("the server failed after {after} s: {why}"));
+        }
+        let tally = self.tally.as_ref().filter(|tally| tally.failed() > tally.ok)?;
+        Some(format!(
+            "{} of {} requests failed: this tells nothing of the server",
+            tally.failed(),
+            tally.requests()
+        ))
+    }
+
+    /// Of the whole, as `stanch replay` would say it: what is suspect was not decided. And what grows to the end
+    /// is not healthy here, however little of a limit it is.
+    fn verdict(&self) -> Verdict {
+        match self.course.judgement.verdict {
+            Verdict::Leak => Verdict::Leak,
+            Verdict::Healthy
+                if self.failure().is_none() && self.course.sizes.still_grows().is_none() =>
+            {
+                Verdict::Healthy
+            }
+            Verdict::Healthy | Verdict::Suspect | Verdict::Unjudged => Verdict::Unjudged,
+        }
+    }
+
+    fn answered_rps(&self) -> Option<f64> {
+        Some(self.tally.as_ref()?.ok as f64 / self.lasted.as_secs_f64())
+    }
+
+    /// What each request leaves behind, of a leak of memory.
+    fn kib_per_request(&self) -> Option<f64> {
+        let Judgement { verdict, slope_per_s, .. } = self.course.judgement;
+        let is_memory = self.course.judgement.quantity() == Quantity::Memory;
+        let rps = self.answered_rps().filter(|rps| *rps > 0.0)?;
+        (is_memory && verdict == Verdict::Leak).then_some(slope_per_s? / rps)
+    }
+
+    /// Prints it for people.
+    pub fn print(&self) -> Result<(), Failure> {
+        print(|out| self.write(out, Paint::of_stdout()))
+    }
+
+    fn write(&self, out: &mut dyn Write, paint: Paint) -> Result<(), Stop> {
+        let Outcome { judgement, sizes } = &self.course;
+        writeln!(out)?;
+        heading(out, paint, "What was seen")?;
+        row(out, "time", Some(format!("{} s", self.lasted.as_secs())))?;
+        if let (Some(tally), Some(rps)) = (&self.tally, self.answered_rps()) {
+            let text =
+                format!("{} answered ({rps:.1} a second), {} failed", tally.ok, tally.failed());
+            row(out, "requests", Some(text))?;
+            for error in &tally.errors {
+                row(out, &paint.text(Colour::Red, "trouble"), Some(error.clone()))?;
+            }
+        }
+        row(out, "memory", said(sizes))?;
+        let kind = judgement.kind.map_or(String::new(), |kind| format!(" ({})", kind.as_str()));
+        let reason = judgement.reason(Dial::Trace);
+        row(out, "judged", Some(format!("{}{kind}: {reason}", judgement.verdict.as_str())))?;
+        if let Some(kib) = self.kib_per_request() {
+            row(out, "a request", Some(format!("leaves {kib:.2} KiB behind")))?;
+        }
+        if let Some(grew) = &self.grew {
+            row(out, "grew most", Some(grew.clone()))?;
+        }
+        writeln!(out)?;
+        let (colour, word, text) = self.conclusion();
+        writeln!(out, "{}", paint.text(colour, word))?;
+        paragraph(out, &text)
+    }
+
+    fn conclusion(&self) -> (Colour, &'static str, String) {
+        let what = match self.course.judgement.quantity() {
+            Quantity::Memory => "memory",
+            Quantity::Fds => "descriptors",
+            Quantity::Threads => "threads",
+            Quantity::Processes => "processes",
+        };
+        match (self.verdict(), self.failure()) {
+            (Verdict::Leak, _) => (Colour::Red, "Leak", format!("the server leaks {what}")),
+            (_, Some(failure)) => (Colour::Red, "Failed", failure),
+            (Verdict::Healthy, None) => {
+                (Colour::Green, "No leak", format!("none shows in {} s", self.length.as_secs()))
+            }
+            (Verdict::Suspect | Verdict::Unjudged, None) => {
+                let grows = self.course.sizes.still_grows().map(|(before, last)| {
+                    format!(
+                        ": in the last quarter it never used less than {}, in the one before {}",
+                        mib(last as f64),
+                        mib(before as f64)
+                    )
+                });
+                let text = format!(
+                    "it is not sure whether the server leaks{}; a longer soak (--for) or more requests \
+                     (--rate) would tell",
+                    grows.unwrap_or_default()
+                );
+                (Colour::Yellow, "Undecided", text)
+            }
+        }
+    }
+
+    /// Prints everything as one JSON object.
+    pub fn print_json(&self) -> Result<(), Failure> {
+        let object = self.json();
+        print(|out| Ok(writeln!(out, "{object}")?))
+    }
+
+    fn json(&self) -> Value {
+        let Outcome { judgement, sizes } = &self.course;
+        let leaks = judgement.verdict == Verdict::Leak;
+        let is_memory = judgement.quantity() == Quantity::Memory;
+        json!({
+            "verdict": self.verdict().as_str(),
+            "quantity": judgement.quantity().as_str(),
+            "detected_at_s": leaks.then(|| judgement.at.as_secs_f64()),
+            "slope_kib_s": judgement.slope_per_s.filter(|_| is_memory),
+            "kind": judgement.kind.map(|kind| kind.as_str()),
+            "reason": judgement.reason(Dial::Trace),
+            "kib_per_request": self.kib_per_request(),
+            "grew": self.grew,
+            "failure": self.failure(),
+            "lasted_s": self.lasted.as_secs_f64(),
+            "first_kib": sizes.first_kib,
+            "last_kib": sizes.last_kib,
+            "most_kib": sizes.most_kib,
+            "requests": self.tally.as_ref().map(Tally::json),
+        })
+    }
+}
+
+fn said(sizes: &Sizes) -> Option<String> {
+    let in_mib = |kib: Option<u64>| kib.map(|kib| mib(kib as f64));
+    let (first, last) = (in_mib(sizes.first_kib)?, in_mib(sizes.last_kib)?);
+    Some(format!("{first} when ready, {last} at the end, {} at most", in_mib(sizes.most_kib)?))
+}

@@ -1,0 +1,146 @@
+//! `stanch soak` on real servers.
+
+mod common;
+
+use common::{App, PATIENCE, Place, Server, free_address, servers, wait_until};
+use nix::sys::signal::Signal;
+use serde_json::Value;
+use std::fs;
+use std::path::PathBuf;
+use std::process::{Command, Output, Stdio};
+
+/// A server that leaves a descriptor open at every fourth request, and ends at /end.
+const SIEVE: &str = r#"
+import http.server, itertools, os, sys
+opened, turn = [], itertools.count()
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        if self.path == "/end":
+            os._exit(3)
+        if next(turn) % 4 == 0:
+            opened.append(os.open("/dev/null", os.O_RDONLY))
+        self.send_response(204)
+        self.end_headers()
+    def log_message(self, *_):
+        pass
+host, port = sys.argv[1:]
+http.server.ThreadingHTTPServer.request_queue_size = 128
+http.server.ThreadingHTTPServer((host, int(port)), Handler).serve_forever()
+"#;
+
+fn soak(place: &Place, arguments: &[&str], app: &App) -> Command {
+    let mut soak = place.stanch(&["soak"]);
+    soak.args(arguments).arg("--").args(&app.command).env("TMPDIR", place.path());
+    soak.envs(app.environment.iter().cloned());
+    soak
+}
+
+fn sieve() -> App {
+    let address = free_address();
+    App::new(["python3", "-c", SIEVE, &address.ip().to_string(), &address.port().to_string()])
+}
+
+/// Runs it to its end; the exit code, what it printed, and what it complained of.
+fn soaked(place: &Place, arguments: &[&str], app: &App) -> (i32, String, String) {
+    let output = soak(place, arguments, app).output().expect("the stanch binary starts");
+    let Output { status, stdout, stderr } = output;
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    assert_eq!(place.processes(), [0; 0]);
+    assert_eq!(folders(place), [] as [PathBuf; 0]);
+    (status.code().expect("it is not killed"), text(&stdout), text(&stderr))
+}
+
+fn folders(place: &Place) -> Vec<PathBuf> {
+    let entries = fs::read_dir(place.path()).expect("the place is there");
+    let paths = entries.map(|entry| entry.expect("it can be read").path());
+    paths.filter(|path| path.is_dir()).collect()
+}
+
+fn object(said: &str) -> Value {
+    serde_json::from_str(said).unwrap_or_else(|error| panic!("{error}: {said}"))
+}
+
+/// The default session store of express-session keeps every session.
+#[test]
+fn a_server_that_leaks_memory_fails_and_the_trace_says_the_same() {
+    let place = Place::new();
+    let trace = place.file("trace.csv").to_string_lossy().into_owned();
+    let arguments = ["--for", "40s", "--rate", "400", "--json", "--path", "/leak?kib=40"];
+    let app = Server::NodeExpress.app(free_address());
+    let (code, said, _) = soaked(&place, &[&arguments[..], &["--trace", &trace]].concat(), &app);
+    let found = object(&said);
+    assert_eq!(code, 1, "{found:#}");
+    assert_eq!((&found["verdict"], &found["quantity"]), (&"leak".into(), &"memory".into()));
+    assert_eq!((&found["failure"], &found["requests"]["failed"]), (&Value::Null, &0.into()));
+    let left = found["kib_per_request"].as_f64().expect("it is known");
+    assert!((36.0..60.0).contains(&left), "40 KiB and a session a request: {found:#}");
+    assert!(found["grew"].as_str().is_some_and(|grew| grew.contains("memory by")), "{found:#}");
+    let replayed = place.stanch(&["replay", "--json", &trace]).output().expect("it starts");
+    let replayed = object(&String::from_utf8_lossy(&replayed.stdout));
+    assert_eq!(replayed["verdict"], "leak", "{replayed:#}");
+    let moments = [&replayed["detected_at_s"], &found["detected_at_s"]];
+    assert_eq!(moments[0], moments[1], "{replayed:#}");
+}
+
+#[test]
+fn a_server_that_leaks_descriptors_fails() {
+    let place = Place::new();
+    let arguments = ["--for", "170s", "--rate", "40", "--json", "--path", "/a", "--path", "/b"];
+    let (code, said, _) = soaked(&place, &arguments, &sieve());
+    let found = object(&said);
+    assert_eq!((code, &found["verdict"]), (1, &"leak".into()), "{found:#}");
+    assert_eq!(found["quantity"], "fds", "{found:#}");
+    assert_eq!(found["kib_per_request"], Value::Null);
+}
+
+#[test]
+fn a_server_that_does_not_leak_passes() {
+    let place = Place::new();
+    let app = Server::PythonHttp.app(free_address());
+    let (code, said, _) = soaked(&place, &["--for", "15s"], &app);
+    assert_eq!(code, 0, "{said}");
+    assert!(said.contains("0 failed") && !said.contains("\nLeak"), "{said}");
+}
+
+#[test]
+fn a_server_that_ends_or_is_not_reached_is_no_leak() {
+    let place = Place::new();
+    // 30 requests, and then the last.
+    let mut paths = vec!["--for", "60s", "--json"];
+    paths.extend([["--path", "/"]; 30].as_flattened());
+    paths.extend(["--path", "/end"]);
+    let (code, said, _) = soaked(&place, &paths, &sieve());
+    let found = object(&said);
+    assert_eq!((code, &found["verdict"]), (1, &"unjudged".into()), "{found:#}");
+    assert!(found["failure"].as_str().is_some_and(|why| why.contains("code 3")), "{found:#}");
+
+    let app = Server::PythonHttp.app(free_address());
+    let (code, _, said) = soaked(&place, &["--for", "60s", "--path", "/nowhere"], &app);
+    assert_eq!(code, 2, "{said}");
+    assert!(said.contains("404") && said.contains("--path"), "{said}");
+
+    let broken = servers().join("faulty/worker.py").to_string_lossy().into_owned();
+    let broken = App::new(["python3", &broken, "exit-at-once"]);
+    let (code, _, said) = soaked(&place, &["--for", "60s"], &broken);
+    assert_eq!(code, 2, "{said}");
+    assert!(said.contains("faulty: no database"), "the server's own words: {said}");
+
+    let (code, _, said) = soaked(&place, &["--for", "1s"], &app);
+    assert_eq!(code, 2, "{said}");
+}
+
+#[test]
+fn ctrl_c_ends_a_soak_and_all_that_it_started() {
+    let place = Place::new();
+    let app = Server::PythonHttp.app(free_address());
+    let mut child = soak(&place, &["--for", "10m"], &app)
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("the stanch binary starts");
+    wait_until(PATIENCE, "the server runs", || (place.processes().len() >= 3).then_some(()));
+    common::kill(i32::try_from(child.id()).expect("pids are positive"), Signal::SIGINT);
+    assert_eq!(child.wait().expect("it ends").code(), Some(1));
+    assert_eq!(place.processes(), [0; 0]);
+    assert_eq!(folders(&place), [] as [PathBuf; 0]);
+}
