@@ -10,9 +10,8 @@ use crate::core::words::chain;
 use crate::core::{AlertRule, LeakAction, Secret, Target};
 use nix::unistd::{AccessFlags, Group, User, access};
 use serde::Serialize;
-use std::error::Error as _;
 use std::fmt::Write as _;
-use std::io::{self, Read as _, Write as _};
+use std::io::{self, Write as _};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -35,16 +34,14 @@ pub struct Args {
 /// Runs `stanch check`.
 pub fn run(args: Args) -> Result<(), Failure> {
     let name = args.file.display();
-    let text = read(&args.file).or_else(|error| {
-        let cause = error.source().map(|cause| format!(": {cause}"));
-        let message = format!("{error}{}", cause.unwrap_or_default());
+    let text = place::read_config(&args.file).or_else(|failure| {
         if args.json {
-            let message = message.clone();
+            let message = failure.message().unwrap_or_default().to_owned();
             let mistake =
                 Mistake { line: None, column: None, key: None, message, suggestion: None };
             Answer { ok: false, errors: vec![mistake] }.print()?;
         }
-        Err(Failure::Usage(message))
+        Err(failure)
     })?;
     match config::parse(&text, &args.file) {
         Ok(config) => {
@@ -77,53 +74,6 @@ pub fn run(args: Args) -> Result<(), Failure> {
             Err(failure)
         }
     }
-}
-
-/// Why a configuration file could not be read.
-#[derive(Debug, thiserror::Error)]
-pub(super) enum ReadError {
-    /// The file system says no.
-    #[error("cannot read the configuration {}", path.display())]
-    Io {
-        /// The file.
-        path: PathBuf,
-        /// What the system said.
-        source: io::Error,
-    },
-    /// Not a text.
-    #[error("the configuration {} is not UTF-8 text (line {line})", path.display())]
-    NotText {
-        /// The file.
-        path: PathBuf,
-        /// Where the first byte stands that is not.
-        line: usize,
-    },
-    /// Not a configuration either.
-    #[error("{} is larger than {}: not a configuration", path.display(), Bytes(LARGEST))]
-    TooLarge {
-        /// The file.
-        path: PathBuf,
-    },
-}
-
-/// No configuration is larger; a wrong path (`/dev/zero`, a log) ends here, and not in as many errors
-/// as it has lines.
-const LARGEST: u64 = 128 << 10;
-
-/// The text of a configuration file.
-pub(super) fn read(path: &Path) -> Result<String, ReadError> {
-    let mut bytes = Vec::new();
-    std::fs::File::open(path)
-        .and_then(|file| file.take(LARGEST + 1).read_to_end(&mut bytes))
-        .map_err(|source| ReadError::Io { path: path.to_owned(), source })?;
-    if bytes.len() as u64 > LARGEST {
-        return Err(ReadError::TooLarge { path: path.to_owned() });
-    }
-    String::from_utf8(bytes).map_err(|error| {
-        let good = &error.as_bytes()[..error.utf8_error().valid_up_to()];
-        let line = good.iter().filter(|byte| **byte == b'\n').count() + 1;
-        ReadError::NotText { path: path.to_owned(), line }
-    })
 }
 
 fn print(text: &str) -> Result<(), Failure> {

@@ -1,18 +1,65 @@
 //! Where things are: what a config file says of them, and the defaults.
 
-use super::{Failure, check, links};
+use super::{Failure, links};
 use crate::config::{self, Config, Pins};
+use crate::core::units::Bytes;
 use crate::core::words::chain;
 use crate::http::Places;
 use crate::store;
 use std::fmt::Display;
 use std::fs::File;
-use std::io::Read;
+use std::io::{self, Read};
 use std::path::{Component, Path, PathBuf};
 
 /// The text of a config file.
 pub fn read_config(path: &Path) -> Result<String, Failure> {
-    check::read(path).map_err(|error| Failure::Usage(chain(&error)))
+    read(path).map_err(|error| Failure::Usage(chain(&error)))
+}
+
+/// Why a configuration file could not be read.
+#[derive(Debug, thiserror::Error)]
+enum ReadError {
+    /// The file system says no.
+    #[error("cannot read the configuration {}", path.display())]
+    Io {
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// Not a text.
+    #[error("the configuration {} is not UTF-8 text (line {line})", path.display())]
+    NotText {
+        /// The file.
+        path: PathBuf,
+        /// Where the first byte stands that is not.
+        line: usize,
+    },
+    /// Not a configuration either.
+    #[error("{} is larger than {}: not a configuration", path.display(), Bytes(LARGEST))]
+    TooLarge {
+        /// The file.
+        path: PathBuf,
+    },
+}
+
+/// No configuration is larger; a wrong path (`/dev/zero`, a log) ends here, and not in as many errors
+/// as it has lines.
+const LARGEST: u64 = 128 << 10;
+
+/// The text of a configuration file.
+fn read(path: &Path) -> Result<String, ReadError> {
+    let mut bytes = Vec::new();
+    std::fs::File::open(path)
+        .and_then(|file| file.take(LARGEST + 1).read_to_end(&mut bytes))
+        .map_err(|source| ReadError::Io { path: path.to_owned(), source })?;
+    if bytes.len() as u64 > LARGEST {
+        return Err(ReadError::TooLarge { path: path.to_owned() });
+    }
+    String::from_utf8(bytes).map_err(|error| {
+        let good = &error.as_bytes()[..error.utf8_error().valid_up_to()];
+        let line = good.iter().filter(|byte| **byte == b'\n').count() + 1;
+        ReadError::NotText { path: path.to_owned(), line }
+    })
 }
 
 /// A config file, judged.
