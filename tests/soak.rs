@@ -9,14 +9,17 @@ use std::fs;
 use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
 
-/// A server that leaves a descriptor open at every fourth request, and ends at /end.
+/// A server that leaves a descriptor open at every fourth request, ends at /end and stands still at /hang.
 const SIEVE: &str = r#"
-import http.server, itertools, os, sys
+import http.server, itertools, os, signal, sys
 opened, turn = [], itertools.count()
 class Handler(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
         if self.path == "/end":
+            print("the database is gone", flush=True)
             os._exit(3)
+        if self.path == "/hang":
+            os.kill(os.getpid(), signal.SIGSTOP)
         if next(turn) % 4 == 0:
             opened.append(os.open("/dev/null", os.O_RDONLY))
         self.send_response(204)
@@ -74,7 +77,7 @@ fn a_server_that_leaks_memory_fails_and_the_trace_says_the_same() {
     assert_eq!((&found["failure"], &found["requests"]["failed"]), (&Value::Null, &0.into()));
     let left = found["kib_per_request"].as_f64().expect("it is known");
     assert!((36.0..60.0).contains(&left), "40 KiB and a session a request: {found:#}");
-    assert!(found["grew"].as_str().is_some_and(|grew| grew.contains("memory by")), "{found:#}");
+    assert!(found["grew"].as_str().is_some_and(|grew| grew.contains(" by ")), "{found:#}");
     let replayed = place.stanch(&["replay", "--json", &trace]).output().expect("it starts");
     let replayed = object(&String::from_utf8_lossy(&replayed.stdout));
     assert_eq!(replayed["verdict"], "leak", "{replayed:#}");
@@ -105,14 +108,23 @@ fn a_server_that_does_not_leak_passes() {
 #[test]
 fn a_server_that_ends_or_is_not_reached_is_no_leak() {
     let place = Place::new();
-    // 30 requests, and then the last.
-    let mut paths = vec!["--for", "60s", "--json"];
-    paths.extend([["--path", "/"]; 30].as_flattened());
-    paths.extend(["--path", "/end"]);
-    let (code, said, _) = soaked(&place, &paths, &sieve());
+    // Some requests, and then the last.
+    let until = |path| {
+        let mut arguments = vec!["--json"];
+        arguments.extend([["--path", "/"]; 30].as_flattened());
+        arguments.extend(["--path", path, "--for"]);
+        arguments
+    };
+    let (code, said, _) = soaked(&place, &[until("/end"), vec!["60s"]].concat(), &sieve());
     let found = object(&said);
     assert_eq!((code, &found["verdict"]), (1, &"unjudged".into()), "{found:#}");
     assert!(found["failure"].as_str().is_some_and(|why| why.contains("code 3")), "{found:#}");
+    // Two clients may have come that far.
+    assert_eq!(found["last_output"][0], "the database is gone", "{found:#}");
+    let (code, said, _) = soaked(&place, &[until("/hang"), vec!["12s"]].concat(), &sieve());
+    let found = object(&said);
+    assert_eq!((code, &found["verdict"]), (1, &"unjudged".into()), "{found:#}");
+    assert!(found["failure"].is_string(), "nothing was answered: {found:#}");
 
     let app = Server::PythonHttp.app(free_address());
     let (code, _, said) = soaked(&place, &["--for", "60s", "--path", "/nowhere"], &app);
@@ -127,18 +139,54 @@ fn a_server_that_ends_or_is_not_reached_is_no_leak() {
 
     let (code, _, said) = soaked(&place, &["--for", "1s"], &app);
     assert_eq!(code, 2, "{said}");
+
+    let (code, said, _) = soaked(&place, &["--for", "10s", "--rate", "0"], &app);
+    assert_eq!(code, 0, "{said}");
+    assert!(said.contains("\nUndecided\n") && said.contains("nobody"), "{said}");
 }
 
+/// The trace is on a full disk; what was found is said nevertheless.
 #[test]
-fn ctrl_c_ends_a_soak_and_all_that_it_started() {
+fn a_finding_is_said_where_the_trace_cannot_be_written() {
     let place = Place::new();
     let app = Server::PythonHttp.app(free_address());
+    let arguments = ["--for", "10s", "--json", "--trace", "/dev/full"];
+    let (code, said, complaint) = soaked(&place, &arguments, &app);
+    assert_eq!((code, &object(&said)["failure"]), (2, &Value::Null), "{said}");
+    assert!(complaint.contains("/dev/full"), "{complaint}");
+    let (code, _, complaint) = soaked(&place, &["--trace", "/nowhere/trace.csv"], &app);
+    assert_eq!(code, 2, "{complaint}");
+    assert!(complaint.contains("/nowhere/trace.csv"), "{complaint}");
+}
+
+/// A CI that has waited long enough leaves nobody the time to tidy up.
+#[test]
+fn a_soak_that_is_killed_takes_its_server_along() {
+    let place = Place::new();
+    let address = free_address();
+    let app = Server::PythonHttp.app(address);
     let mut child = soak(&place, &["--for", "10m"], &app)
         .stdout(Stdio::null())
         .stderr(Stdio::null())
         .spawn()
         .expect("the stanch binary starts");
-    wait_until(PATIENCE, "the server runs", || (place.processes().len() >= 3).then_some(()));
+    wait_until(PATIENCE, "the server answers", || common::get(address, "/", PATIENCE).ok());
+    child.kill().expect("it runs");
+    child.wait().expect("it ends");
+    wait_until(PATIENCE, "all have ended", || place.processes().is_empty().then_some(()));
+}
+
+#[test]
+fn ctrl_c_ends_a_soak_and_all_that_it_started() {
+    let place = Place::new();
+    let address = free_address();
+    let app = Server::PythonHttp.app(address);
+    let mut child = soak(&place, &["--for", "10m"], &app)
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("the stanch binary starts");
+    wait_until(PATIENCE, "the server answers", || common::get(address, "/", PATIENCE).ok());
     common::kill(i32::try_from(child.id()).expect("pids are positive"), Signal::SIGINT);
     assert_eq!(child.wait().expect("it ends").code(), Some(1));
     assert_eq!(place.processes(), [0; 0]);

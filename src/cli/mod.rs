@@ -63,6 +63,9 @@ enum Command {
     /// Whether this program could take the place of one that runs with these arguments; not for people.
     #[command(name = "__upgrade-trial", hide = true)]
     Trial(Box<run::Args>),
+    /// `run` that ends with its parent, for drills and soaks; not for people.
+    #[command(name = "__staged-run", hide = true)]
+    StagedRun(Box<stage::StagedRun>),
     /// The server of the drills; not for people.
     #[command(name = "__leaky-server", hide = true)]
     LeakyServer(drill::server::Args),
@@ -101,6 +104,7 @@ pub fn main() -> ExitCode {
         Command::Drill(args) => drill::run(args),
         Command::Assets(args) => assets::run(args, Cli::command()),
         Command::ReleaseCgroup => release_cgroup::run(),
+        Command::StagedRun(args) => stage::run(*args),
         Command::Trial(args) => trial::run(*args),
         Command::LeakyServer(args) => drill::server::run(args),
         Command::Fill(args) => fill::run(args),

@@ -9,6 +9,7 @@
 
 mod course;
 mod finding;
+mod floors;
 #[cfg(test)]
 mod tests;
 
@@ -24,7 +25,7 @@ use crate::core::words::chain;
 use crate::linux::pressure;
 use crate::linux::procfs::Procfs;
 use crate::wire::Status;
-use course::Course;
+use course::{Course, Trace, begin_trace};
 use finding::Finding;
 use hyper::Uri;
 use jiff::Timestamp;
@@ -85,13 +86,14 @@ pub fn run(args: Args) -> Result<(), Failure> {
         let least = SHORTEST.as_secs();
         return Err(Failure::Usage(format!("--for: nothing shows in less than {least}s")));
     }
+    let trace = args.trace.as_deref().map(begin_trace).transpose()?;
     let folder = Folder::make("soak", false)?;
     let play = Play::prepare()?;
     let mut supervisor = Supervisor::start(&folder, &config(&folder, &args)?)?;
     let mut screen = Screen::new(args.json, LINE_EVERY);
     let scene =
         Scene { args: &args, folder: &folder, supervisor: &mut supervisor, screen: &mut screen };
-    let finding = play.perform("the soak", scene.act())?;
+    let finding = play.perform("the soak", scene.act(trace))?;
     if args.json {
         finding.print_json()?;
     } else {
@@ -99,7 +101,11 @@ pub fn run(args: Args) -> Result<(), Failure> {
     }
     supervisor.stop()?;
     folder.clear()?;
-    if finding.is_well() { Ok(()) } else { Err(Failure::No) }
+    match &finding.course.unwritten {
+        _ if !finding.is_well() => Err(Failure::No),
+        Some(trouble) => Err(Failure::Usage(trouble.clone())),
+        None => Ok(()),
+    }
 }
 
 /// The supervisor's configuration: it starts the server and holds its memory, nothing else.
@@ -154,8 +160,9 @@ struct Scene<'a> {
 }
 
 impl Scene<'_> {
-    async fn act(self) -> Result<Finding, Failure> {
+    async fn act(self, trace: Option<Trace>) -> Result<Finding, Failure> {
         let Self { args, folder, supervisor, screen } = self;
+        screen.say("Waits until the server accepts connections.")?;
         let mut watcher = Watcher::new(folder);
         let ready = ready(supervisor, &mut watcher, folder, 1, START_PATIENCE).await;
         let mut status = ready.map_err(|error| match error {
@@ -164,15 +171,16 @@ impl Scene<'_> {
             _ => error.into(),
         })?;
         let began = Timestamp::now();
-        let mut course = Course::begin(args, folder, supervisor.pid(), &status)?;
-        let load = match args.rate {
+        let mut course = Course::begin(args, folder, supervisor.pid(), &status, trace)?;
+        let address = match args.rate {
             0 => None,
-            _ => Some(Load::start(self::load(args, &status)?)),
+            _ => Some(address(args, &status)?),
         };
-        screen.say(&opening(args))?;
+        screen.say(&opening(args, address))?;
+        let load = address.map(|address| Load::start(plan(args, address)));
 
         let clock = Instant::now();
-        let (mut turns, mut broken) = (turns(), None);
+        let (mut turns, mut broken, mut half_time) = (turns(), None, None);
         while clock.elapsed() < args.length && broken.is_none() && course.leak().is_none() {
             turns.tick().await;
             supervisor.check(folder)?;
@@ -180,7 +188,10 @@ impl Scene<'_> {
             if tally.ok == 0 && tally.requests() >= TRIES {
                 return Err(Failure::Usage(unanswered(&tally)));
             }
-            course.observe(load.is_some().then_some(tally.ok))?;
+            if half_time.is_none() && clock.elapsed() >= args.length / 2 {
+                half_time = load.is_some().then_some(tally.ok);
+            }
+            course.observe(load.is_some().then_some(tally.ok));
             let look = watcher.look();
             for record in &look.events {
                 let after = record.at.duration_since(began);
@@ -205,8 +216,10 @@ impl Scene<'_> {
             Some(load) => Some(load.stop().await),
             None => None,
         };
-        let course = course.end()?;
-        Ok(Finding { course, grew, tally, lasted, length: args.length, broken })
+        let half_time = half_time.filter(|_| lasted >= args.length);
+        let broken = broken.map(|why: String| (why, folder.last_words()));
+        let (course, length) = (course.end(), args.length);
+        Ok(Finding { course, grew, tally, lasted, length, half_time, broken, address })
     }
 }
 
@@ -215,22 +228,22 @@ fn breaks(record: &Record) -> Option<String> {
     is_failure(record.kind).then(|| record.reason.clone())
 }
 
-fn load(args: &Args, status: &Status) -> Result<Plan, Failure> {
+/// Where the server is asked.
+fn address(args: &Args, status: &Status) -> Result<SocketAddr, Failure> {
     let mut bound = status.listeners.iter().filter_map(|listener| listener.address.parse().ok());
-    let Some(address) = args.listen.or_else(|| bound.next()) else {
-        return Err(Failure::Usage(
-            "the server listens on no TCP port that stanch could ask; `--rate 0` leaves that to another program"
-                .to_owned(),
-        ));
-    };
+    let none = || Failure::Usage("the server listens on no TCP port to ask it on".to_owned());
+    args.listen.or_else(|| bound.next()).map(reachable).ok_or_else(none)
+}
+
+fn plan(args: &Args, address: SocketAddr) -> Plan {
     let clients = (args.rate / RPS_A_CLIENT / 2).clamp(*CLIENTS.start(), *CLIENTS.end());
-    Ok(Plan {
-        address: reachable(address),
+    Plan {
+        address,
         paths: args.paths.clone(),
         fresh_clients: clients,
         kept_clients: clients,
         rate_rps: args.rate,
-    })
+    }
 }
 
 /// The address by which a client of this host gets there.
@@ -247,13 +260,12 @@ fn reachable(mut address: SocketAddr) -> SocketAddr {
     address
 }
 
-fn opening(args: &Args) -> String {
-    let length = args.length.as_secs();
-    let asked = match args.rate {
-        0 => "is asked by others".to_owned(),
-        rate => format!("is asked {rate} times a second"),
-    };
-    format!("The server is ready and {asked}, for {length} s; the second half is judged.\n")
+fn opening(args: &Args, address: Option<SocketAddr>) -> String {
+    let (length, rate) = (args.length.as_secs(), args.rate);
+    let asked = address.map_or("left to others to ask".to_owned(), |address| {
+        format!("asked on {address}, {rate} requests a second")
+    });
+    format!("It is {asked}, for {length} s; the second half is judged.\n")
 }
 
 fn unanswered(tally: &Tally) -> String {

@@ -6,6 +6,7 @@
 //! stanch's fault: at SIGTERM it stops accepting, answers what it has, and ends.
 
 use crate::cli::Failure;
+use crate::cli::stage::end_with;
 use crate::core::units::Bytes as Size;
 use http_body_util::Full;
 use hyper::body::{Bytes, Incoming};
@@ -15,7 +16,6 @@ use hyper::service::service_fn;
 use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use nix::sys::signal::Signal;
-use nix::unistd::{Pid, getppid};
 use signal_hook::consts::SIGTERM;
 use std::collections::HashMap;
 use std::convert::Infallible;
@@ -62,20 +62,10 @@ pub fn run(args: Args) -> Result<(), Failure> {
         Failure::Fault(format!("the leaking server at {} cannot run: {error}", args.address))
     };
     if let Some(parent) = args.parent {
-        end_with(Pid::from_raw(parent)).map_err(fault)?;
+        end_with(parent, Signal::SIGKILL).map_err(fault)?;
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     runtime.map_err(fault)?.block_on(LocalSet::new().run_until(serve(&args))).map_err(fault)
-}
-
-/// A parent that is killed can clear nothing away.
-fn end_with(parent: Pid) -> io::Result<()> {
-    nix::sys::prctl::set_pdeathsig(Signal::SIGKILL)?;
-    // It may have ended before the kernel was told.
-    match getppid() == parent {
-        true => Ok(()),
-        false => Err(io::Error::other("its parent has ended")),
-    }
 }
 
 async fn serve(args: &Args) -> io::Result<()> {

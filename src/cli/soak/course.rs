@@ -3,6 +3,7 @@
 use super::super::Failure;
 use super::super::stage::Folder;
 use super::super::trace;
+use super::floors::Floors;
 use super::{Args, WARM_UPS};
 use crate::core::leak::{Detector, Dial, Judgement, Quantity, Verdict};
 use crate::core::{Moment, WorkerId};
@@ -14,7 +15,7 @@ use crate::wire::{Leak, Status};
 use nix::unistd::Pid;
 use std::fs::File;
 use std::io::{self, BufWriter};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 /// Samples in a soak of ten minutes and less; a longer one has one a second.
@@ -22,9 +23,11 @@ const SAMPLES: u32 = 600;
 const LONGEST_STEP: Duration = Duration::from_secs(1);
 /// After so many warm-ups what later looks are compared with is taken.
 const BASELINE: u32 = 2;
-/// From one quarter to the next more than this part of the memory, and more than so many KiB, is growth.
-const STILL_PART: u64 = 20;
-const STILL_KIB: u64 = 2048;
+/// Growth by less is none: of memory, in KiB, and of descriptors, threads and processes.
+const GROWN_KIB: u64 = 2048;
+const GROWN: u64 = 16;
+/// Who takes less of a processor than this is not asked anything.
+const IDLE_PART: f64 = 0.005;
 /// How long a look may take.
 const LOOK: Duration = Duration::from_secs(2);
 /// Of what grew so many are told.
@@ -35,8 +38,8 @@ pub struct Course {
     procfs: Procfs,
     tree: Tree,
     leader: ProcessId,
-    memory: Detector,
-    counts: [Detector; 3],
+    memory: (Detector, Floors),
+    counts: [(Quantity, Detector, Floors); 3],
     /// The first leak that was found.
     leak: Option<Judgement>,
     began: Instant,
@@ -50,8 +53,14 @@ pub struct Course {
     baseline: Option<Look>,
     sizes: Sizes,
     limit_kib: Option<u64>,
-    trace: Option<(PathBuf, BufWriter<File>)>,
+    /// CPU ticks when the first and the last sample were taken.
+    ticks: Option<(u64, u64)>,
+    trace: Option<Trace>,
+    unwritten: Option<String>,
 }
+
+/// Where the samples are written.
+pub type Trace = (PathBuf, BufWriter<File>);
 
 /// What the server used of memory.
 #[derive(Clone, Copy, Debug, Default)]
@@ -59,8 +68,6 @@ pub struct Sizes {
     pub first_kib: Option<u64>,
     pub last_kib: Option<u64>,
     pub most_kib: Option<u64>,
-    /// The least in each quarter of the soak.
-    floors_kib: [Option<u64>; 4],
 }
 
 /// How it ended.
@@ -69,24 +76,17 @@ pub struct Outcome {
     /// The first leak; else a suspicion; else what is thought of the memory.
     pub judgement: Judgement,
     pub sizes: Sizes,
+    /// What speaks against it being in order though no leak was found.
+    pub doubt: Option<String>,
+    /// Why the trace is not whole.
+    pub unwritten: Option<String>,
 }
 
 impl Sizes {
-    /// Of a moment when this part (0 to 1) of the time was over.
-    pub fn note(&mut self, part: f64, growth_kib: u64) {
+    fn note(&mut self, growth_kib: u64) {
         self.first_kib.get_or_insert(growth_kib);
         self.last_kib = Some(growth_kib);
         self.most_kib = self.most_kib.max(self.last_kib);
-        if let Some(floor) = self.floors_kib.get_mut((4.0 * part) as usize) {
-            *floor = Some(floor.unwrap_or(growth_kib).min(growth_kib));
-        }
-    }
-
-    /// The floors of the last two quarters, if the last is clearly above the one before.
-    pub fn still_grows(&self) -> Option<(u64, u64)> {
-        let [_, _, before, last] = self.floors_kib;
-        let (before, last) = (before?, last?);
-        (last > before + (before / STILL_PART).max(STILL_KIB)).then_some((before, last))
     }
 }
 
@@ -97,6 +97,7 @@ impl Course {
         folder: &Folder,
         supervisor: i32,
         status: &Status,
+        trace: Option<Trace>,
     ) -> Result<Self, Failure> {
         let procfs = Procfs::default();
         let known = status.workers.first().and_then(|worker| {
@@ -113,16 +114,12 @@ impl Course {
         let warm_up = args.length / WARM_UPS;
         let judges = |quantity, limit| Detector::of(quantity, limit, warm_up, Moment::default());
         let counts = [Quantity::Fds, Quantity::Threads, Quantity::Processes];
-        let trace = match &args.trace {
-            Some(path) => Some((path.clone(), begin_trace(path.clone())?)),
-            None => None,
-        };
         Ok(Self {
             procfs,
             tree,
             leader,
-            memory: judges(Quantity::Memory, args.limit),
-            counts: counts.map(|quantity| judges(quantity, None)),
+            memory: (judges(Quantity::Memory, args.limit), Floors::new(GROWN_KIB)),
+            counts: counts.map(|quantity| (quantity, judges(quantity, None), Floors::new(GROWN))),
             leak: None,
             began: Instant::now(),
             age,
@@ -133,15 +130,17 @@ impl Course {
             baseline: None,
             sizes: Sizes::default(),
             limit_kib: args.limit,
+            ticks: None,
             trace,
+            unwritten: None,
         })
     }
 
     /// Takes a sample, if it is time; `answered` requests until now, where that is known.
-    pub fn observe(&mut self, answered: Option<u64>) -> Result<(), Failure> {
+    pub fn observe(&mut self, answered: Option<u64>) {
         let now = Instant::now();
         if self.last.is_some_and(|(last, _)| now - last < self.step) {
-            return Ok(());
+            return;
         }
         let mut sample = tokio::task::block_in_place(|| self.tree.sample());
         if let Some((last, before)) = self.last.replace((now, answered)) {
@@ -149,26 +148,34 @@ impl Course {
             sample.load_rps = asked.map(|asked| asked as f64 / (now - last).as_secs_f64());
         }
         let age = self.age + (now - self.began);
-        let Some(growth_kib) = sample.growth_kib() else { return Ok(()) };
+        let Some(growth_kib) = sample.growth_kib() else { return };
         let begins = self.sizes.first_kib.is_none();
-        let part = (now - self.began).as_secs_f64() / self.length.as_secs_f64();
-        self.sizes.note(part, growth_kib);
+        self.sizes.note(growth_kib);
+        if let Some(ticks) = sample.cpu_ticks {
+            self.ticks = Some((self.ticks.map_or(ticks, |(first, _)| first), ticks));
+        }
         if self.baseline.is_none() && now - self.began >= self.warm_up * BASELINE {
             self.baseline = Some(self.look());
         }
         if let Some((path, trace)) = &mut self.trace {
             let judged_by = begins.then_some((self.limit_kib, self.warm_up));
-            trace::write_row(trace, age.as_secs_f64(), &sample, judged_by)
-                .map_err(|error| unwritten(path, &error))?;
-        }
-        for detector in std::iter::once(&mut self.memory).chain(&mut self.counts) {
-            detector.observe(Moment(age), &sample);
-            let judgement = detector.judgement();
-            if self.leak.is_none() && judgement.verdict == Verdict::Leak {
-                self.leak = Some(*judgement);
+            if let Err(error) = trace::write_row(trace, age.as_secs_f64(), &sample, judged_by) {
+                self.unwritten = Some(unwritten(path, &error));
+                self.trace = None;
             }
         }
-        Ok(())
+        let part = (now - self.began).as_secs_f64() / self.length.as_secs_f64();
+        self.memory.1.note(part, growth_kib);
+        self.memory.0.observe(Moment(age), &sample);
+        let counts = [sample.fds, sample.threads, sample.processes];
+        for ((_, detector, floors), count) in self.counts.iter_mut().zip(counts) {
+            detector.observe(Moment(age), &sample);
+            count.into_iter().for_each(|count| floors.note(part, count));
+        }
+        if self.leak.is_none() {
+            let leak = self.judgements().find(|it| it.verdict == Verdict::Leak).copied();
+            self.leak = leak;
+        }
     }
 
     fn look(&mut self) -> Look {
@@ -193,12 +200,40 @@ impl Course {
         self.leak.as_ref()
     }
 
+    fn judgements(&self) -> impl Iterator<Item = &Judgement> {
+        let counts = self.counts.iter().map(|(_, detector, _)| detector);
+        std::iter::once(&self.memory.0).chain(counts).map(Detector::judgement)
+    }
+
     /// What is thought now.
     fn judgement(&self) -> Judgement {
-        let judgements =
-            || std::iter::once(&self.memory).chain(&self.counts).map(Detector::judgement);
-        let suspect = judgements().find(|judgement| judgement.verdict == Verdict::Suspect);
-        *self.leak.as_ref().or(suspect).unwrap_or(self.memory.judgement())
+        let suspect = self.judgements().find(|judgement| judgement.verdict == Verdict::Suspect);
+        *self.leak.as_ref().or(suspect).unwrap_or(self.memory.0.judgement())
+    }
+
+    /// What speaks against it being in order though no leak was found.
+    fn doubt(&self) -> Option<String> {
+        let grows = |what: &str, before: String, last: String| {
+            format!(
+                "it never had less than {last}{what} in the last quarter, and {before} in the one before"
+            )
+        };
+        if let Some((before, last)) = self.memory.1.still_grow() {
+            let mib = |kib: u64| format!("{:.1} MiB", kib as f64 / 1024.0);
+            return Some(grows(" of memory", mib(before), mib(last)));
+        }
+        for (quantity, _, floors) in &self.counts {
+            if let Some((before, last)) = floors.still_grow() {
+                let what = format!(" {}", words(*quantity));
+                return Some(grows(&what, before.to_string(), last.to_string()));
+            }
+        }
+        let (first, last) = self.ticks?;
+        let worked_s = (last - first) as f64 / 100.0;
+        let idle = worked_s < IDLE_PART * self.began.elapsed().as_secs_f64();
+        idle.then(|| {
+            format!("it worked for {worked_s:.2} s in all: nobody seems to ask it anything")
+        })
     }
 
     /// The same as the supervisor would say it.
@@ -215,23 +250,40 @@ impl Course {
     }
 
     /// Ends it, with the trace on disk.
-    pub fn end(mut self) -> Result<Outcome, Failure> {
-        let outcome = Outcome { judgement: self.judgement(), sizes: self.sizes };
-        if let Some((path, trace)) = &mut self.trace {
-            io::Write::flush(trace).map_err(|error| unwritten(path, &error))?;
+    pub fn end(mut self) -> Outcome {
+        if let Some((path, trace)) = &mut self.trace
+            && let Err(error) = io::Write::flush(trace)
+        {
+            self.unwritten = Some(unwritten(path, &error));
         }
-        Ok(outcome)
+        Outcome {
+            judgement: self.judgement(),
+            sizes: self.sizes,
+            doubt: self.doubt(),
+            unwritten: self.unwritten,
+        }
     }
 }
 
-fn begin_trace(path: PathBuf) -> Result<BufWriter<File>, Failure> {
-    let begun = File::create(&path).map(BufWriter::new).and_then(|mut trace| {
-        trace::write_header(&mut trace)?;
-        Ok(trace)
-    });
-    begun.map_err(|error| unwritten(&path, &error))
+/// What is judged, for people.
+pub fn words(quantity: Quantity) -> &'static str {
+    match quantity {
+        Quantity::Memory => "memory",
+        Quantity::Fds => "descriptors",
+        Quantity::Threads => "threads",
+        Quantity::Processes => "processes",
+    }
 }
 
-fn unwritten(path: &std::path::Path, error: &io::Error) -> Failure {
-    Failure::Usage(format!("cannot write the trace {}: {error}", path.display()))
+/// Begins a trace, before there is anything to write.
+pub fn begin_trace(path: &Path) -> Result<Trace, Failure> {
+    let begun = File::create(path).map(BufWriter::new).and_then(|mut trace| {
+        trace::write_header(&mut trace)?;
+        Ok((path.to_owned(), trace))
+    });
+    begun.map_err(|error| Failure::Usage(unwritten(path, &error)))
+}
+
+fn unwritten(path: &Path, error: &io::Error) -> String {
+    format!("cannot write the trace {}: {error}", path.display())
 }

@@ -1,14 +1,18 @@
 //! What a soak has found.
 
 use super::super::Failure;
-use super::super::output::{Colour, Paint, Stop, heading, paragraph, print, row};
+use super::super::output::{Colour, Paint, Stop, clean, heading, paragraph, print, row};
 use super::super::stage::load::Tally;
 use super::super::stage::screen::mib;
-use super::course::{Outcome, Sizes};
+use super::course::{Outcome, Sizes, words};
 use crate::core::leak::{Dial, Judgement, Quantity, Verdict};
 use serde_json::{Value, json};
 use std::io::Write;
+use std::net::SocketAddr;
 use std::time::Duration;
+
+/// Where more than one in so many requests fails, the server does not do what it is to be judged by.
+const FAILED_PART: u64 = 10;
 
 /// Everything that is known at the end.
 pub struct Finding {
@@ -20,8 +24,12 @@ pub struct Finding {
     pub lasted: Duration,
     /// How long it was to last.
     pub length: Duration,
-    /// Why it ended early.
-    pub broken: Option<String>,
+    /// How many requests had been answered at half-time.
+    pub half_time: Option<u64>,
+    /// Why it ended early, and the last that the server printed.
+    pub broken: Option<(String, Vec<String>)>,
+    /// Who was asked.
+    pub address: Option<SocketAddr>,
 }
 
 impl Finding {
@@ -32,16 +40,19 @@ impl Finding {
 
     /// What it failed by, other than a leak.
     fn failure(&self) -> Option<String> {
-        if let Some(why) = &self.broken {
+        if let Some((why, _)) = &self.broken {
             let after = self.lasted.as_secs();
             return Some(format!("the server failed after {after} s: {why}"));
         }
-        let tally = self.tally.as_ref().filter(|tally| tally.failed() > tally.ok)?;
-        Some(format!(
-            "{} of {} requests failed: this tells nothing of the server",
-            tally.failed(),
-            tally.requests()
-        ))
+        let tally = self.tally.as_ref()?;
+        if tally.failed() * FAILED_PART > tally.requests() {
+            return Some(format!("{} of {} requests failed", tally.failed(), tally.requests()));
+        }
+        let before = self.half_time?;
+        let after = tally.ok - before;
+        (after < before / 2).then(|| {
+            format!("the server answered {before} requests in the first half of the time, {after} in the second")
+        })
     }
 
     /// Of the whole, as `stanch replay` would say it: what is suspect was not decided. And what grows to the end
@@ -49,9 +60,7 @@ impl Finding {
     fn verdict(&self) -> Verdict {
         match self.course.judgement.verdict {
             Verdict::Leak => Verdict::Leak,
-            Verdict::Healthy
-                if self.failure().is_none() && self.course.sizes.still_grows().is_none() =>
-            {
+            Verdict::Healthy if self.failure().is_none() && self.course.doubt.is_none() => {
                 Verdict::Healthy
             }
             Verdict::Healthy | Verdict::Suspect | Verdict::Unjudged => Verdict::Unjudged,
@@ -76,7 +85,7 @@ impl Finding {
     }
 
     fn write(&self, out: &mut dyn Write, paint: Paint) -> Result<(), Stop> {
-        let Outcome { judgement, sizes } = &self.course;
+        let Outcome { judgement, sizes, .. } = &self.course;
         writeln!(out)?;
         heading(out, paint, "What was seen")?;
         row(out, "time", Some(format!("{} s", self.lasted.as_secs())))?;
@@ -98,6 +107,10 @@ impl Finding {
         if let Some(grew) = &self.grew {
             row(out, "grew most", Some(grew.clone()))?;
         }
+        let said = self.broken.iter().flat_map(|(_, said)| said);
+        for (nth, line) in said.enumerate() {
+            row(out, if nth == 0 { "it printed last" } else { "" }, Some(clean(line)))?;
+        }
         writeln!(out)?;
         let (colour, word, text) = self.conclusion();
         writeln!(out, "{}", paint.text(colour, word))?;
@@ -105,12 +118,7 @@ impl Finding {
     }
 
     fn conclusion(&self) -> (Colour, &'static str, String) {
-        let what = match self.course.judgement.quantity() {
-            Quantity::Memory => "memory",
-            Quantity::Fds => "descriptors",
-            Quantity::Threads => "threads",
-            Quantity::Processes => "processes",
-        };
+        let what = words(self.course.judgement.quantity());
         match (self.verdict(), self.failure()) {
             (Verdict::Leak, _) => (Colour::Red, "Leak", format!("the server leaks {what}")),
             (_, Some(failure)) => (Colour::Red, "Failed", failure),
@@ -118,17 +126,11 @@ impl Finding {
                 (Colour::Green, "No leak", format!("none shows in {} s", self.length.as_secs()))
             }
             (Verdict::Suspect | Verdict::Unjudged, None) => {
-                let grows = self.course.sizes.still_grows().map(|(before, last)| {
-                    format!(
-                        ": in the last quarter it never used less than {}, in the one before {}",
-                        mib(last as f64),
-                        mib(before as f64)
-                    )
-                });
+                let doubt = self.course.doubt.as_ref().map(|doubt| format!(": {doubt}"));
                 let text = format!(
                     "it is not sure whether the server leaks{}; a longer soak (--for) or more requests \
                      (--rate) would tell",
-                    grows.unwrap_or_default()
+                    doubt.unwrap_or_default()
                 );
                 (Colour::Yellow, "Undecided", text)
             }
@@ -142,7 +144,7 @@ impl Finding {
     }
 
     fn json(&self) -> Value {
-        let Outcome { judgement, sizes } = &self.course;
+        let Outcome { judgement, sizes, doubt, .. } = &self.course;
         let leaks = judgement.verdict == Verdict::Leak;
         let is_memory = judgement.quantity() == Quantity::Memory;
         json!({
@@ -154,7 +156,10 @@ impl Finding {
             "reason": judgement.reason(Dial::Trace),
             "kib_per_request": self.kib_per_request(),
             "grew": self.grew,
+            "doubt": doubt,
             "failure": self.failure(),
+            "last_output": self.broken.as_ref().map(|(_, said)| said),
+            "address": self.address,
             "lasted_s": self.lasted.as_secs_f64(),
             "first_kib": sizes.first_kib,
             "last_kib": sizes.last_kib,

@@ -1,27 +1,28 @@
-use super::course::Sizes;
+use super::floors::Floors;
 use super::*;
 
-fn sizes(levels_mib: [u64; 8]) -> Sizes {
-    let mut sizes = Sizes::default();
-    for (nth, mib) in levels_mib.into_iter().enumerate() {
-        sizes.note(nth as f64 / 8.0, mib * 1024);
+/// With less than 2 MiB being none.
+fn still_grow(levels_kib: &[u64]) -> Option<(u64, u64)> {
+    let mut floors = Floors::new(2048);
+    for (nth, kib) in levels_kib.iter().enumerate() {
+        floors.note(nth as f64 / 8.0, *kib);
     }
-    sizes
+    floors.still_grow()
 }
 
 #[test]
 fn what_grows_in_the_last_quarter_is_still_growing() {
-    let grown = sizes([10, 30, 40, 60, 70, 90, 80, 110]).still_grows();
-    assert_eq!(grown, Some((70 * 1024, 80 * 1024)));
-    // A sawtooth, a step up to the third quarter, a page more.
-    assert_eq!(sizes([10, 30, 20, 60, 70, 20, 80, 20]).still_grows(), None);
-    assert_eq!(sizes([10, 10, 10, 10, 70, 70, 70, 70]).still_grows(), None);
-    assert_eq!(sizes([10, 10, 10, 10, 10, 10, 12, 12]).still_grows(), None);
+    let mib = |levels: [u64; 8]| still_grow(&levels.map(|mib| mib * 1024));
+    assert_eq!(mib([10, 30, 40, 60, 70, 90, 80, 110]), Some((70 * 1024, 80 * 1024)));
+    // A sawtooth, a step up to the third quarter.
+    assert_eq!(mib([10, 30, 20, 60, 70, 20, 80, 20]), None);
+    assert_eq!(mib([10, 10, 10, 10, 70, 70, 70, 70]), None);
+    // A little in each quarter, and noise.
+    let slow = [9000, 9200, 9400, 9700, 10_000, 10_300, 10_600, 10_900];
+    assert_eq!(still_grow(&slow), Some((10_000, 10_600)));
+    assert_eq!(still_grow(&[9000, 9100, 9050, 9100, 9100, 9200, 9150, 9200]), None);
     // One that ended early has no last quarter.
-    let mut early = Sizes::default();
-    early.note(0.5, 1024);
-    early.note(0.6, 100 * 1024);
-    assert_eq!(early.still_grows(), None);
+    assert_eq!(still_grow(&[10, 1024, 10_000, 50_000, 90_000]), None);
 }
 
 #[test]

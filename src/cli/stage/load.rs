@@ -87,7 +87,7 @@ pub struct Tally {
     pub other: u64,
     /// Kept connections that the server closed and the client opened anew; no request was lost by it.
     pub reconnected: u64,
-    /// The first failures in words.
+    /// The first failures in words, each once.
     pub errors: Vec<String>,
     /// Of the newest answers.
     latencies_us: VecDeque<u32>,
@@ -149,8 +149,9 @@ impl Tally {
             Fault::BadStatus(_) => &mut self.bad_status,
             Fault::Other => &mut self.other,
         } += 1;
-        if self.errors.len() < ERRORS_KEPT {
-            self.errors.push(lost.to_string());
+        let error = lost.to_string();
+        if self.errors.len() < ERRORS_KEPT && !self.errors.contains(&error) {
+            self.errors.push(error);
         }
     }
 }
@@ -276,6 +277,8 @@ impl Client {
         turns.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
+                // An answer that took long has left turns overdue.
+                biased;
                 _ = end.changed() => return,
                 _ = turns.tick() => {}
             }

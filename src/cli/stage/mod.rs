@@ -11,7 +11,7 @@ pub mod watch;
 use crate::cli::Failure;
 use crate::core::words::chain;
 use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+use nix::unistd::{Pid, getppid};
 use std::fs::{self, DirBuilder, File};
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
@@ -19,7 +19,7 @@ use std::os::unix::fs::DirBuilderExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// How long the supervisor may take to end its workers and itself, before it is told to hurry.
 const STOP_PATIENCE: Duration = Duration::from_secs(20);
@@ -75,7 +75,10 @@ fn orphans(status: &ExitStatus) -> &'static str {
 
 impl From<StageError> for Failure {
     fn from(error: StageError) -> Self {
-        Failure::Fault(chain(&error))
+        match error {
+            StageError::Folder { .. } | StageError::NotText { .. } => Failure::Usage(chain(&error)),
+            _ => Failure::Fault(chain(&error)),
+        }
     }
 }
 
@@ -89,8 +92,11 @@ pub struct Folder {
 impl Folder {
     /// Makes one for this purpose (a word of its name) that nobody else can look into.
     pub fn make(purpose: &str, keep: bool) -> Result<Self, StageError> {
-        let name = format!("stanch-{purpose}-{}", std::process::id());
+        // In a container the pid is the same each time.
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let name = format!("stanch-{purpose}-{}-{}", std::process::id(), since.as_millis());
         let path = std::env::temp_dir().join(name);
+        let path = std::path::absolute(&path).unwrap_or(path);
         match DirBuilder::new().mode(0o700).create(&path) {
             Ok(()) => Ok(Self { path, keep }),
             Err(source) => Err(StageError::Folder { path, source }),
@@ -126,6 +132,15 @@ impl Folder {
         if last.is_empty() { "(it is empty)".to_owned() } else { last.join("\n") }
     }
 
+    /// The last lines that a worker printed, without its name.
+    pub fn last_words(&self) -> Vec<String> {
+        let log = fs::read(self.log()).unwrap_or_default();
+        let log = String::from_utf8_lossy(&log);
+        let said: Vec<&str> = log.lines().filter_map(|line| line.strip_prefix("[0] ")).collect();
+        let last = &said[said.len().saturating_sub(LOG_LINES)..];
+        last.iter().map(|line| (*line).to_owned()).collect()
+    }
+
     /// Removes it now, unless it is kept.
     pub fn clear(mut self) -> Result<(), StageError> {
         if std::mem::replace(&mut self.keep, true) {
@@ -145,9 +160,9 @@ impl Drop for Folder {
     }
 }
 
-/// A text for a configuration, in quotes: JSON's strings are TOML's as well.
+/// A text for a configuration, in quotes: JSON's strings are TOML's as well, but for one character.
 pub fn quoted(text: &str) -> String {
-    serde_json::Value::from(text).to_string()
+    serde_json::Value::from(text).to_string().replace('\u{7f}', "\\u007f")
 }
 
 /// The same of a path.
@@ -167,6 +182,33 @@ pub fn free_address() -> Result<SocketAddr, StageError> {
         .map_err(|source| StageError::Port { source })
 }
 
+/// `stanch run` that ends with its parent.
+#[derive(clap::Args)]
+pub struct StagedRun {
+    /// Whom it ends with
+    #[arg(long, value_name = "PID")]
+    parent: i32,
+    #[command(flatten)]
+    run: super::run::Args,
+}
+
+/// Runs it. When who set up the stage is killed, it ends as by SIGTERM.
+pub fn run(args: StagedRun) -> Result<(), Failure> {
+    end_with(args.parent, Signal::SIGTERM)
+        .map_err(|error| Failure::Fault(format!("cannot be bound to its parent: {error}")))?;
+    super::run::run(args.run)
+}
+
+/// A parent that is killed can clear nothing away: this process gets the signal then.
+pub fn end_with(parent: i32, signal: Signal) -> io::Result<()> {
+    nix::sys::prctl::set_pdeathsig(signal)?;
+    // It may have ended before the kernel was told.
+    match getppid() == Pid::from_raw(parent) {
+        true => Ok(()),
+        false => Err(io::Error::other("its parent has ended")),
+    }
+}
+
 /// A running `stanch run`; stopped when dropped.
 #[derive(Debug)]
 pub struct Supervisor {
@@ -183,7 +225,7 @@ impl Supervisor {
         let (out, err) = log.map_err(|source| StageError::Write { path, source })?;
         let program = program()?;
         let child = Command::new(&program)
-            .arg("run")
+            .args(["__staged-run", "--parent", &std::process::id().to_string()])
             .arg("--config")
             .arg(folder.config())
             .stdin(Stdio::null())

@@ -6,7 +6,7 @@ use crate::cli::Failure;
 use crate::core::Kind;
 use crate::wire::Status;
 use futures_util::StreamExt;
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
 use signal_hook_tokio::Signals;
 use std::future::Future;
 use std::time::{Duration, Instant};
@@ -28,7 +28,7 @@ impl Play {
         let built = Builder::new_multi_thread().enable_all().build();
         let runtime = built.map_err(|source| StageError::Threads { source })?;
         let inside = runtime.enter();
-        let signals = Signals::new([SIGINT, SIGTERM, SIGHUP]);
+        let signals = Signals::new([SIGINT, SIGTERM, SIGHUP, SIGQUIT]);
         drop(inside);
         let signals = signals.map_err(|source| StageError::Signals { source })?;
         Ok(Self { runtime, signals })
@@ -111,6 +111,7 @@ fn name(signal: i32) -> &'static str {
     match signal {
         SIGINT => "Ctrl-C",
         SIGTERM => "SIGTERM",
+        SIGQUIT => "SIGQUIT",
         _ => "a hang-up",
     }
 }

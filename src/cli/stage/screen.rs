@@ -125,7 +125,9 @@ impl Screen {
 fn put(text: &str) -> Result<(), Failure> {
     let mut out = io::stdout().lock();
     out.write_all(text.as_bytes()).and_then(|()| out.flush()).map_err(|error| match error.kind() {
-        io::ErrorKind::BrokenPipe => Failure::No,
+        io::ErrorKind::BrokenPipe => {
+            Failure::Refused("nobody reads any more what is printed: it ended there".to_owned())
+        }
         _ => Failure::Fault(format!("cannot write to standard output: {error}")),
     })
 }

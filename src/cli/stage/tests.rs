@@ -219,3 +219,11 @@ fn latencies_are_nearest_rank() {
     assert!(tally.latency_ms(1.0) >= tally.latency_ms(0.0));
     assert_eq!(Tally::default().latency_ms(0.5), None);
 }
+
+#[test]
+fn any_text_can_stand_in_a_configuration() {
+    for text in ["plain", "it's \"quoted\"\\", "two\nlines\ttab", "del\u{7f}\u{1}", "ü—🦀"] {
+        let parsed: toml::Table = format!("key = {}", super::quoted(text)).parse().unwrap();
+        assert_eq!(parsed["key"].as_str(), Some(text));
+    }
+}
