@@ -2,10 +2,11 @@
 //! minutes, and the leak detector looks on.
 //!
 //! It is asked another question than in production. There a growth matters for the limit that it runs into,
-//! hours away; here it matters if it goes on at all. So the detector of a soak knows no limit, unless one
-//! is named: growth to three times the size, and by 256 MiB at least, is what it is held against. And it knows how many requests were answered between two
-//! samples, where production has the CPU time. The supervisor holds the memory that the soak may take, and
-//! decides nothing.
+//! hours away; here it matters if it goes on at all. So the detector of a soak knows no limit, unless one is
+//! named: it is held against growth to three times the size, and by 256 MiB at least. And it knows how many
+//! requests were answered between two samples, where production has the CPU time. What it finds in order is
+//! doubted if it still grew in the last quarter ([`floors`]). The supervisor holds the memory that the soak may
+//! take, and decides nothing.
 
 mod course;
 mod finding;
