@@ -78,12 +78,6 @@ fn drill(place: &Place, arguments: &[&str]) -> Command {
     command
 }
 
-fn folders(place: &Place) -> Vec<PathBuf> {
-    let entries = fs::read_dir(place.path()).expect("the place is there");
-    let paths = entries.map(|entry| entry.expect("it can be read").path());
-    paths.filter(|path| path.is_dir()).collect()
-}
-
 fn object(output: &Output) -> Value {
     serde_json::from_slice(&output.stdout).unwrap_or_else(|error| {
         panic!("{error}: {output:?}");
@@ -113,7 +107,7 @@ fn drill_leak_replaces_every_worker_in_time_and_loses_no_request() {
     assert!(figures["confirmed"]["limit_percent"].as_f64() < Some(50.0), "{figures:#}");
     assert_eq!(figures["incident"]["kind"], "leak");
     assert_eq!(place.processes(), [0; 0]);
-    assert_eq!(folders(&place), [] as [PathBuf; 0]);
+    assert_eq!(place.folders(), [] as [PathBuf; 0]);
 }
 
 #[test]
@@ -129,7 +123,7 @@ fn ctrl_c_ends_a_drill_and_all_that_it_started() {
     common::kill(i32::try_from(child.id()).expect("pids are positive"), Signal::SIGINT);
     assert_eq!(child.wait().expect("it ends").code(), Some(1));
     assert_eq!(place.processes(), [0; 0]);
-    assert_eq!(folders(&place).len(), 1, "--keep keeps the folder");
+    assert_eq!(place.folders().len(), 1, "--keep keeps the folder");
 }
 
 #[test]

@@ -5,9 +5,8 @@ mod common;
 use common::{App, PATIENCE, Place, Server, free_address, servers, wait_until};
 use nix::sys::signal::Signal;
 use serde_json::Value;
-use std::fs;
 use std::path::PathBuf;
-use std::process::{Command, Output, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 
 /// A server that leaves a descriptor open at every fourth request, ends at /end and stands still at /hang.
 const SIEVE: &str = r#"
@@ -38,6 +37,16 @@ fn soak(place: &Place, arguments: &[&str], app: &App) -> Command {
     soak
 }
 
+/// A long one, whose server answers.
+fn under_way(place: &Place) -> Child {
+    let address = free_address();
+    let app = Server::PythonHttp.app(address);
+    let mut soak = soak(place, &["--for", "10m"], &app);
+    let child = soak.stdout(Stdio::null()).stderr(Stdio::null()).spawn();
+    wait_until(PATIENCE, "the server answers", || common::get(address, "/", PATIENCE).ok());
+    child.expect("the stanch binary starts")
+}
+
 fn sieve() -> App {
     let address = free_address();
     App::new(["python3", "-c", SIEVE, &address.ip().to_string(), &address.port().to_string()])
@@ -49,14 +58,8 @@ fn soaked(place: &Place, arguments: &[&str], app: &App) -> (i32, String, String)
     let Output { status, stdout, stderr } = output;
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     assert_eq!(place.processes(), [0; 0]);
-    assert_eq!(folders(place), [] as [PathBuf; 0]);
+    assert_eq!(place.folders(), [] as [PathBuf; 0]);
     (status.code().expect("it is not killed"), text(&stdout), text(&stderr))
-}
-
-fn folders(place: &Place) -> Vec<PathBuf> {
-    let entries = fs::read_dir(place.path()).expect("the place is there");
-    let paths = entries.map(|entry| entry.expect("it can be read").path());
-    paths.filter(|path| path.is_dir()).collect()
 }
 
 fn object(said: &str) -> Value {
@@ -163,14 +166,7 @@ fn a_finding_is_said_where_the_trace_cannot_be_written() {
 #[test]
 fn a_soak_that_is_killed_takes_its_server_along() {
     let place = Place::new();
-    let address = free_address();
-    let app = Server::PythonHttp.app(address);
-    let mut child = soak(&place, &["--for", "10m"], &app)
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .expect("the stanch binary starts");
-    wait_until(PATIENCE, "the server answers", || common::get(address, "/", PATIENCE).ok());
+    let mut child = under_way(&place);
     child.kill().expect("it runs");
     child.wait().expect("it ends");
     wait_until(PATIENCE, "all have ended", || place.processes().is_empty().then_some(()));
@@ -179,16 +175,9 @@ fn a_soak_that_is_killed_takes_its_server_along() {
 #[test]
 fn ctrl_c_ends_a_soak_and_all_that_it_started() {
     let place = Place::new();
-    let address = free_address();
-    let app = Server::PythonHttp.app(address);
-    let mut child = soak(&place, &["--for", "10m"], &app)
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .expect("the stanch binary starts");
-    wait_until(PATIENCE, "the server answers", || common::get(address, "/", PATIENCE).ok());
+    let mut child = under_way(&place);
     common::kill(i32::try_from(child.id()).expect("pids are positive"), Signal::SIGINT);
     assert_eq!(child.wait().expect("it ends").code(), Some(1));
     assert_eq!(place.processes(), [0; 0]);
-    assert_eq!(folders(&place), [] as [PathBuf; 0]);
+    assert_eq!(place.folders(), [] as [PathBuf; 0]);
 }

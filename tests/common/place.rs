@@ -157,6 +157,13 @@ impl Place {
         }
     }
 
+    /// The folders in it.
+    pub fn folders(&self) -> Vec<PathBuf> {
+        let entries = fs::read_dir(self.path()).expect("the place is there");
+        let paths = entries.map(|entry| entry.expect("it can be read").path());
+        paths.filter(|path| path.is_dir()).collect()
+    }
+
     /// The processes of this place.
     pub fn processes(&self) -> Vec<i32> {
         process::marked(MARK, &self.path().to_string_lossy())

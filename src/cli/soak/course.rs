@@ -38,8 +38,8 @@ pub struct Course {
     procfs: Procfs,
     tree: Tree,
     leader: ProcessId,
-    memory: (Detector, Floors),
-    counts: [(Quantity, Detector, Floors); 3],
+    /// Memory first.
+    watched: [Watched; 4],
     /// The first leak that was found.
     leak: Option<Judgement>,
     began: Instant,
@@ -57,6 +57,13 @@ pub struct Course {
     ticks: Option<(u64, u64)>,
     trace: Option<Trace>,
     unwritten: Option<String>,
+}
+
+/// A quantity, and what it does.
+struct Watched {
+    quantity: Quantity,
+    detector: Detector,
+    floors: Floors,
 }
 
 /// Where the samples are written.
@@ -112,14 +119,22 @@ impl Course {
         let tree = Tree::new(procfs.clone(), Orphans::default(), leader, mark, None);
         let age = worker.age_s.map(Duration::from_secs_f64).unwrap_or_default();
         let warm_up = args.length / WARM_UPS;
-        let judges = |quantity, limit| Detector::of(quantity, limit, warm_up, Moment::default());
-        let counts = [Quantity::Fds, Quantity::Threads, Quantity::Processes];
+        let watch = |quantity, limit, least| Watched {
+            quantity,
+            detector: Detector::of(quantity, limit, warm_up, Moment::default()),
+            floors: Floors::new(least),
+        };
+        let watched = [
+            watch(Quantity::Memory, args.limit, GROWN_KIB),
+            watch(Quantity::Fds, None, GROWN),
+            watch(Quantity::Threads, None, GROWN),
+            watch(Quantity::Processes, None, GROWN),
+        ];
         Ok(Self {
             procfs,
             tree,
             leader,
-            memory: (judges(Quantity::Memory, args.limit), Floors::new(GROWN_KIB)),
-            counts: counts.map(|quantity| (quantity, judges(quantity, None), Floors::new(GROWN))),
+            watched,
             leak: None,
             began: Instant::now(),
             age,
@@ -165,12 +180,11 @@ impl Course {
             }
         }
         let part = (now - self.began).as_secs_f64() / self.length.as_secs_f64();
-        self.memory.1.note(part, growth_kib);
-        self.memory.0.observe(Moment(age), &sample);
-        let counts = [sample.fds, sample.threads, sample.processes];
-        for ((_, detector, floors), count) in self.counts.iter_mut().zip(counts) {
+        for Watched { quantity, detector, floors } in &mut self.watched {
             detector.observe(Moment(age), &sample);
-            count.into_iter().for_each(|count| floors.note(part, count));
+            if let Some(level) = quantity.of(&sample) {
+                floors.note(part, level);
+            }
         }
         if self.leak.is_none() {
             let leak = self.judgements().find(|it| it.verdict == Verdict::Leak).copied();
@@ -201,32 +215,24 @@ impl Course {
     }
 
     fn judgements(&self) -> impl Iterator<Item = &Judgement> {
-        let counts = self.counts.iter().map(|(_, detector, _)| detector);
-        std::iter::once(&self.memory.0).chain(counts).map(Detector::judgement)
+        self.watched.iter().map(|watched| watched.detector.judgement())
     }
 
     /// What is thought now.
     fn judgement(&self) -> Judgement {
         let suspect = self.judgements().find(|judgement| judgement.verdict == Verdict::Suspect);
-        *self.leak.as_ref().or(suspect).unwrap_or(self.memory.0.judgement())
+        let [memory, ..] = &self.watched;
+        *self.leak.as_ref().or(suspect).unwrap_or(memory.detector.judgement())
     }
 
     /// What speaks against it being in order though no leak was found.
     fn doubt(&self) -> Option<String> {
-        let grows = |what: &str, before: String, last: String| {
-            format!(
-                "it never had less than {last}{what} in the last quarter, and {before} in the one before"
-            )
-        };
-        if let Some((before, last)) = self.memory.1.still_grow() {
-            let mib = |kib: u64| format!("{:.1} MiB", kib as f64 / 1024.0);
-            return Some(grows(" of memory", mib(before), mib(last)));
-        }
-        for (quantity, _, floors) in &self.counts {
-            if let Some((before, last)) = floors.still_grow() {
-                let what = format!(" {}", words(*quantity));
-                return Some(grows(&what, before.to_string(), last.to_string()));
-            }
+        let grown = |it: &Watched| Some((it.quantity, it.floors.still_grow()?));
+        if let Some((quantity, (before, last))) = self.watched.iter().find_map(grown) {
+            let [before, last] = [before, last].map(|level| quantity.amount(level as f64));
+            return Some(format!(
+                "it never had less than {last} in the last quarter, and {before} in the one before"
+            ));
         }
         let (first, last) = self.ticks?;
         let worked_s = (last - first) as f64 / 100.0;
@@ -239,10 +245,9 @@ impl Course {
     /// The same as the supervisor would say it.
     pub fn verdict(&self) -> Leak {
         let judgement = self.judgement();
-        let is_memory = judgement.quantity() == Quantity::Memory;
         Leak {
             verdict: judgement.verdict.as_str().to_owned(),
-            slope_kib_s: judgement.slope_per_s.filter(|_| is_memory),
+            slope_kib_s: judgement.slope_kib_s(),
             eta_s: judgement.eta.map(|eta| eta.as_secs_f64()),
             confidence: Some(judgement.confidence),
             reason: judgement.reason(Dial::Trace),
@@ -262,16 +267,6 @@ impl Course {
             doubt: self.doubt(),
             unwritten: self.unwritten,
         }
-    }
-}
-
-/// What is judged, for people.
-pub fn words(quantity: Quantity) -> &'static str {
-    match quantity {
-        Quantity::Memory => "memory",
-        Quantity::Fds => "descriptors",
-        Quantity::Threads => "threads",
-        Quantity::Processes => "processes",
     }
 }
 

@@ -4,8 +4,8 @@ use super::super::Failure;
 use super::super::output::{Colour, Paint, Stop, clean, heading, paragraph, print, row};
 use super::super::stage::load::Tally;
 use super::super::stage::screen::mib;
-use super::course::{Outcome, Sizes, words};
-use crate::core::leak::{Dial, Judgement, Quantity, Verdict};
+use super::course::{Outcome, Sizes};
+use crate::core::leak::{Dial, Verdict};
 use serde_json::{Value, json};
 use std::io::Write;
 use std::net::SocketAddr;
@@ -73,10 +73,10 @@ impl Finding {
 
     /// What each request leaves behind, of a leak of memory.
     fn kib_per_request(&self) -> Option<f64> {
-        let Judgement { verdict, slope_per_s, .. } = self.course.judgement;
-        let is_memory = self.course.judgement.quantity() == Quantity::Memory;
+        let judgement = &self.course.judgement;
         let rps = self.answered_rps().filter(|rps| *rps > 0.0)?;
-        (is_memory && verdict == Verdict::Leak).then_some(slope_per_s? / rps)
+        let slope_kib_s = judgement.slope_kib_s()?;
+        (judgement.verdict == Verdict::Leak).then_some(slope_kib_s / rps)
     }
 
     /// Prints it for people.
@@ -118,7 +118,7 @@ impl Finding {
     }
 
     fn conclusion(&self) -> (Colour, &'static str, String) {
-        let what = words(self.course.judgement.quantity());
+        let what = self.course.judgement.quantity().noun();
         match (self.verdict(), self.failure()) {
             (Verdict::Leak, _) => (Colour::Red, "Leak", format!("the server leaks {what}")),
             (_, Some(failure)) => (Colour::Red, "Failed", failure),
@@ -146,12 +146,11 @@ impl Finding {
     fn json(&self) -> Value {
         let Outcome { judgement, sizes, doubt, .. } = &self.course;
         let leaks = judgement.verdict == Verdict::Leak;
-        let is_memory = judgement.quantity() == Quantity::Memory;
         json!({
             "verdict": self.verdict().as_str(),
             "quantity": judgement.quantity().as_str(),
             "detected_at_s": leaks.then(|| judgement.at.as_secs_f64()),
-            "slope_kib_s": judgement.slope_per_s.filter(|_| is_memory),
+            "slope_kib_s": judgement.slope_kib_s(),
             "kind": judgement.kind.map(|kind| kind.as_str()),
             "reason": judgement.reason(Dial::Trace),
             "kib_per_request": self.kib_per_request(),

@@ -125,19 +125,21 @@ impl Folder {
 
     /// The last lines of the supervisor's log.
     pub fn log_end(&self) -> String {
-        let log = fs::read(self.log()).unwrap_or_default();
-        let log = String::from_utf8_lossy(&log);
-        let lines: Vec<&str> = log.lines().collect();
-        let last = &lines[lines.len().saturating_sub(LOG_LINES)..];
+        let last = self.last_lines("");
         if last.is_empty() { "(it is empty)".to_owned() } else { last.join("\n") }
     }
 
     /// The last lines that a worker printed, without its name.
     pub fn last_words(&self) -> Vec<String> {
+        self.last_lines("[0] ")
+    }
+
+    /// The last of the log's lines that begin so, without that.
+    fn last_lines(&self, prefix: &str) -> Vec<String> {
         let log = fs::read(self.log()).unwrap_or_default();
         let log = String::from_utf8_lossy(&log);
-        let said: Vec<&str> = log.lines().filter_map(|line| line.strip_prefix("[0] ")).collect();
-        let last = &said[said.len().saturating_sub(LOG_LINES)..];
+        let lines: Vec<&str> = log.lines().filter_map(|line| line.strip_prefix(prefix)).collect();
+        let last = &lines[lines.len().saturating_sub(LOG_LINES)..];
         last.iter().map(|line| (*line).to_owned()).collect()
     }
 

@@ -117,8 +117,16 @@ words! {
 }
 
 impl Quantity {
+    /// Its name for people, where [`as_str`](Self::as_str) is a key.
+    pub fn noun(self) -> &'static str {
+        match self {
+            Quantity::Fds => "descriptors",
+            Quantity::Memory | Quantity::Threads | Quantity::Processes => self.as_str(),
+        }
+    }
+
     /// Its value in a sample.
-    pub(in crate::core) fn of(self, sample: &Sample) -> Option<u64> {
+    pub fn of(self, sample: &Sample) -> Option<u64> {
         match self {
             Quantity::Memory => sample.growth_kib(),
             Quantity::Fds => sample.fds,
@@ -152,7 +160,8 @@ impl Quantity {
         value >= if self == Quantity::Memory { 1024.0 } else { 1.0 }
     }
 
-    pub(in crate::core) fn amount(self, value: impl Into<f64>) -> String {
+    /// So much of it, in KiB or a count, for people.
+    pub fn amount(self, value: impl Into<f64>) -> String {
         let value = value.into();
         match self {
             Quantity::Memory if value.abs() < 1024.0 => format!("{value:.0} KiB"),
@@ -161,9 +170,9 @@ impl Quantity {
                 format!("{mib:.*} MiB", usize::from(mib.abs() < 100.0))
             }
             Quantity::Memory => format!("{:.1} GiB", value / 1024.0 / 1024.0),
-            Quantity::Fds => format!("{value:.0} descriptors"),
-            Quantity::Threads => format!("{value:.0} threads"),
-            Quantity::Processes => format!("{value:.0} processes"),
+            Quantity::Fds | Quantity::Threads | Quantity::Processes => {
+                format!("{value:.0} {}", self.noun())
+            }
         }
     }
 }
@@ -232,6 +241,11 @@ impl Judgement {
             quantity,
             evidence: Evidence { waits_s: waits_s.map(|s| s as f32), ..Evidence::default() },
         }
+    }
+
+    /// The slope of memory; of counts there is none in KiB.
+    pub fn slope_kib_s(&self) -> Option<f64> {
+        self.slope_per_s.filter(|_| self.quantity == Quantity::Memory)
     }
 
     /// What was judged.

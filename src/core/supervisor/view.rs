@@ -7,7 +7,7 @@ use super::super::{Moment, Sample, Slot};
 use super::leaks::reason;
 use super::{Phase, Supervisor};
 use crate::core::Now;
-use crate::core::leak::{Quantity, Verdict};
+use crate::core::leak::Verdict;
 
 /// The state of everything at one moment.
 #[derive(Clone, Debug, PartialEq)]
@@ -102,10 +102,9 @@ impl LeakView {
 
     fn of(trend: &Trend, now: Now) -> Self {
         let judgement = trend.detector.judgement();
-        let is_memory = trend.quantity == Quantity::Memory;
         Self {
             verdict: trend.verdict,
-            slope_kib_s: judgement.slope_per_s.filter(|_| is_memory),
+            slope_kib_s: judgement.slope_kib_s(),
             eta_s: judgement.eta.map(|eta| eta.as_secs_f64()),
             confidence: Some(judgement.confidence),
             reason: reason(trend, now),
